@@ -1,0 +1,1 @@
+"""The record: votes, completions, update runs, versions and the rollout, as Redis holds them."""

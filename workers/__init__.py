@@ -1,0 +1,1 @@
+"""The Celery side: looks for work, runs updates, and never speaks HTTP."""
