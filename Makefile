@@ -1,0 +1,44 @@
+# Everything a newcomer, a contributor and CI need, in one word each. `make help` lists it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Arguments of pytest, for example: make test TESTS="tests/models -x"
+TESTS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev run test check format clean distclean
+
+help:  ## Say what can be made
+	@awk 'BEGIN { FS = ":.*## "; print "make <what>\n" } \
+		/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\nA Python of your choice: make setup PYTHON=python3.12\n'
+
+setup:  ## Make .venv with the pinned packages and the Redis server
+	@$(PYTHON) deploy/setup_env.py
+
+setup-dev:  ## The same, with what tests and checks need
+	@$(PYTHON) deploy/setup_env.py --dev
+
+run: setup  ## Set up, then start everything: http://127.0.0.1:8000
+	@exec $(BIN)/thumbloop up
+
+test: setup-dev  ## Set up, then the checks, then all tests
+	@$(MAKE) --no-print-directory check
+	$(BIN)/python -m pytest $(TESTS)
+
+check: setup-dev  ## Format, lint, types and layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup-dev  ## Format the code and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## Remove what tools left behind; keeps .venv and var
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+distclean: clean  ## Remove .venv too; keeps var, which holds votes and adapters
+	rm -rf .venv
