@@ -5,6 +5,7 @@ ModelsError
 ├── AdapterError          an adapter folder is missing, broken, or not for this base
 ├── PromptTooLongError    prompt plus reply do not fit the context
 ├── EngineError           the decoding engine is closed or failed
+│   └── QueueFullError    too many requests wait already
 └── LearningError         the batch cannot be learned from, or learning went wrong
 """
 
@@ -39,6 +40,18 @@ class PromptTooLongError(ModelsError):
 
 class EngineError(ModelsError):
     """The decoding engine is closed, or a step of it failed."""
+
+
+class QueueFullError(EngineError):
+    """Too many requests wait already; try again later."""
+
+    def __init__(self, waiting: int) -> None:
+        self.waiting = waiting
+        super().__init__(f"{waiting} requests wait already: try again in a few seconds.")
+
+
+class QueueFullError(EngineError):
+    """As many requests wait as may wait; try again later."""
 
 
 class LearningError(ModelsError):
