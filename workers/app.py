@@ -1,0 +1,116 @@
+"""The Celery app: two queues, spawned learners, and a beat that looks for work.
+
+The message is a doorbell; the ledger in Redis is the truth. A lost, late or doubled message
+therefore costs nothing. Why each value: docs/decisions and the comments here.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery, signals
+
+from feedback.store import EmbeddedRedis
+from workers.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONTROL_QUEUE = "control"
+LEARN_QUEUE = "learn"
+LOOK_SECONDS = 2.0
+DOORBELL_SECONDS = 10.0
+"""An unanswered doorbell expires; the next look rings again."""
+UPDATE_LIMIT_SECONDS = 3600
+"""An update that takes longer is killed; its lease runs out and it is taken over."""
+
+LOG_FORMAT = "%(levelname)s %(message)s"
+
+
+def create_app(settings: WorkerSettings) -> Celery:
+    """Return the Celery app for these settings; connects to nothing."""
+    app = Celery("thumbloop", include=["workers.tasks"])
+    app.conf.update(configuration(settings))
+    return app
+
+
+def configuration(settings: WorkerSettings) -> Mapping[str, Any]:
+    """Return Celery's settings."""
+    return {
+        "broker_url": settings.redis_url or EmbeddedRedis(settings.data_dir).celery_url,
+        **_broker(),
+        **_worker(),
+        **_beat(settings),
+    }
+
+
+def _broker() -> dict[str, Any]:
+    return {
+        "broker_transport_options": {
+            # Redelivery must never overtake a running task; the shortest value among the apps
+            # of one broker wins.
+            "visibility_timeout": 3 * UPDATE_LIMIT_SECONDS,
+            "socket_timeout": 15,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+            "unacked_restore_interval": 10,
+            "global_keyprefix": "celery:",
+        },
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "task_default_queue": CONTROL_QUEUE,
+        "task_routes": {"thumbloop.learn": {"queue": LEARN_QUEUE}},
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "result_accept_content": ["json"],
+        "task_ignore_result": True,
+    }
+
+
+def _worker() -> dict[str, Any]:
+    return {
+        "worker_pool_start_method": "spawn",  # torch hangs in forked children
+        "worker_concurrency": 1,
+        "worker_max_tasks_per_child": 1,  # the memory of an update goes back with its process
+        "worker_prefetch_multiplier": 1,
+        "worker_cancel_long_running_tasks_on_connection_loss": True,
+        "worker_soft_shutdown_timeout": 30.0,
+        "worker_log_format": LOG_FORMAT,
+        "worker_task_log_format": LOG_FORMAT,
+        "worker_redirect_stdouts": False,
+    }
+
+
+def _beat(settings: WorkerSettings) -> dict[str, Any]:
+    return {
+        "beat_schedule": {
+            "look": {
+                "task": "thumbloop.look",
+                "schedule": LOOK_SECONDS,
+                "options": {"queue": CONTROL_QUEUE, "expires": LOOK_SECONDS},
+            }
+        },
+        "beat_schedule_filename": str(settings.data_dir / "beat-schedule"),
+        "beat_max_loop_interval": 5,
+    }
+
+
+@signals.after_setup_logger.connect
+def _let_own_lines_through(**_: Any) -> None:
+    """Keep Celery at the chosen level, but print what the workers themselves say."""
+    logging.getLogger("workers").setLevel(logging.INFO)
+
+
+@cache
+def _from_environment() -> Celery:
+    return create_app(WorkerSettings())
+
+
+def __getattr__(name: str) -> Celery:
+    """Make ``celery -A workers.app`` find an app without building one at every import."""
+    if name == "app":
+        return _from_environment()
+    raise AttributeError(name)

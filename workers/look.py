@@ -1,0 +1,93 @@
+"""Pure decision whether there is work for the learner now, and which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+Action = Literal["rest", "claim", "take_over", "promote"]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a look found in the record. Times are seconds since the epoch.
+
+    Attributes:
+        paused: An operator paused learning.
+        open_run: The run that has begun and not ended, if any.
+        lease_held: Whether a live learner is at work on it.
+        unpromoted: A version that passed its gate, whose promotion a crash cut off.
+        waiting_votes: Votes that no run has claimed.
+        requests: Operators' requests that wait for an answer.
+        last_claim: When the newest run was claimed.
+    """
+
+    now: float
+    paused: bool = False
+    open_run: int | None = None
+    lease_held: bool = False
+    unpromoted: str | None = None
+    waiting_votes: int = 0
+    requests: int = 0
+    last_claim: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do, and what to tell an operator who asked for an update.
+
+    Attributes:
+        min_votes: With ``claim``, the least votes that the batch must have.
+        answer: What waiting requests are told now; None keeps them waiting.
+        run: The run that the answer is about.
+    """
+
+    action: Action
+    why: str
+    min_votes: int = 0
+    answer: str | None = None
+    run: int | None = None
+
+
+def decide(facts: Facts, *, min_votes: int, update_interval: timedelta) -> Decision:
+    """Say what the learner should do now.
+
+    An operator's request is served with a single vote and does not wait for the interval, but
+    does not overrule a pause.
+    """
+    if facts.paused:
+        why = "Learning is paused. Resume it with `thumbloop learning resume`."
+        return Decision("rest", why, answer=why)
+    if facts.open_run is not None:
+        return _with_open_run(facts.open_run, held=facts.lease_held)
+    if facts.unpromoted is not None:
+        return Decision("promote", f"{facts.unpromoted} passed its gate and is not live yet.")
+    if facts.requests:
+        return _with_request(facts)
+    return _unasked(facts, min_votes, update_interval.total_seconds())
+
+
+def _with_open_run(number: int, *, held: bool) -> Decision:
+    answer = f"Run {number} is already under way."
+    if held:
+        return Decision("rest", answer, answer=answer, run=number)
+    return Decision("take_over", f"Run {number} lost its learner.", answer=answer, run=number)
+
+
+def _with_request(facts: Facts) -> Decision:
+    if facts.waiting_votes == 0:
+        why = "No votes are waiting to be learned from."
+        return Decision("rest", why, answer=why)
+    return Decision("claim", "An operator asked for an update.", min_votes=1)
+
+
+def _unasked(facts: Facts, min_votes: int, interval: float) -> Decision:
+    if facts.waiting_votes < min_votes:
+        return Decision("rest", f"{facts.waiting_votes} of {min_votes} votes are waiting.")
+    if facts.last_claim is not None and facts.now - facts.last_claim < interval:
+        rest = interval - (facts.now - facts.last_claim)
+        return Decision("rest", f"The next update may start in {rest:.0f} s.")
+    return Decision("claim", f"{facts.waiting_votes} votes are waiting.", min_votes=min_votes)

@@ -1,0 +1,61 @@
+"""Pure step from frozen votes and their completions to what the learner takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from models.types import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from feedback.events import Completion, FrozenVote
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The samples of a run, and the votes that could not become one.
+
+    Attributes:
+        missing: Votes whose completion has expired or was deleted.
+        mismatched: Votes whose completion has not exactly one log-prob for each token.
+    """
+
+    samples: tuple[Sample, ...]
+    missing: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()
+
+
+def make_batch(votes: Sequence[FrozenVote], completions: Sequence[Completion | None]) -> Batch:
+    """Pair each vote with its completion, in the order of the votes."""
+    samples: list[Sample] = []
+    missing: list[str] = []
+    mismatched: list[str] = []
+    for vote, completion in zip(votes, completions, strict=True):
+        if completion is None:
+            missing.append(vote.completion_id)
+        elif not _lengths_match(completion):
+            mismatched.append(vote.completion_id)
+        else:
+            samples.append(_sample(vote, completion))
+    return Batch(tuple(samples), tuple(missing), tuple(mismatched))
+
+
+def _lengths_match(completion: Completion) -> bool:
+    return 0 < len(completion.response_ids) == len(completion.behaviour_logprobs)
+
+
+def _sample(vote: FrozenVote, completion: Completion) -> Sample:
+    return Sample(
+        completion_id=completion.id,
+        user=f"{completion.person.owner}:{completion.person.user}",
+        prompt_ids=completion.prompt_ids,
+        response_ids=completion.response_ids,
+        behaviour_logprobs=completion.behaviour_logprobs,
+        # The log-probs of a greedy reply were recorded at temperature 1.
+        temperature=completion.sampling.temperature or 1.0,
+        reward=vote.score,
+        version=completion.version,
+        ended=completion.finish_reason == "stop",
+    )

@@ -1,0 +1,248 @@
+"""One update run, in numbered steps: claim, learn, publish, commit, judge, promote (design §7).
+
+Each step leaves the record so that a learner that dies after it is followed by one that goes on
+from there: a batch becomes exactly one version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from feedback.batching import choose
+from feedback.errors import FencedError, RolloutConflictError, StoreUnavailableError
+from models.errors import LearningError
+from models.gate import GateBounds, judge
+from workers.lease import StopFlag, under_lease
+from workers.samples import make_batch
+from workers.timing import ProgressLog, Stopwatch
+from workers.watch import answer_requests, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from feedback.events import Run
+    from feedback.store import Store
+    from models.adapters import Manifest
+    from models.types import Progress
+    from workers.look import Decision
+    from workers.samples import Batch
+    from workers.workplace import Workplace
+
+logger = logging.getLogger(__name__)
+
+WHO = "learner"
+NO_LIMIT = 1_000_000
+
+
+async def run_update(place: Workplace) -> Run | None:
+    """Do what the record calls for now: nothing, a new run, or the rest of an interrupted one.
+
+    Returns:
+        The run that was worked on, as the ledger has it afterwards.
+
+    Raises:
+        StoreUnavailableError: Redis is away. An open run is taken up again once it is back.
+        asyncio.CancelledError: Stopped from outside; the run was given back.
+    """
+    decision = await watch(place.store, place.settings, now=place.clock())
+    if decision.action == "rest":
+        return None
+    if decision.action == "promote":
+        return await _promote_newest(place)
+    run = await _claim_or_take_over(place, decision)
+    if run is None:
+        return None
+    await _carry_out(place, run)
+    return await place.store.runs.get(run.number)
+
+
+async def _claim_or_take_over(place: Workplace, decision: Decision) -> Run | None:
+    """Step 1: freeze a batch of votes, or take over the run of a learner that fell silent."""
+    store, settings = place.store, place.settings
+    if decision.action == "take_over":
+        run = await store.runs.take_over(now=place.clock())
+        if run is not None:
+            logger.info("Run %d is taken over (attempt %d).", run.number, run.attempts)
+        return run
+    waiting = await store.votes.waiting(10 * settings.max_votes)
+    votes = choose(waiting, max_votes=settings.max_votes, max_user_share=settings.max_user_share)
+    parent = (await store.rollout.get()).live
+    run = await store.runs.claim(
+        votes, parent=parent, min_votes=decision.min_votes, now=place.clock()
+    )
+    if run is not None:
+        logger.info("Run %d learns from %d votes on %s.", run.number, len(run.votes), parent)
+        await answer_requests(store, f"Run {run.number} has begun.", run=run.number)
+    return run
+
+
+async def _carry_out(place: Workplace, run: Run) -> None:
+    """Steps 2 to 6 under the lease; every way to fail leaves the run where it can go on."""
+    stop = StopFlag()
+    try:
+        await under_lease(
+            _steps(place, run, stop),
+            renew=lambda: place.store.runs.renew(run),
+            lease=place.settings.lease,
+            stop=stop,
+        )
+    except FencedError:
+        logger.warning("Run %d was taken over by another learner; it is left alone.", run.number)
+    except StoreUnavailableError:
+        logger.warning("Redis went away during run %d; it is taken up again later.", run.number)
+        raise
+    except asyncio.CancelledError:
+        await _fail(place, run, "The learner was stopped.", NO_LIMIT)
+        raise
+    except Exception as error:
+        # Whatever is wrong with one batch must not keep the next from being learned.
+        logger.exception("Run %d failed.", run.number)
+        await _fail(place, run, str(error) or repr(error), place.settings.max_attempts)
+
+
+async def _steps(place: Workplace, run: Run, stop: StopFlag) -> None:
+    if run.state == "claimed":
+        version = await _learn_and_commit(place, run, stop)
+    else:
+        version = run.version or ""
+    await _judge_and_promote(place, run, version, stop)
+
+
+async def _learn_and_commit(place: Workplace, run: Run, stop: StopFlag) -> str:
+    """Steps 2 to 4; a batch that an earlier attempt published is not learned again."""
+    manifest = await asyncio.to_thread(place.adapters.find_batch, run.number, run.batch_hash)
+    if manifest is None:
+        manifest, report = await _learn_and_publish(place, run, stop)
+    else:
+        logger.info("Run %d was published as %s before.", run.number, manifest.version)
+        report = {"published_by_earlier_attempt": True, "votes": len(run.votes)}
+    await place.store.runs.commit(
+        run,
+        version=manifest.version,
+        manifest=manifest.as_dict(),
+        report=report,
+        now=place.clock(),
+    )
+    logger.info("Run %d is committed as %s.", run.number, manifest.version)
+    return manifest.version
+
+
+async def _learn_and_publish(
+    place: Workplace, run: Run, stop: StopFlag
+) -> tuple[Manifest, dict[str, Any]]:
+    """Step 2, learn from the frozen votes; step 3, save the adapter."""
+    stopwatch = Stopwatch()
+    batch = await _read_batch(place.store, run)
+    with stopwatch.phase("load"):
+        learner = await place.learner()
+    with stopwatch.phase("learn"):
+        learned = await asyncio.to_thread(
+            learner.learn,
+            batch.samples,
+            parent=run.parent,
+            seed=run.number,
+            progress=_progress(run, stop),
+        )
+    with stopwatch.phase("publish"):
+        manifest = await asyncio.to_thread(
+            learner.publish,
+            learned,
+            sequence=run.number,
+            parent=run.parent,
+            batch_hash=run.batch_hash,
+            fence=run.fence,
+            now=place.clock(),
+        )
+    return manifest, _report(learned.report, batch, stopwatch)
+
+
+async def _read_batch(store: Store, run: Run) -> Batch:
+    completions = await store.completions.get_many([v.completion_id for v in run.votes])
+    batch = make_batch(run.votes, completions)
+    if not batch.samples:
+        raise LearningError(
+            "None of the batch's completions can be learned from: "
+            f"{len(batch.missing)} are gone, {len(batch.mismatched)} are damaged."
+        )
+    return batch
+
+
+def _report(learned: dict[str, Any], batch: Batch, stopwatch: Stopwatch) -> dict[str, Any]:
+    """Add to the learner's own report what only the update knows."""
+    return {
+        **learned,
+        "dropped_missing": len(batch.missing),
+        "dropped_mismatched": len(batch.mismatched),
+        "seconds": {**learned.get("seconds", {}), **stopwatch.seconds},
+    }
+
+
+async def _judge_and_promote(place: Workplace, run: Run, version: str, stop: StopFlag) -> None:
+    """Step 5: measure the candidate and judge it; step 6: serve it where it passed."""
+    stopwatch = Stopwatch()
+    learner = await place.learner()
+    with stopwatch.phase("probe"):
+        measured = await asyncio.to_thread(learner.probe, version, _progress(run, stop))
+    verdict = judge(measured, GateBounds.from_settings(place.settings))
+    figures = {**verdict.as_dict(), "seconds": stopwatch.seconds}
+    failed = ", ".join(check.name for check in verdict.checks if not check.passed)
+    await place.store.runs.finish(
+        run,
+        "approved" if verdict.passed else "rejected",
+        figures=figures,
+        reason=None if verdict.passed else f"The gate refused it: {failed}.",
+        now=place.clock(),
+    )
+    if verdict.passed:
+        await _promote(place, run, version, figures)
+    else:
+        logger.warning("%s is rejected by the gate: %s.", version, failed)
+
+
+async def _promote(
+    place: Workplace, run: Run, version: str, figures: dict[str, Any] | None = None
+) -> None:
+    try:
+        await place.store.rollout.activate(
+            version,
+            who=WHO,
+            why=f"run {run.number} passed its gate",
+            expected_live=run.parent,
+            figures=figures,
+            now=place.clock(),
+        )
+    except RolloutConflictError as error:
+        logger.warning("%s stays approved and is not made live: %s", version, error)
+    else:
+        logger.info("%s is live.", version)
+
+
+async def _promote_newest(place: Workplace) -> Run:
+    """Step 6 of a run whose learner died between the gate and the promotion."""
+    run = (await place.store.runs.list(1))[0]
+    await _promote(place, run, run.version or "")
+    return run
+
+
+async def _fail(place: Workplace, run: Run, reason: str, max_attempts: int) -> None:
+    """Give the run back, to be tried again or, after too many attempts, to be quarantined."""
+    try:
+        state = await place.store.runs.fail(
+            run, reason=reason, max_attempts=max_attempts, now=place.clock()
+        )
+    except (FencedError, StoreUnavailableError) as error:
+        logger.warning("Run %d could not be given back: %s", run.number, error)
+        return
+    logger.info("Run %d is %s.", run.number, state)
+
+
+def _progress(run: Run, stop: StopFlag) -> Callable[[Progress], None]:
+    log = ProgressLog(run.number)
+
+    def report(progress: Progress) -> None:
+        stop.check()
+        log(progress)
+
+    return report
