@@ -50,9 +50,5 @@ class QueueFullError(EngineError):
         super().__init__(f"{waiting} requests wait already: try again in a few seconds.")
 
 
-class QueueFullError(EngineError):
-    """As many requests wait as may wait; try again later."""
-
-
 class LearningError(ModelsError):
     """The batch cannot be learned from, or learning produced something unusable."""
