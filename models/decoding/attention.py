@@ -1,0 +1,60 @@
+"""The attention function that the decoding engine registers with transformers.
+
+Grouped-query attention over KV slots. With one query a row, torch's fused attention is slower than
+two batched products over (row, KV head) with the group's query heads as the matrix rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import AttentionInterface
+
+NAME = "thumbloop_slots"
+
+
+def slot_attention(
+    module: torch.nn.Module,  # noqa: ARG001 - the interface's
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend from the new tokens of each row to what its slot holds.
+
+    Args:
+        module: The layer; unused.
+        query: ``[rows, heads, new tokens, head size]``.
+        key: ``[rows, KV heads, length, head size]``.
+        value: The same shape as ``key``.
+        attention_mask: ``[rows, 1, new tokens, length]``, added to the scores; 0 keeps, -inf masks.
+        scaling: Factor of the scores; 1 / sqrt(head size) when None.
+
+    Returns:
+        ``[rows, new tokens, heads, head size]``, and None for the weights.
+    """
+    rows, heads, new, size = query.shape
+    kv_heads, length = key.shape[1], key.shape[2]
+    group = heads // kv_heads
+    scale = size**-0.5 if scaling is None else scaling
+    if new > 1:
+        out = torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=attention_mask, scale=scale, enable_gqa=group > 1
+        )
+        return out.transpose(1, 2), None
+    grouped = (query * scale).reshape(rows * kv_heads, group, size)
+    scores = torch.bmm(grouped, key.reshape(rows * kv_heads, length, size).transpose(1, 2))
+    scores = scores.view(rows, kv_heads, group, length).float()
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = scores.softmax(-1).to(value.dtype).view(rows * kv_heads, group, length)
+    out = torch.bmm(weights, value.reshape(rows * kv_heads, length, size))
+    return out.view(rows, 1, heads, size), None
+
+
+def register() -> None:
+    """Make the function known to transformers under ``NAME``."""
+    AttentionInterface.register(NAME, slot_attention)

@@ -1,0 +1,74 @@
+"""The adapters in memory, counted: a version's weights live until its last request ends."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from models.errors import AdapterError
+from models.types import BASE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from models.decoding.lora import Adapter
+
+
+class AdapterBank:
+    """Adapters by version; safe to use from the event loop and the decode thread at once."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._adapters: dict[str, Adapter] = {}
+        self._users: dict[str, int] = {}
+        self._retired: set[str] = set()
+
+    @property
+    def adapters(self) -> Mapping[str, Adapter]:
+        """Every adapter in memory, the retired ones still in use included."""
+        return self._adapters
+
+    def loaded(self) -> frozenset[str]:
+        """Return the versions that a new request may name."""
+        with self._lock:
+            return frozenset({BASE, *self._adapters}) - self._retired
+
+    def add(self, version: str, adapter: Adapter) -> None:
+        """Make a version available."""
+        with self._lock:
+            self._adapters.setdefault(version, adapter)
+            self._retired.discard(version)
+
+    def retire(self, version: str) -> None:
+        """Take a version from new requests; free it once no request uses it."""
+        with self._lock:
+            if version in self._adapters:
+                self._retired.add(version)
+                self._free(version)
+
+    def pin(self, version: str) -> None:
+        """Count one more request of ``version``; look-up and count are one step.
+
+        Raises:
+            AdapterError: The version is not loaded.
+        """
+        if version == BASE:
+            return
+        with self._lock:
+            if version not in self._adapters or version in self._retired:
+                raise AdapterError(f"Version {version} is not loaded: load it, or ask for another.")
+            self._users[version] = self._users.get(version, 0) + 1
+
+    def release(self, version: str) -> None:
+        """Count one request of ``version`` less."""
+        if version == BASE:
+            return
+        with self._lock:
+            self._users[version] -= 1
+            self._free(version)
+
+    def _free(self, version: str) -> None:
+        if version in self._retired and not self._users.get(version):
+            self._retired.discard(version)
+            self._adapters.pop(version, None)
+            self._users.pop(version, None)

@@ -1,0 +1,168 @@
+"""Adapters of several versions in one batch: ranks side by side, each row masked to its own.
+
+``y = W x + ((x · Aᵀ) ⊙ mask) · Bᵀ`` with ``A = [A1; A2; …]`` and ``B = [s1 B1, s2 B2, …]``: two
+products whatever the number of versions, and no gather.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file
+
+from models.adapters import CONFIG_FILE, WEIGHTS_FILE
+from models.errors import AdapterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+_PREFIX = "base_model.model."
+_A, _B = ".lora_A.weight", ".lora_B.weight"
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """One module's low-rank pair: ``a`` is ``[rank, in]``, ``b`` is ``[out, rank]``, scaled."""
+
+    a: torch.Tensor
+    b: torch.Tensor
+
+
+Adapter = dict[str, Factors]
+"""Factors by module name."""
+
+
+def read_adapter(folder: Path, *, dtype: torch.dtype, device: str) -> Adapter:
+    """Read a PEFT LoRA folder whose hashes were checked before.
+
+    Raises:
+        AdapterError: It is not a plain LoRA adapter of linear layers.
+    """
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    unsupported = [k for k in ("use_dora", "use_rslora", "fan_in_fan_out") if config.get(k)]
+    if config.get("peft_type") != "LORA" or unsupported or config.get("bias", "none") != "none":
+        raise AdapterError(f"{folder} is not a plain LoRA adapter: the engine cannot serve it.")
+    tensors = load_file(folder / WEIGHTS_FILE)
+    scale = config["lora_alpha"] / config["r"]
+    adapter = {}
+    for name, a in tensors.items():
+        if name.endswith(_A):
+            module = name.removesuffix(_A)
+            b = tensors[module + _B] * scale
+            adapter[module.removeprefix(_PREFIX)] = Factors(
+                a=a.to(device, dtype), b=b.to(device, dtype)
+            )
+    if len(adapter) * 2 != len(tensors):
+        raise AdapterError(f"{folder} holds tensors that are no LoRA pair of a linear layer.")
+    return adapter
+
+
+class LoraLinear(torch.nn.Module):
+    """A frozen linear layer plus whatever pair the current batch wants."""
+
+    def __init__(self, inner: torch.nn.Linear) -> None:
+        super().__init__()
+        self.inner = inner
+        self.pair: Factors | None = None
+        self.mask: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map ``[rows, tokens, in]`` to ``[rows, tokens, out]``."""
+        out: torch.Tensor = self.inner(x)
+        if self.pair is None:
+            return out
+        low = torch.nn.functional.linear(x, self.pair.a)
+        if self.mask is not None:
+            low = low * self.mask
+        return out + torch.nn.functional.linear(low, self.pair.b)
+
+
+class LoraSwitch:
+    """Points every linear layer of a model at the adapters of one batch."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._modules = _wrap_linears(model)
+        self._key: tuple[str, ...] | None = None
+        self._ranks: tuple[int, ...] = ()
+
+    def check(self, adapter: Adapter) -> None:
+        """Raise ``AdapterError`` unless the adapter fits this model's layers."""
+        for name, factors in adapter.items():
+            module = self._modules.get(name)
+            if module is None:
+                raise AdapterError(f"The adapter has weights for {name}, which this base lacks.")
+            wanted = (module.inner.out_features, module.inner.in_features)
+            if (factors.b.shape[0], factors.a.shape[1]) != wanted:
+                raise AdapterError(f"The adapter's weights for {name} have the wrong shape.")
+
+    def set(self, versions: Sequence[str | None], adapters: Mapping[str, Adapter]) -> None:
+        """Prepare for a batch whose row ``i`` wants ``versions[i]``; None wants the base."""
+        key = tuple(sorted({v for v in versions if v is not None}))
+        if key != self._key:
+            self._point(key, adapters)
+        mask = self._mask(key, versions)
+        for module in self._modules.values():
+            module.mask = mask
+
+    def _point(self, key: tuple[str, ...], adapters: Mapping[str, Adapter]) -> None:
+        chosen = [adapters[version] for version in key]
+        # One rank a version: mixed target modules would need a mask for each module.
+        self._ranks = tuple(_rank(adapter) for adapter in chosen)
+        for name, module in self._modules.items():
+            module.pair = _side_by_side([_factors(a, name, module.inner) for a in chosen])
+        self._key = key
+
+    def _mask(self, key: tuple[str, ...], versions: Sequence[str | None]) -> torch.Tensor | None:
+        if not key or (len(key) == 1 and None not in versions):
+            return None
+        first = next(iter(self._modules.values())).inner.weight
+        mask = first.new_zeros(len(versions), 1, sum(self._ranks))
+        starts = {v: sum(self._ranks[:i]) for i, v in enumerate(key)}
+        for row, version in enumerate(versions):
+            if version is not None:
+                rank = self._ranks[key.index(version)]
+                mask[row, 0, starts[version] : starts[version] + rank] = 1
+        return mask
+
+
+def _wrap_linears(model: torch.nn.Module) -> dict[str, LoraLinear]:
+    """Put a ``LoraLinear`` around each linear layer but the output head."""
+    head: Any = model.get_output_embeddings()  # type: ignore[operator]
+    found = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
+    wrapped = {}
+    for name, module in found.items():
+        parent, _, child = name.rpartition(".")
+        wrapped[name] = LoraLinear(module)
+        setattr(model.get_submodule(parent), child, wrapped[name])
+    return wrapped
+
+
+def _rank(adapter: Adapter) -> int:
+    return next(iter(adapter.values())).a.shape[0]
+
+
+def _factors(adapter: Adapter, name: str, inner: torch.nn.Linear) -> Factors:
+    """Return a module's pair, zeros where the adapter leaves the module alone."""
+    found = adapter.get(name)
+    if found is not None:
+        return found
+    rank, weight = _rank(adapter), inner.weight
+    return Factors(
+        a=weight.new_zeros(rank, inner.in_features), b=weight.new_zeros(inner.out_features, rank)
+    )
+
+
+def _side_by_side(pairs: Sequence[Factors]) -> Factors | None:
+    if not pairs:
+        return None
+    if len(pairs) == 1:
+        return pairs[0]
+    return Factors(a=torch.cat([p.a for p in pairs]), b=torch.cat([p.b for p in pairs], dim=1))
