@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from feedback.events import Person, WaitingVote
 
+_ROUNDING = 1e-9
+"""Lets 0.29 of 100 be 29, although the product of the floats is a little less."""
+
 CROWD = 5
 """Users in the waiting votes from which on each one's share of a batch is capped."""
 
@@ -23,8 +27,8 @@ def choose(
 ) -> tuple[FrozenVote, ...]:
     """Return the oldest votes, of which no user has more than a share once there are five users.
 
-    The cap is a share of ``max_votes``, one vote at least, so that it does not depend on how many
-    votes happen to wait; what it leaves out waits for the next batch.
+    The share is one of the batch that comes out, not of ``max_votes``: among few votes a single
+    user has few. One vote each is always let in. What is left out waits for another batch.
 
     Args:
         waiting: Votes that no run has claimed, in any order, one per completion.
@@ -32,17 +36,31 @@ def choose(
         max_user_share: Most of the batch from one user, in (0, 1].
     """
     ordered = sorted(waiting, key=lambda vote: (vote.voted_at, vote.completion_id))
-    crowded = len({vote.person for vote in ordered}) >= CROWD
-    cap = max(1, int(max_votes * max_user_share)) if crowded else max_votes
+    counts = Counter(vote.person for vote in ordered)
+    share = max_user_share if len(counts) >= CROWD else 1.0
+    size = _largest_size(counts, max_votes, share)
     taken: Counter[Person] = Counter()
     batch: list[FrozenVote] = []
     for vote in ordered:
-        if len(batch) == max_votes:
+        if len(batch) == size:
             break
-        if taken[vote.person] < cap:
+        if taken[vote.person] < _cap(size, share):
             taken[vote.person] += 1
             batch.append(FrozenVote(vote.completion_id, vote.revision, vote.score))
     return tuple(batch)
+
+
+def _cap(size: int, share: float) -> int:
+    """Return the most votes of one user in a batch of ``size``."""
+    return max(1, math.floor(size * share + _ROUNDING))
+
+
+def _largest_size(counts: Counter[Person], max_votes: int, share: float) -> int:
+    """Return the largest size that the users' votes can fill under the cap of that very size."""
+    size = min(max_votes, counts.total())
+    while (filled := sum(min(n, _cap(size, share)) for n in counts.values())) < size:
+        size = filled
+    return size
 
 
 def frozen_json(votes: Sequence[FrozenVote]) -> str:

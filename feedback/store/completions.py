@@ -1,23 +1,135 @@
-"""Completions of the record."""
+"""Completions: the replies that were served, as feedback and the learner need them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from feedback.errors import UnknownCompletionError
 from feedback.events import Completion, Person
+from feedback.store import keys
+from models.types import Message, Sampling
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+    from feedback.store.client import Client
+
+_PLAIN = ("id", "conversation", "version", "text", "finish_reason")
+_JSON = ("messages", "prompt_ids", "response_ids", "behaviour_logprobs", "sampling", "metadata")
 
 
 class Completions:
+    """The completions of one Redis; each lives for ``ttl``."""
+
+    def __init__(self, client: Client, ttl: timedelta) -> None:
+        self._client = client
+        self._ttl = ttl
+
     async def record(self, completion: Completion) -> None:
-        raise NotImplementedError
+        """Write a completion; an id that is already there is left as it is."""
+        person, version = completion.person, completion.version
+        seconds = self._ttl.total_seconds()
+        await self._client.script(
+            "completion_record",
+            [
+                keys.completion(completion.id),
+                keys.user(person.owner, person.user),
+                keys.version(version),
+            ],
+            [
+                completion.id,
+                round(seconds * 1000),
+                completion.created_at,
+                completion.created_at - seconds,
+                *_encode(completion),
+            ],
+        )
 
     async def get(self, completion_id: str) -> Completion | None:
-        raise NotImplementedError
+        """Return a completion, whoever it belongs to."""
+        return (await self.get_many([completion_id]))[0]
 
     async def get_many(self, ids: Sequence[str]) -> list[Completion | None]:
-        raise NotImplementedError
+        """Return completions in the order of ``ids``; None for those that are gone."""
+        found = await self._client.hashes([keys.completion(each) for each in ids])
+        return [_decode(each) if each else None for each in found]
 
     async def get_owned(self, completion_id: str, person: Person) -> Completion:
-        raise NotImplementedError
+        """Return a completion of one person.
+
+        Raises:
+            UnknownCompletionError: There is none, or it is someone else's; the two look alike.
+        """
+        found = await self.get(completion_id)
+        if found is None or found.person != person:
+            raise unknown(completion_id)
+        return found
 
     async def delete(self, completion_id: str, person: Person) -> None:
-        raise NotImplementedError
+        """Delete a completion and the vote on it.
+
+        Raises:
+            UnknownCompletionError: There is none, or it is someone else's.
+        """
+        deleted = await self._client.script(
+            "completion_delete",
+            [
+                keys.completion(completion_id),
+                keys.user(person.owner, person.user),
+                keys.feedback(completion_id),
+                keys.READY,
+                keys.FEEDBACK_LOG,
+            ],
+            [completion_id, person.owner, person.user],
+        )
+        if not deleted:
+            raise unknown(completion_id)
+
+
+def unknown(completion_id: str) -> UnknownCompletionError:
+    """Return the error for a completion that this person does not have."""
+    return UnknownCompletionError(
+        f"There is no completion {completion_id!r} of yours. Check the id, and that you use the "
+        "key and the user that asked for it; a reply marked as not recorded cannot be voted on."
+    )
+
+
+def _encode(completion: Completion) -> list[str]:
+    """Return the fields of the hash, name after value."""
+    plain = {name: getattr(completion, name) for name in _PLAIN}
+    spelled = {name: json.dumps(_jsonable(getattr(completion, name))) for name in _JSON}
+    person = {"owner": completion.person.owner, "user": completion.person.user}
+    whole = {**plain, **spelled, **person, "created_at": repr(completion.created_at)}
+    return [word for pair in whole.items() for word in pair]
+
+
+def _jsonable(value: Any) -> Any:
+    """Return a value of a completion as JSON has it."""
+    if isinstance(value, Sampling):
+        return asdict(value)
+    if isinstance(value, tuple):
+        return [asdict(each) if isinstance(each, Message) else each for each in value]
+    return value
+
+
+def _decode(found: dict[str, str]) -> Completion:
+    parsed = {name: json.loads(found[name]) for name in _JSON}
+    sampling = parsed["sampling"]
+    return Completion(
+        id=found["id"],
+        person=Person(found["owner"], found["user"]),
+        conversation=found["conversation"],
+        version=found["version"],
+        messages=tuple(Message(**each) for each in parsed["messages"]),
+        text=found["text"],
+        prompt_ids=tuple(parsed["prompt_ids"]),
+        response_ids=tuple(parsed["response_ids"]),
+        behaviour_logprobs=tuple(parsed["behaviour_logprobs"]),
+        sampling=Sampling(**{**sampling, "stop": tuple(sampling["stop"])}),
+        finish_reason="length" if found["finish_reason"] == "length" else "stop",
+        created_at=float(found["created_at"]),
+        metadata=parsed["metadata"],
+    )

@@ -1,33 +1,86 @@
-"""Learning of the record."""
+"""Learning: paused or not, when a worker last looked, and operators' requests for an update."""
 
 from __future__ import annotations
+
+import secrets
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
 from feedback.events import UpdateRequest
+from feedback.store import keys
+
+if TYPE_CHECKING:
+    from feedback.store.client import Client
+
+_REQUEST_TTL = timedelta(days=7)
 
 
 class Learning:
+    """What operators and workers tell each other through one Redis."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
     async def pause(self, who: str) -> None:
-        raise NotImplementedError
+        """Let no new run start; one that is open ends."""
+        await self._set("pause", who)
 
     async def resume(self, who: str) -> None:
-        raise NotImplementedError
+        """Let runs start again."""
+        await self._set("resume", who)
 
     async def paused(self) -> bool:
-        raise NotImplementedError
+        """Whether learning is paused."""
+        return bool(await self._client.command("EXISTS", keys.LEARNING))
 
     async def request_update(self, who: str, *, now: float) -> UpdateRequest:
-        raise NotImplementedError
+        """Write a request for an update now; a worker's next look answers it."""
+        request = UpdateRequest(secrets.token_hex(8), who, now, "waiting")
+        await self._client.script(
+            "request_add",
+            [keys.request(request.id), keys.REQUESTS],
+            [request.id, who, now, round(_REQUEST_TTL.total_seconds() * 1000)],
+        )
+        return request
 
     async def waiting_requests(self) -> list[UpdateRequest]:
-        raise NotImplementedError
+        """Return the requests that nobody has answered, oldest first."""
+        ids = await self._client.command("ZRANGE", keys.REQUESTS, 0, -1)
+        found = await self._client.hashes([keys.request(each) for each in ids])
+        return [_decode(each) for each in found if each]
 
     async def answer(self, request_id: str, *, run: int | None, answer: str) -> None:
-        raise NotImplementedError
+        """Answer a request: the run it led to, or why there is none; the first answer stays."""
+        await self._client.script(
+            "request_answer",
+            [keys.request(request_id), keys.REQUESTS],
+            [request_id, answer, "" if run is None else run],
+        )
 
     async def get_request(self, request_id: str) -> UpdateRequest | None:
-        raise NotImplementedError
+        """Return a request; None if there is none of that id, or it is older than a week."""
+        found = await self._client.hash(keys.request(request_id))
+        return _decode(found) if found else None
 
     async def looked(self, now: float) -> None:
-        raise NotImplementedError
+        """Remember that a worker has looked for work."""
+        await self._client.command("SET", keys.LOOKED, now)
 
     async def last_look(self) -> float | None:
-        raise NotImplementedError
+        """Return when a worker last looked for work, in seconds since the epoch."""
+        found = await self._client.command("GET", keys.LOOKED)
+        return None if found is None else float(found)
+
+    async def _set(self, action: str, who: str) -> None:
+        await self._client.script("learning_set", [keys.LEARNING], [action, who])
+
+
+def _decode(found: dict[str, str]) -> UpdateRequest:
+    return UpdateRequest(
+        id=found["id"],
+        who=found["who"],
+        asked_at=float(found["asked_at"]),
+        state="answered" if found["state"] == "answered" else "waiting",
+        run=int(found["run"]) if "run" in found else None,
+        answer=found.get("answer"),
+    )

@@ -1,24 +1,105 @@
-"""Runs of the record."""
+"""Update runs: the ledger that makes each batch of votes exactly one version."""
 
 from __future__ import annotations
 
-import builtins
-from collections.abc import Sequence
-from typing import Any, Literal
-from feedback.events import FrozenVote, Run, RunState
+import json
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from feedback.batching import vote_json
+from feedback.errors import FencedError, UnknownRunError
+from feedback.events import FrozenVote, Run
+from feedback.store import keys
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+    from feedback.events import RunState
+    from feedback.store.client import Client
 
 
 class Runs:
+    """The run ledger of one Redis.
+
+    One run is open at a time, from its claim to the gate's verdict. The learner that works on it
+    has its fence, and shows that it is alive by renewing its lease. Whoever takes the run over
+    raises the fence, and the one before can write nothing more.
+    """
+
+    def __init__(self, client: Client, lease: timedelta) -> None:
+        self._client = client
+        self._lease_ms = round(lease.total_seconds() * 1000)
+
     async def claim(
         self, votes: Sequence[FrozenVote], *, parent: str, min_votes: int, now: float
     ) -> Run | None:
-        raise NotImplementedError
+        """Freeze those of the chosen votes that are still current into a new run.
+
+        Args:
+            votes: The batch that was chosen.
+            parent: The version that is live, as the caller last saw it.
+            min_votes: Fewest current votes that make a batch.
+            now: Seconds since the epoch.
+
+        Returns:
+            The run; None if learning is paused, a run is open, ``parent`` is not live any more,
+            or too few of the votes are still current.
+        """
+        words = [
+            word
+            for vote in votes
+            for word in (
+                vote.completion_id,
+                vote.revision,
+                repr(float(vote.score)),
+                vote_json(vote),
+            )
+        ]
+        number = await self._client.script(
+            "run_claim",
+            [
+                keys.LEARNING,
+                keys.LEASE,
+                keys.OPEN_RUN,
+                keys.ROLLOUT,
+                keys.READY,
+                keys.FENCE,
+                keys.SEQUENCE,
+                keys.RUNS,
+            ],
+            [parent, min_votes, now, self._lease_ms, *words],
+        )
+        return None if number is None else await self.get(number)
 
     async def take_over(self, *, now: float) -> Run | None:
-        raise NotImplementedError
+        """Take over the open run when its learner's lease has run out, with the same batch.
+
+        A run that comes back ``committed`` has its version already; only the gate is left to do.
+
+        Args:
+            now: Seconds since the epoch.
+
+        Returns:
+            The run under a new fence; None if no run is open or its learner is alive.
+        """
+        number = await self._client.script(
+            "run_take_over",
+            [keys.OPEN_RUN, keys.LEASE, keys.FENCE],
+            [self._lease_ms, now],
+        )
+        return None if number is None else await self.get(number)
 
     async def renew(self, run: Run) -> None:
-        raise NotImplementedError
+        """Show that the learner of a run is alive.
+
+        Raises:
+            FencedError: Another learner has taken over, or the run is finished.
+        """
+        renewed = await self._client.script(
+            "run_renew", [keys.run(run.number), keys.LEASE], [run.fence, self._lease_ms]
+        )
+        _hold(run, renewed)
 
     async def commit(
         self,
@@ -29,7 +110,27 @@ class Runs:
         report: dict[str, Any],
         now: float,
     ) -> None:
-        raise NotImplementedError
+        """Make a run's version exist and mark the votes that it learned: the one point that counts.
+
+        A second commit of the same version changes nothing.
+
+        Raises:
+            FencedError: Another learner has taken over, or committed another version.
+        """
+        committed = await self._client.script(
+            "run_commit",
+            [keys.run(run.number), keys.version(version), keys.VERSIONS, keys.LEASE],
+            [
+                run.number,
+                run.fence,
+                version,
+                json.dumps(manifest),
+                json.dumps(report),
+                now,
+                self._lease_ms,
+            ],
+        )
+        _hold(run, committed)
 
     async def finish(
         self,
@@ -40,16 +141,88 @@ class Runs:
         reason: str | None,
         now: float,
     ) -> None:
-        raise NotImplementedError
+        """End a committed run with the gate's verdict on its version, and release the lease.
+
+        The votes of a rejected version wait again, once; those that had their second chance are
+        discarded. The same verdict again changes nothing.
+
+        Raises:
+            FencedError: Another learner has taken over, or the run is not committed.
+        """
+        finished = await self._client.script(
+            "run_finish",
+            [keys.run(run.number), keys.LEASE, keys.OPEN_RUN],
+            [run.number, run.fence, state, json.dumps(figures), reason or "", now],
+        )
+        _hold(run, finished)
 
     async def fail(self, run: Run, *, reason: str, max_attempts: int, now: float) -> RunState:
-        raise NotImplementedError
+        """End a failed attempt, so that the run can be taken over at once.
+
+        The last attempt puts the run into quarantine: its votes are discarded with the reason. A
+        committed run that fails at its gate that often has its version rejected.
+
+        Returns:
+            The run's state afterwards.
+
+        Raises:
+            FencedError: Another learner has taken over, or the run is finished.
+        """
+        state = await self._client.script(
+            "run_fail",
+            [keys.run(run.number), keys.LEASE, keys.OPEN_RUN, keys.FENCE],
+            [run.number, run.fence, reason, max_attempts, now],
+        )
+        _hold(run, state)
+        return cast("RunState", state)
 
     async def open(self) -> Run | None:
-        raise NotImplementedError
+        """Return the run that is not finished: ``claimed``, or ``committed`` and not yet judged."""
+        number = await self._client.command("GET", keys.OPEN_RUN)
+        return None if number is None else await self.get(int(number))
 
     async def get(self, number: int) -> Run:
-        raise NotImplementedError
+        """Return a run.
+
+        Raises:
+            UnknownRunError: There is none of that number.
+        """
+        found = await self._client.hash(keys.run(number))
+        if not found:
+            raise UnknownRunError(
+                f"There is no update run {number}. `thumbloop updates list` shows those there are."
+            )
+        return _decode(found)
 
     async def list(self, limit: int = 50) -> builtins.list[Run]:
-        raise NotImplementedError
+        """Return the last runs, newest first."""
+        numbers = await self._client.command("ZREVRANGE", keys.RUNS, 0, limit - 1)
+        found = await self._client.hashes([keys.run(int(number)) for number in numbers])
+        return [_decode(each) for each in found]
+
+
+def _hold(run: Run, outcome: object) -> None:
+    """Raise FencedError when a script says that the run is no longer this learner's."""
+    if not outcome:
+        raise FencedError(
+            f"Update run {run.number} is no longer held under fence {run.fence}: another learner "
+            "has taken it over or finished it. Write nothing more and look for work afresh."
+        )
+
+
+def _decode(found: dict[str, str]) -> Run:
+    finished_at = found.get("finished_at")
+    return Run(
+        number=int(found["number"]),
+        state=cast("RunState", found["state"]),
+        fence=int(found["fence"]),
+        parent=found["parent"],
+        votes=tuple(FrozenVote(*vote) for vote in json.loads(found["votes"])),
+        batch_hash=found["batch_hash"],
+        attempts=int(found["attempts"]),
+        claimed_at=float(found["claimed_at"]),
+        version=found.get("version"),
+        report=json.loads(found.get("report", "{}")),
+        reason=found.get("reason") or None,
+        finished_at=float(finished_at) if finished_at else None,
+    )

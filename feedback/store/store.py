@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from feedback.settings import FeedbackSettings
+from typing import TYPE_CHECKING
+
 from feedback.store.api_keys import ApiKeys
+from feedback.store.client import Client
 from feedback.store.completions import Completions
 from feedback.store.learning import Learning
 from feedback.store.replicas import Replicas
@@ -12,23 +14,40 @@ from feedback.store.runs import Runs
 from feedback.store.versions import Versions
 from feedback.store.votes import Votes
 
+if TYPE_CHECKING:
+    from feedback.settings import FeedbackSettings
+
 
 class Store:
-    completions: Completions
-    votes: Votes
-    runs: Runs
-    versions: Versions
-    rollout: RolloutStore
-    replicas: Replicas
-    keys: ApiKeys
-    learning: Learning
+    """The record. Every operation raises ``StoreUnavailableError`` when Redis is away or refuses.
+
+    A store belongs to the event loop in which it was first used.
+    """
+
+    def __init__(self, client: Client, settings: FeedbackSettings) -> None:
+        self._client = client
+        self.completions = Completions(client, settings.completion_ttl)
+        self.votes = Votes(client)
+        self.runs = Runs(client, settings.lease)
+        self.versions = Versions(client)
+        self.rollout = RolloutStore(client)
+        self.replicas = Replicas(client)
+        self.keys = ApiKeys(client)
+        self.learning = Learning(client)
 
     @classmethod
     def connect(cls, url: str, settings: FeedbackSettings) -> Store:
-        raise NotImplementedError
+        """Return a store of the Redis at ``url``; the first operation connects."""
+        return cls(Client(url), settings)
 
     async def close(self) -> None:
-        raise NotImplementedError
+        """Let operations under way end, then close the connections."""
+        await self._client.close()
 
     async def ping(self) -> None:
-        raise NotImplementedError
+        """Ask whether Redis answers.
+
+        Raises:
+            StoreUnavailableError: It does not.
+        """
+        await self._client.command("PING")

@@ -1,0 +1,92 @@
+"""Every key that Thumbloop has in Redis, with its type, its time to live and what it holds.
+
+| key | type | lives | holds |
+|---|---|---|---|
+| ``tl:completion:{id}`` | hash | completion TTL | one reply: owner, user, ids, log-probs, version |
+| ``tl:user:{owner}:{user}`` | zset | completion TTL | a user's completion ids by time |
+| ``tl:feedback:{id}`` | hash | as its completion | the current vote, its revision and state |
+| ``tl:feedback:log`` | stream | for ever | every accepted vote event, in order; no names or texts |
+| ``tl:feedback:ready`` | zset | for ever | ids of votes that no run has claimed, by time of vote |
+| ``tl:feedback:totals`` | hash | for ever | votes per thumb and per state |
+| ``tl:run:{n}`` | hash | for ever | an update run: state, fence, frozen batch, version, report |
+| ``tl:runs`` | zset | for ever | run numbers |
+| ``tl:open`` | string | until finished | number of the run that is not finished |
+| ``tl:sequence`` | int | for ever | last number given to a run, and so to a version |
+| ``tl:fence`` | int | for ever | last fencing token |
+| ``tl:lease`` | string | lease setting | fencing token of the learner that is alive |
+| ``tl:learning`` | string | until resumed | who paused learning |
+| ``tl:looked`` | string | for ever | when a worker last looked for work |
+| ``tl:request:{id}`` | hash | 7 days | an operator's request for an update, and the answer |
+| ``tl:requests`` | zset | for ever | ids of the requests that wait |
+| ``tl:version:{v}`` | hash | for ever | parent, state, manifest, figures; counters, also of base |
+| ``tl:versions`` | zset | for ever | version ids by time, without ``base`` |
+| ``tl:rollout`` | hash | for ever | live, generation, previous, confirmed, canary, fraction |
+| ``tl:rollout:events`` | stream | for ever | the audit: who, action, old, new, why, figures |
+| ``tl:replica:{id}`` | hash | the reporter's TTL | what one API replica serves |
+| ``tl:replicas`` | set | for ever | ids of the replicas seen |
+| ``tl:key:{public id}`` | hash | for ever | an API key: name, scopes, SHA-256 of its secret |
+| ``tl:keys`` | set | for ever | public ids of the API keys |
+
+Scripts get the keys that are known beforehand through ``KEYS`` and build the others from ids that
+they read, with the same prefixes. Redis Cluster would refuse that; Celery's broker cannot be a
+cluster either, so none is supported.
+"""
+
+from __future__ import annotations
+
+FEEDBACK_LOG = "tl:feedback:log"
+READY = "tl:feedback:ready"
+TOTALS = "tl:feedback:totals"
+RUNS = "tl:runs"
+OPEN_RUN = "tl:open"
+SEQUENCE = "tl:sequence"
+FENCE = "tl:fence"
+LEASE = "tl:lease"
+LEARNING = "tl:learning"
+LOOKED = "tl:looked"
+REQUESTS = "tl:requests"
+VERSIONS = "tl:versions"
+ROLLOUT = "tl:rollout"
+EVENTS = "tl:rollout:events"
+REPLICAS = "tl:replicas"
+API_KEYS = "tl:keys"
+
+
+def completion(completion_id: str) -> str:
+    """Return the key of a completion."""
+    return f"tl:completion:{completion_id}"
+
+
+def feedback(completion_id: str) -> str:
+    """Return the key of the vote on a completion."""
+    return f"tl:feedback:{completion_id}"
+
+
+def user(owner: str, name: str) -> str:
+    """Return the key of a user's completions; owners hold no colon, so no two users share it."""
+    return f"tl:user:{owner}:{name}"
+
+
+def run(number: int) -> str:
+    """Return the key of an update run."""
+    return f"tl:run:{number}"
+
+
+def version(version_id: str) -> str:
+    """Return the key of a policy version."""
+    return f"tl:version:{version_id}"
+
+
+def request(request_id: str) -> str:
+    """Return the key of a request for an update."""
+    return f"tl:request:{request_id}"
+
+
+def replica(replica_id: str) -> str:
+    """Return the key of an API replica."""
+    return f"tl:replica:{replica_id}"
+
+
+def api_key(public_id: str) -> str:
+    """Return the key of an API key."""
+    return f"tl:key:{public_id}"
