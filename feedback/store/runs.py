@@ -176,6 +176,21 @@ class Runs:
         _hold(run, state)
         return cast("RunState", state)
 
+    async def release(self, run: Run) -> None:
+        """Give an open run back, so that it can be taken over at once; no failure is counted.
+
+        Raises:
+            FencedError: Another learner has taken over, or the run is finished.
+        """
+        released = await self._client.script(
+            "run_release", [keys.run(run.number), keys.LEASE, keys.FENCE], [run.fence]
+        )
+        _hold(run, released)
+
+    async def lease_held(self) -> bool:
+        """Whether a live learner works on the open run."""
+        return bool(await self._client.command("EXISTS", keys.LEASE))
+
     async def open(self) -> Run | None:
         """Return the run that is not finished: ``claimed``, or ``committed`` and not yet judged."""
         number = await self._client.command("GET", keys.OPEN_RUN)
