@@ -51,3 +51,16 @@ class Store:
             StoreUnavailableError: It does not.
         """
         await self._client.command("PING")
+
+    async def durability(self) -> dict[str, str]:
+        """Return Redis's own settings on which it depends whether an accepted vote survives.
+
+        Returns:
+            ``appendonly``, ``appendfsync`` and ``maxmemory-policy``.
+
+        Raises:
+            StoreUnavailableError: Redis is away.
+        """
+        names = ("appendonly", "appendfsync", "maxmemory-policy")
+        found: dict[str, str] = await self._client.command("CONFIG GET", "*")
+        return {name: found[name] for name in names if name in found}
