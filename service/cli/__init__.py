@@ -1,0 +1,42 @@
+"""The operator's command line, ``thumbloop``."""
+
+from __future__ import annotations
+
+import typer
+
+from service.cli import doctor, keys, learning, model, parts, updates, versions
+from service.cli.environment import check_environment
+from service.cli.errors import Commands
+
+app = typer.Typer(
+    name="thumbloop",
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="A chatbot backend that learns from the people who use it.",
+)
+
+
+@app.callback()
+def root() -> None:
+    """Check the settings before any command."""
+    check_environment()
+
+
+app.command()(parts.up)
+app.command()(parts.api)
+app.command()(parts.worker)
+app.command()(parts.beat)
+app.command()(doctor.doctor)
+app.add_typer(model.app, name="models")
+app.add_typer(versions.app, name="versions")
+app.add_typer(updates.app, name="updates")
+app.add_typer(learning.learning, name="learning")
+app.add_typer(learning.feedback, name="feedback")
+app.add_typer(keys.app, name="keys")
+
+
+def main() -> None:
+    """Run ``thumbloop``."""
+    app()

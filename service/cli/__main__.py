@@ -1,0 +1,5 @@
+"""Lets ``python -m service.cli`` be ``thumbloop``."""
+
+from service.cli import main
+
+main()

@@ -1,0 +1,159 @@
+"""The checks of ``thumbloop doctor``: each says what it found and how to mend it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx
+
+from feedback.errors import FeedbackError
+from feedback.store import Store, embedded_url
+from models.adapters import AdapterStore
+from models.errors import ModelsError
+from models.types import BASE
+from service.up import base_url
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from service.settings import ServiceSettings
+
+OLDEST_PYTHON = (3, 11)
+SILENT_SECONDS = 15.0
+"""Workers look every two seconds; silence this long means that they are away."""
+
+_DURABLE = {"appendonly": "yes", "maxmemory-policy": "noeviction"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        mend: What to do about it; empty when all is well.
+    """
+
+    check: str
+    ok: bool
+    found: str
+    mend: str = ""
+
+
+async def examine(settings: ServiceSettings) -> AsyncIterator[Finding]:
+    """Yield one finding after the other."""
+    yield check_python(sys.version_info[:3])
+    yield check_folder(settings)
+    yield check_base(settings)
+    async for finding in check_record(settings):
+        yield finding
+    yield await check_api(settings)
+
+
+def check_python(version: tuple[int, int, int]) -> Finding:
+    """Check that Python is new enough."""
+    text = ".".join(map(str, version))
+    if version >= OLDEST_PYTHON:
+        return Finding("python", ok=True, found=text)
+    return Finding("python", ok=False, found=text, mend="Use Python 3.11 or newer.")
+
+
+def check_folder(settings: ServiceSettings) -> Finding:
+    """Check that the data folder can be written."""
+    folder = settings.data_dir.absolute()
+    if not folder.exists():
+        mend = "It is made at the first `thumbloop up`; or set THUMBLOOP_DATA_DIR."
+        return Finding("data folder", ok=False, found=f"{folder} does not exist", mend=mend)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return Finding("data folder", ok=True, found=str(folder))
+    except OSError as error:
+        mend = f"Let {_user()} write there, or set THUMBLOOP_DATA_DIR."
+        return Finding("data folder", ok=False, found=f"{folder}: {error.strerror}", mend=mend)
+
+
+def check_base(settings: ServiceSettings) -> Finding:
+    """Check that the base model is ready to load."""
+    from models.base import is_ready  # noqa: PLC0415 - torch takes seconds
+
+    if is_ready(settings):
+        return Finding("base model", ok=True, found=settings.base_model)
+    found = f"{settings.base_model} is not imported"
+    return Finding("base model", ok=False, found=found, mend="Run `thumbloop models import`.")
+
+
+async def check_record(settings: ServiceSettings) -> AsyncIterator[Finding]:
+    """Check Redis and what the record says of workers and the live version."""
+    store = Store.connect(settings.redis_url or embedded_url(settings.data_dir), settings)
+    try:
+        await store.ping()
+        yield await _check_durability(store)
+        yield await _check_looks(store, now=time.time())
+        yield await _check_live(store, settings)
+    except FeedbackError as error:
+        mend = (
+            "Start that Redis, or correct THUMBLOOP_REDIS_URL."
+            if settings.redis_url
+            else "Start `thumbloop up`, or set THUMBLOOP_REDIS_URL."
+        )
+        yield Finding("redis", ok=False, found=str(error), mend=mend)
+    finally:
+        await store.close()
+
+
+async def check_api(settings: ServiceSettings) -> Finding:
+    """Check that the API answers and is ready."""
+    root = base_url(settings)
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+            reply = await client.get(f"{root}/readyz")
+    except httpx.HTTPError as error:
+        found = f"nothing answers at {root} ({type(error).__name__})"
+        mend = "Start `thumbloop up` or `thumbloop api`, or correct THUMBLOOP_HOST and _PORT."
+        return Finding("api", ok=False, found=found, mend=mend)
+    if reply.is_success:
+        return Finding("api", ok=True, found=f"ready at {root}")
+    found = f"not ready: {reply.text[:200]}"
+    return Finding("api", ok=False, found=found, mend="Wait a moment; then see the API's log.")
+
+
+async def _check_durability(store: Store) -> Finding:
+    found = await store.durability()
+    text = ", ".join(f"{name} {value}" for name, value in found.items())
+    wrong = [f"{name} {value}" for name, value in _DURABLE.items() if found.get(name) != value]
+    if found.get("appendfsync") == "no":
+        wrong.append("appendfsync always")
+    if not wrong:
+        return Finding("redis", ok=True, found=text)
+    mend = f"Votes may be lost. Set in redis.conf: {', '.join(wrong)}."
+    return Finding("redis", ok=False, found=text, mend=mend)
+
+
+async def _check_looks(store: Store, *, now: float) -> Finding:
+    looked = await store.learning.last_look()
+    paused = " (learning is paused)" if await store.learning.paused() else ""
+    if looked is not None and now - looked < SILENT_SECONDS:
+        found = f"looked for work {now - looked:.0f} s ago{paused}"
+        return Finding("workers", ok=True, found=found)
+    found = "never looked for work" if looked is None else f"silent for {now - looked:.0f} s"
+    mend = "Start `thumbloop up`, or `thumbloop worker` and `thumbloop beat`; then see their logs."
+    return Finding("workers", ok=False, found=found, mend=mend)
+
+
+async def _check_live(store: Store, settings: ServiceSettings) -> Finding:
+    live = (await store.rollout.get()).live
+    try:
+        if live != BASE:
+            AdapterStore(settings.adapters_dir).verify(live)
+    except ModelsError as error:
+        mend = "Restore the folder, or go back with `thumbloop versions rollback`."
+        return Finding("live version", ok=False, found=str(error), mend=mend)
+    return Finding("live version", ok=True, found=live)
+
+
+def _user() -> str:
+    return f"the user with id {os.getuid()}"

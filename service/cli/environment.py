@@ -1,0 +1,55 @@
+"""Refuses environment variables that no setting reads, and values that do not fit."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from feedback.settings import FeedbackSettings
+from models.settings import LearnerSettings, ModelSettings
+from service.cli.errors import CommandError
+from service.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX = "THUMBLOOP_"
+_SETTINGS = (ServiceSettings, FeedbackSettings, LearnerSettings, ModelSettings)
+
+
+def check_environment(environment: Mapping[str, str] = os.environ) -> None:
+    """Check every ``THUMBLOOP_*`` variable.
+
+    Raises:
+        CommandError: One is unknown or has a value of the wrong kind.
+    """
+    known = known_names()
+    for name in sorted(environment):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            raise CommandError(_unknown(name, known))
+    for settings in (ServiceSettings, LearnerSettings):
+        try:
+            settings()
+        except ValidationError as error:
+            raise CommandError(_ill_typed(error)) from error
+
+
+def known_names() -> frozenset[str]:
+    """Return the environment variables that set something."""
+    fields = {field for settings in _SETTINGS for field in settings.model_fields}
+    return frozenset(PREFIX + field.upper() for field in fields)
+
+
+def _unknown(name: str, known: frozenset[str]) -> str:
+    closest = difflib.get_close_matches(name.upper(), known, n=1)
+    hint = f"Did you mean {closest[0]}?" if closest else f"Known are: {', '.join(sorted(known))}."
+    return f"The environment variable {name} sets nothing. {hint}"
+
+
+def _ill_typed(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+    return f"{name} cannot be {first['input']!r}: {first['msg']}."

@@ -1,0 +1,68 @@
+"""How commands print: a table for people, or with ``--json`` one JSON value for programs."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, is_dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def print_json(value: Any) -> None:
+    """Print a value, dataclasses and sets included, as JSON."""
+    typer.echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
+    """Print a table, or ``empty`` when it has no rows."""
+    if not rows:
+        typer.echo(empty)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("-" if cell is None else str(cell) for cell in row))
+    Console().print(table, highlight=False)
+
+
+def print_fields(fields: Mapping[str, object]) -> None:
+    """Print names and values, one pair a line; nested values as JSON."""
+    width = max(map(len, fields), default=0)
+    for name, value in fields.items():
+        nested = isinstance(value, (dict, list, tuple))
+        text = json.dumps(value, default=_plain) if nested else value
+        typer.echo(f"{name:<{width}}  {'-' if text is None else text}")
+
+
+def ago(then: float | None) -> str | None:
+    """Say how long ago a moment was."""
+    if then is None:
+        return None
+    seconds = max(0.0, time.time() - then)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def percent(share: float | None) -> str | None:
+    """Spell a share as a percentage."""
+    return None if share is None else f"{share:.0%}"
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,58 @@
+"""Opens the record for a command, or says in one line why it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+from typing import TYPE_CHECKING, TypeVar
+
+from feedback.errors import StoreUnavailableError
+from feedback.settings import FeedbackSettings
+from feedback.store import Store, embedded_url
+from service.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+Result = TypeVar("Result")
+
+
+def with_store(use: Callable[[Store], Awaitable[Result]]) -> Result:
+    """Return what ``use`` makes of the record.
+
+    Raises:
+        CommandError: Redis does not answer.
+    """
+    return asyncio.run(_with_store(use, FeedbackSettings()))
+
+
+def operator() -> str:
+    """Return who gives this command, for the audit trail."""
+    try:
+        return f"{getpass.getuser()} (command line)"
+    except (KeyError, OSError):
+        return "command line"
+
+
+def no_redis(settings: FeedbackSettings, error: StoreUnavailableError) -> str:
+    """Say how to get at Redis."""
+    if settings.redis_url:
+        return f"The Redis at THUMBLOOP_REDIS_URL does not answer: {error}"
+    return (
+        f"Nothing runs on the data folder {settings.data_dir}: start `thumbloop up`, or set "
+        "THUMBLOOP_DATA_DIR or THUMBLOOP_REDIS_URL to where it runs."
+    )
+
+
+async def _with_store(
+    use: Callable[[Store], Awaitable[Result]], settings: FeedbackSettings
+) -> Result:
+    store = Store.connect(settings.redis_url or embedded_url(settings.data_dir), settings)
+    try:
+        try:
+            await store.ping()
+        except StoreUnavailableError as error:
+            raise CommandError(no_redis(settings, error)) from error
+        return await use(store)
+    finally:
+        await store.close()
