@@ -1,0 +1,108 @@
+"""Voted replies as padded tensors, in micro-batches of similar length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from models.errors import LearningError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.types import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Replies of one forward pass.
+
+    Attributes:
+        rows: Which samples these are.
+        ids: Prompt, reply, padding: ``[B, S]``.
+        attention: True on prompt and reply, ``[B, S]``.
+        reply_positions: Where in ``S`` the logits of each reply token are, ``[B, T]``.
+        reply_ids: The reply's tokens, ``[B, T]``; 0 where masked out.
+        mask: True on reply tokens, ``[B, T]``.
+        behaviour: Behaviour log-probs, ``[B, T]``; 0 where masked out.
+        temperature: What divides the logits, ``[B]``.
+    """
+
+    rows: tuple[int, ...]
+    ids: torch.Tensor
+    attention: torch.Tensor
+    reply_positions: torch.Tensor
+    reply_ids: torch.Tensor
+    mask: torch.Tensor
+    behaviour: torch.Tensor
+    temperature: torch.Tensor
+
+
+def check_samples(samples: Sequence[Sample]) -> None:
+    """Refuse a batch that cannot be learned from.
+
+    Raises:
+        LearningError: It is empty, or a reply is empty, or its log-probs do not match its tokens,
+            or are not finite.
+    """
+    if not samples:
+        raise LearningError("The batch is empty: there is nothing to learn from.")
+    for sample in samples:
+        name = sample.completion_id
+        if not sample.response_ids or not sample.prompt_ids:
+            raise LearningError(f"{name} has no tokens: drop it from the batch.")
+        if len(sample.behaviour_logprobs) != len(sample.response_ids):
+            raise LearningError(
+                f"{name} has {len(sample.response_ids)} tokens but "
+                f"{len(sample.behaviour_logprobs)} log-probs: drop it from the batch."
+            )
+        if not torch.tensor([*sample.behaviour_logprobs, sample.reward]).isfinite().all():
+            raise LearningError(f"{name} has log-probs or a reward that are not finite: drop it.")
+
+
+def micro_batches(
+    samples: Sequence[Sample], rows: Sequence[int], *, size: int, device: str
+) -> list[MicroBatch]:
+    """Split ``rows`` of ``samples`` into micro-batches of at most ``size``, longest together."""
+    ordered = sorted(rows, key=lambda i: _length(samples[i]), reverse=True)
+    groups = [ordered[i : i + size] for i in range(0, len(ordered), size)]
+    return [collate(samples, group, device=device) for group in groups]
+
+
+def collate(samples: Sequence[Sample], rows: Sequence[int], *, device: str) -> MicroBatch:
+    """Pad the chosen samples on the right."""
+    chosen = [samples[i] for i in rows]
+    total = max(_length(s) for s in chosen)
+    longest = max(len(s.response_ids) for s in chosen)
+    ids = torch.zeros(len(chosen), total, dtype=torch.long)
+    attention = torch.zeros(len(chosen), total, dtype=torch.bool)
+    reply_ids = torch.zeros(len(chosen), longest, dtype=torch.long)
+    positions = torch.zeros(len(chosen), longest, dtype=torch.long)
+    mask = torch.zeros(len(chosen), longest, dtype=torch.bool)
+    behaviour = torch.zeros(len(chosen), longest)
+    for b, sample in enumerate(chosen):
+        prompt, reply = len(sample.prompt_ids), len(sample.response_ids)
+        ids[b, : prompt + reply] = torch.tensor(sample.prompt_ids + sample.response_ids)
+        attention[b, : prompt + reply] = True
+        reply_ids[b, :reply] = torch.tensor(sample.response_ids)
+        positions[b, :reply] = torch.arange(prompt - 1, prompt + reply - 1)
+        mask[b, :reply] = True
+        behaviour[b, :reply] = torch.tensor(sample.behaviour_logprobs)
+    # A greedy reply is learned as if it had been drawn at temperature 1 (design §9).
+    temperature = torch.tensor([s.temperature or 1.0 for s in chosen])
+    return MicroBatch(
+        rows=tuple(rows),
+        ids=ids.to(device),
+        attention=attention.to(device),
+        reply_positions=positions.to(device),
+        reply_ids=reply_ids.to(device),
+        mask=mask.to(device),
+        behaviour=behaviour.to(device),
+        temperature=temperature.to(device),
+    )
+
+
+def _length(sample: Sample) -> int:
+    return len(sample.prompt_ids) + len(sample.response_ids)

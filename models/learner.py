@@ -1,0 +1,404 @@
+"""One PPO update: a frozen batch of votes in, an adapter and a report out (design §9)."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from models.adapters import AdapterStore, Origin
+from models.base import load_base
+from models.batch import check_samples, collate, micro_batches
+from models.errors import LearningError
+from models.learner_state import (
+    LearnerState,
+    adam_moments,
+    load_state,
+    restore_adam,
+    save_state,
+)
+from models.policy import Policy
+from models.ppo.advantages import (
+    leave_one_out,
+    reward_to_go,
+    scale_scores,
+    shrunken_baseline,
+    token_advantages,
+    update_user_means,
+)
+from models.ppo.kl import adapt_beta, k1, k3
+from models.ppo.losses import behaviour_weights, keep_sequences, policy_loss
+from models.ppo.masked import effective_sample_size, masked_mean, masked_sum
+from models.probes import probe_policy
+from models.types import BASE, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from models.adapters import Manifest
+    from models.batch import MicroBatch
+    from models.gate import GateFigures
+    from models.settings import LearnerSettings
+    from models.types import Sample
+
+ADAM_EPS = 1e-5
+USER_PRIOR = 8.0
+"""Past votes of a user that weigh as much as the batch's baseline."""
+USER_DECAY = 0.9
+"""What a user's past counts for after each further run."""
+KL_HORIZON = 1_000.0
+"""Votes over which β reacts fully to its error."""
+WHITEN_FROM = 16
+"""Votes from which the batch's standard deviation is known well enough to divide by."""
+WHITEN_FLOOR = 0.25
+DRIFT_LIMIT = 0.5
+"""Nats a token of drift beyond which a disliked reply is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What an update produced.
+
+    Attributes:
+        write_files: Writes the adapter and the learner's state into a folder.
+        report: Figures of the update, JSON-able.
+    """
+
+    write_files: Callable[[Path], None]
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A batch with everything that stays fixed during the epochs; ``[B, T]`` unless noted."""
+
+    batch: MicroBatch
+    start: torch.Tensor
+    reference: torch.Tensor
+    weights: torch.Tensor
+    kept: torch.Tensor
+    advantages: torch.Tensor
+
+
+@dataclass(slots=True)
+class Trace:
+    """What the epochs saw, step by step."""
+
+    losses: list[float] = field(default_factory=list)
+    clip_fractions: list[float] = field(default_factory=list)
+    grad_norms: list[float] = field(default_factory=list)
+    step_kls: list[float] = field(default_factory=list)
+    stopped_early: bool = False
+
+
+class Learner:
+    """Loads the base once; learns, publishes and probes."""
+
+    def __init__(self, settings: LearnerSettings) -> None:
+        if settings.learner_threads:
+            torch.set_num_threads(settings.learner_threads)
+        self._settings = settings
+        self._store = AdapterStore(settings.adapters_dir)
+        self._base = load_base(settings)
+        self._policy = Policy(self._base, settings)
+
+    def learn(
+        self,
+        samples: Sequence[Sample],
+        *,
+        parent: str,
+        seed: int,
+        progress: Callable[[Progress], None],
+    ) -> Learned:
+        """Run one update from ``parent`` on a frozen batch.
+
+        Args:
+            samples: The batch.
+            parent: The version to start from, or ``base``.
+            seed: Fixes the new adapter's weights and the order of minibatches.
+            progress: Told how far it is.
+
+        Raises:
+            LearningError: The batch cannot be learned from, or the result is not finite.
+            AdapterError: The parent is missing, broken or of another shape.
+        """
+        clock = _Clock()
+        check_samples(samples)
+        # 1. Start from the parent's weights and state.
+        with clock.phase("load"):
+            state = self._start_from(parent, seed)
+            optimizer = self._optimizer(state)
+        # 2. Fix what the batch looks like at the start of the update.
+        with clock.phase("score"):
+            rollout = self._score(samples, state, progress)
+        # 3. Learn for N epochs.
+        with clock.phase("learn"):
+            trace = self._epochs(samples, rollout, optimizer, seed, progress)
+        self._check_finite()
+        # 4. Measure where the policy went, and carry the state on.
+        with clock.phase("measure"):
+            report = self._report(samples, rollout, trace, state)
+        after = self._state_after(samples, optimizer, state, report)
+        report["seconds"] = clock.seconds
+
+        def write_files(folder: Path) -> None:
+            self._policy.save(folder)
+            save_state(after, folder)
+
+        return Learned(write_files=write_files, report=report)
+
+    def publish(
+        self,
+        learned: Learned,
+        *,
+        sequence: int,
+        parent: str,
+        batch_hash: str,
+        fence: int,
+        now: float,
+    ) -> Manifest:
+        """Save what was learned as an immutable version."""
+        origin = Origin(
+            parent=parent,
+            run=sequence,
+            batch_hash=batch_hash,
+            fence=fence,
+            base_model=self._base.name,
+            base_hash=self._base.content_hash,
+            created_at=now,
+        )
+        return self._store.publish(sequence, origin, learned.write_files)
+
+    def probe(self, version: str, progress: Callable[[Progress], None]) -> GateFigures:
+        """Measure a published version, read back from its folder, for the gate."""
+        self._store.verify(version)
+        self._policy.load(self._store.path(version))
+        return probe_policy(self._policy, progress)
+
+    def _start_from(self, parent: str, seed: int) -> LearnerState:
+        fresh = LearnerState(beta=self._settings.kl_start)
+        if parent == BASE:
+            self._policy.reset(seed)
+            return fresh
+        self._store.verify(parent)
+        self._policy.load(self._store.path(parent))
+        return load_state(self._store.path(parent), beta=fresh.beta)
+
+    def _optimizer(self, state: LearnerState) -> torch.optim.Adam:
+        optimizer = torch.optim.Adam(
+            self._policy.master.values(), lr=self._settings.learning_rate, eps=ADAM_EPS
+        )
+        restore_adam(optimizer, self._policy.master, state)
+        return optimizer
+
+    def _score(
+        self,
+        samples: Sequence[Sample],
+        state: LearnerState,
+        progress: Callable[[Progress], None],
+    ) -> Rollout:
+        """Compute start and reference log-probs, weights and advantages of the whole batch."""
+        device = self._settings.device
+        whole = collate(samples, range(len(samples)), device=device)
+        start, reference = torch.zeros_like(whole.behaviour), torch.zeros_like(whole.behaviour)
+        done = 0
+        with torch.no_grad():
+            for micro in self._micro_batches(samples, range(len(samples))):
+                width = micro.mask.shape[1]
+                rows = list(micro.rows)
+                start[rows, :width] = self._policy.logprobs(micro)
+                reference[rows, :width] = self._policy.reference_logprobs(micro)
+                done += len(rows)
+                progress(Progress("score", done, len(samples)))
+        return fix_rollout(samples, whole, start, reference, state, self._settings)
+
+    def _epochs(
+        self,
+        samples: Sequence[Sample],
+        rollout: Rollout,
+        optimizer: torch.optim.Adam,
+        seed: int,
+        progress: Callable[[Progress], None],
+    ) -> Trace:
+        trace = Trace()
+        order = torch.Generator().manual_seed(seed)
+        size = self._settings.minibatch or len(samples)
+        for epoch in range(self._settings.epochs):
+            shuffled = torch.randperm(len(samples), generator=order).tolist()
+            minibatches = [shuffled[i : i + size] for i in range(0, len(shuffled), size)]
+            kls = [self._step(samples, rows, rollout, optimizer, trace) for rows in minibatches]
+            progress(Progress("learn", epoch + 1, self._settings.epochs))
+            trace.step_kls.append(sum(kls) / len(kls))
+            if trace.step_kls[-1] > self._settings.max_step_kl:
+                trace.stopped_early = True
+                break
+        return trace
+
+    def _step(
+        self,
+        samples: Sequence[Sample],
+        rows: Sequence[int],
+        rollout: Rollout,
+        optimizer: torch.optim.Adam,
+        trace: Trace,
+    ) -> float:
+        """Take one optimiser step on ``rows``; return the KL per token to the start policy."""
+        loss_sum = clip_sum = kl_sum = 0.0
+        for micro in self._micro_batches(samples, rows):
+            share = len(micro.rows) / len(rows)
+            part = _cut(rollout, micro)
+            new = self._policy.logprobs(micro)
+            result = policy_loss(
+                new,
+                part.start,
+                part.advantages,
+                part.weights,
+                part.kept,
+                clip=self._settings.clip,
+                length_constant=self._settings.length_constant,
+            )
+            (result.loss * share).backward()  # type: ignore[no-untyped-call]
+            loss_sum += result.loss.item() * share
+            clip_sum += result.clip_fraction.item() * share
+            kl_sum += masked_mean(k3(part.start, new.detach()), part.kept).item() * share
+        self._policy.collect_gradients()
+        norm = torch.nn.utils.clip_grad_norm_(
+            self._policy.master.values(), self._settings.max_grad_norm
+        )
+        if not norm.isfinite():
+            raise LearningError("The gradient is not finite: the batch holds something extreme.")
+        optimizer.step()
+        self._policy.publish_master()
+        trace.losses.append(loss_sum)
+        trace.clip_fractions.append(clip_sum)
+        trace.grad_norms.append(norm.item())
+        return kl_sum
+
+    def _micro_batches(self, samples: Sequence[Sample], rows: Sequence[int]) -> list[MicroBatch]:
+        return micro_batches(
+            samples, rows, size=self._settings.micro_batch, device=self._settings.device
+        )
+
+    def _check_finite(self) -> None:
+        if not all(m.isfinite().all() for m in self._policy.master.values()):
+            raise LearningError("The update made weights that are not finite.")
+
+    def _report(
+        self, samples: Sequence[Sample], rollout: Rollout, trace: Trace, state: LearnerState
+    ) -> dict[str, Any]:
+        rewards = [s.reward for s in samples]
+        mask = rollout.batch.mask
+        kl_B = masked_sum(k1(rollout.start, rollout.reference), mask)
+        return {
+            "votes": len(samples),
+            "dropped_as_stale": int((~rollout.kept.any(-1)).sum()),
+            "up": sum(r > 0 for r in rewards),
+            "down": sum(r < 0 for r in rewards),
+            "reward_mean": sum(rewards) / len(rewards),
+            "tokens": int(mask.sum()),
+            "reply_tokens_mean": float(mask.sum() / len(samples)),
+            "kl_per_reply": kl_B.mean().item(),
+            "beta": state.beta,
+            "effective_sample_size": effective_sample_size(rollout.weights, rollout.kept).item(),
+            "clip_fraction": _mean(trace.clip_fractions),
+            "loss_first": trace.losses[0],
+            "loss_last": trace.losses[-1],
+            "grad_norm": _mean(trace.grad_norms),
+            "step_kl": trace.step_kls[-1],
+            "epochs": len(trace.step_kls),
+            "steps": len(trace.losses),
+            "stopped_early": trace.stopped_early,
+        }
+
+    def _state_after(
+        self,
+        samples: Sequence[Sample],
+        optimizer: torch.optim.Adam,
+        before: LearnerState,
+        report: dict[str, Any],
+    ) -> LearnerState:
+        first, second = adam_moments(optimizer, self._policy.master)
+        users, rewards = [s.user for s in samples], [s.reward for s in samples]
+        return LearnerState(
+            beta=adapt_beta(
+                before.beta,
+                kl=report["kl_per_reply"],
+                target=self._settings.kl_target,
+                votes=len(samples),
+                horizon=KL_HORIZON,
+            ),
+            step=before.step + report["steps"],
+            first=first,
+            second=second,
+            users=update_user_means(before.users, users, rewards, decay=USER_DECAY),
+        )
+
+
+def fix_rollout(
+    samples: Sequence[Sample],
+    batch: MicroBatch,
+    start: torch.Tensor,
+    reference: torch.Tensor,
+    state: LearnerState,
+    settings: LearnerSettings,
+) -> Rollout:
+    """Compute weights and advantages from log-probs ``[B, T]`` taken at the start of an update."""
+    rewards_B = torch.tensor([s.reward for s in samples], device=start.device)
+    baseline_B = shrunken_baseline(
+        leave_one_out(rewards_B), [s.user for s in samples], state.users, prior=USER_PRIOR
+    )
+    scores_B = scale_scores(rewards_B - baseline_B, least_votes=WHITEN_FROM, floor=WHITEN_FLOOR)
+    greedy_B = torch.tensor([s.temperature == 0 for s in samples], device=start.device)
+    behaviour = torch.where(greedy_B[:, None], start, batch.behaviour)
+    keep_B = keep_sequences(scores_B, start, behaviour, batch.mask, limit=DRIFT_LIMIT)
+    to_go = reward_to_go(-state.beta * k1(start, reference), batch.mask)
+    return Rollout(
+        batch=batch,
+        start=start,
+        reference=reference,
+        weights=behaviour_weights(start, behaviour, cap=settings.behaviour_cap),
+        kept=batch.mask & keep_B[:, None],
+        advantages=token_advantages(scores_B, to_go, batch.mask),
+    )
+
+
+def lower_priority(nice: int) -> None:
+    """Let chat go first on the cores that the learner shares with it."""
+    os.nice(max(0, nice - os.nice(0)))
+
+
+def _cut(rollout: Rollout, micro: MicroBatch) -> Rollout:
+    """Return the rows and columns of ``micro``."""
+    rows, width = list(micro.rows), micro.mask.shape[1]
+    return Rollout(
+        batch=micro,
+        start=rollout.start[rows, :width],
+        reference=rollout.reference[rows, :width],
+        weights=rollout.weights[rows, :width],
+        kept=rollout.kept[rows, :width],
+        advantages=rollout.advantages[rows, :width],
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+class _Clock:
+    """Seconds per phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.perf_counter() - begin, 3)

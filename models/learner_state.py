@@ -1,0 +1,101 @@
+"""What a version carries from run to run besides its weights: Adam's moments, β, user means."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from models.adapters import STATE_FILE
+from models.errors import AdapterError
+from models.ppo.advantages import UserMean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_FIRST, _SECOND = "exp_avg", "exp_avg_sq"
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerState:
+    """The state at the end of a run.
+
+    Attributes:
+        beta: KL coefficient.
+        step: Optimiser steps so far.
+        first: Adam's first moments by parameter name.
+        second: Adam's second moments by parameter name.
+        users: Running mean reward of each user.
+    """
+
+    beta: float
+    step: int = 0
+    first: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    second: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    users: Mapping[str, UserMean] = field(default_factory=dict)
+
+
+def save_state(state: LearnerState, folder: Path) -> None:
+    """Write the state beside the adapter it belongs to."""
+    tensors = {f"{_FIRST}.{k}": v for k, v in state.first.items()}
+    tensors |= {f"{_SECOND}.{k}": v for k, v in state.second.items()}
+    users = {u: [m.total, m.count] for u, m in state.users.items()}
+    rest = {"beta": state.beta, "step": state.step, "users": users}
+    save_file(tensors, folder / STATE_FILE, metadata={"state": json.dumps(rest, sort_keys=True)})
+
+
+def load_state(folder: Path, *, beta: float) -> LearnerState:
+    """Read a version's state; a fresh one with ``beta`` if it has none (an imported adapter).
+
+    Raises:
+        AdapterError: The file is there but cannot be read.
+    """
+    path = folder / STATE_FILE
+    if not path.is_file():
+        return LearnerState(beta=beta)
+    try:
+        with safe_open(path, framework="pt") as file:
+            rest = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, ValueError, KeyError) as error:
+        raise AdapterError(f"{path} cannot be read: restore it from a backup.") from error
+    return LearnerState(
+        beta=rest["beta"],
+        step=rest["step"],
+        first=_named(tensors, _FIRST),
+        second=_named(tensors, _SECOND),
+        users={u: UserMean(*pair) for u, pair in rest["users"].items()},
+    )
+
+
+def restore_adam(
+    optimizer: torch.optim.Adam, named: Mapping[str, torch.nn.Parameter], state: LearnerState
+) -> None:
+    """Put the moments back, so that a run's first steps are not those of a fresh optimiser."""
+    if not state.first:
+        return
+    for name, parameter in named.items():
+        optimizer.state[parameter] = {
+            "step": torch.tensor(float(state.step)),
+            _FIRST: state.first[name].clone(),
+            _SECOND: state.second[name].clone(),
+        }
+
+
+def adam_moments(
+    optimizer: torch.optim.Adam, named: Mapping[str, torch.nn.Parameter]
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Return the first and second moments by parameter name."""
+    first = {n: optimizer.state[p][_FIRST] for n, p in named.items() if p in optimizer.state}
+    second = {n: optimizer.state[p][_SECOND] for n, p in named.items() if p in optimizer.state}
+    return first, second
+
+
+def _named(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    start = prefix + "."
+    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}

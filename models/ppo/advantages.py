@@ -1,0 +1,96 @@
+"""How much better than expected a reply was: baselines from the batch and from the user's past."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from models.ppo.masked import masked_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class UserMean:
+    """A user's running reward: ``total`` over ``count`` votes, older ones counting less."""
+
+    total: float
+    count: float
+
+
+def leave_one_out(rewards_B: torch.Tensor) -> torch.Tensor:
+    """Return for each reply the mean reward of the others, ``[B]``; 0 for a single one.
+
+    RLOO, arXiv 2402.14740, with the batch in place of replies to the same prompt.
+    """
+    others = rewards_B.numel() - 1
+    if others == 0:
+        return torch.zeros_like(rewards_B)
+    return (rewards_B.sum() - rewards_B) / others
+
+
+def shrunken_baseline(
+    batch_B: torch.Tensor,
+    users: Sequence[str],
+    past: Mapping[str, UserMean],
+    *,
+    prior: float,
+) -> torch.Tensor:
+    """Mix each user's past mean with the batch's baseline, ``[B]``.
+
+    Args:
+        batch_B: The batch's baseline.
+        users: Who voted on each reply.
+        past: Running means before this batch, so that no reply is its own baseline.
+        prior: How many past votes weigh as much as the batch's baseline.
+    """
+    means = [past.get(user, UserMean(0.0, 0.0)) for user in users]
+    total = batch_B.new_tensor([m.total for m in means])
+    count = batch_B.new_tensor([m.count for m in means])
+    return (total + prior * batch_B) / (count + prior)
+
+
+def update_user_means(
+    past: Mapping[str, UserMean],
+    users: Sequence[str],
+    rewards: Sequence[float],
+    *,
+    decay: float,
+) -> dict[str, UserMean]:
+    """Return the running means after a batch; what came before is multiplied by ``decay``."""
+    means = {u: UserMean(m.total * decay, m.count * decay) for u, m in past.items()}
+    for user, reward in zip(users, rewards, strict=True):
+        mean = means.get(user, UserMean(0.0, 0.0))
+        means[user] = UserMean(mean.total + reward, mean.count + 1)
+    return means
+
+
+def reward_to_go(rewards_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+    """Return Σ of each token's own and later rewards, ``[B, T]`` (γ = 1); 0 where masked out."""
+    kept = rewards_BT.masked_fill(~mask_BT, 0.0)
+    return kept.flip(-1).cumsum(-1).flip(-1).masked_fill(~mask_BT, 0.0)
+
+
+def token_advantages(
+    scores_B: torch.Tensor, kl_to_go_BT: torch.Tensor, mask_BT: torch.Tensor
+) -> torch.Tensor:
+    """Join what the vote says of a reply with what the KL penalty says of each token, ``[B, T]``.
+
+    The score stands at the last token, so with γ = 1 every token has it as reward-to-go. The KL
+    part is centred over the batch's tokens: a constant there only adds variance.
+    """
+    centred = kl_to_go_BT - masked_mean(kl_to_go_BT, mask_BT)
+    return (scores_B[:, None] + centred).masked_fill(~mask_BT, 0.0)
+
+
+def scale_scores(scores_B: torch.Tensor, *, least_votes: int, floor: float) -> torch.Tensor:
+    """Divide by the batch's standard deviation, once there are enough votes to know it.
+
+    ``floor`` bounds the divisor from below, so that a batch of nearly equal votes is not blown up.
+    """
+    if scores_B.numel() < least_votes:
+        return scores_B
+    return scores_B / scores_B.std(correction=0).clamp(min=floor)

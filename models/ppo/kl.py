@@ -1,0 +1,35 @@
+"""Estimators of KL(π ‖ reference) from sampled tokens, and the controller of its coefficient β."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def k1(logprobs_BT: torch.Tensor, reference_BT: torch.Tensor) -> torch.Tensor:
+    """Return log π − log reference for tokens drawn from π, ``[B, T]``: unbiased, may be negative.
+
+    The form to put into the reward (arXiv 2512.21852).
+    """
+    return logprobs_BT - reference_BT
+
+
+def k3(logprobs_BT: torch.Tensor, reference_BT: torch.Tensor) -> torch.Tensor:
+    """Return (r − 1) − log r with r = reference / π, ``[B, T]``: never negative, low variance.
+
+    For monitoring only (J. Schulman, "Approximating KL divergence", 2020).
+    """
+    log_ratio = reference_BT - logprobs_BT
+    return log_ratio.expm1() - log_ratio
+
+
+def adapt_beta(beta: float, *, kl: float, target: float, votes: int, horizon: float) -> float:
+    """Move β so that the KL per reply approaches ``target`` nats.
+
+    Ziegler et al., arXiv 1909.08593 §2.2: the relative error is clipped to ±0.2, and ``votes`` of
+    ``horizon`` votes' worth of it is applied.
+    """
+    error = min(max(kl / target - 1.0, -0.2), 0.2)
+    return beta * (1.0 + error * votes / horizon)
