@@ -1,0 +1,195 @@
+// The operations page: reads the admin routes every two seconds, and carries out what is asked.
+
+import { json } from './api.js';
+import { confirm, whyField } from './dialogs.js';
+import { h, setAttribute, setText, toast, watchTopBar } from './dom.js';
+import { ago, percent, shortVersion, wilson } from './format.js';
+import { askForKey, withKey } from './keys.js';
+import {
+  drawAudit, drawChart, drawInterval, drawReplicas, drawRuns, drawVersions, mayGoLive,
+} from './ops-tables.js';
+
+const REFRESH_MS = 2000;
+const SCOPE = { scope: 'admin' };
+
+const byId = (id) => document.getElementById(id);
+const state = { rollout: {}, versions: [], updates: {}, seen: 0, asking: false };
+
+const rowsOf = (answer) => (Array.isArray(answer) ? answer : answer?.data ?? []);
+
+// Reading
+
+async function readAll() {
+  const [rollout, versions, updates, audit] = await Promise.all(
+    ['rollout', 'versions', 'updates', 'audit'].map((name) => json('GET', `/admin/${name}`)));
+  return { rollout, versions: rowsOf(versions), updates, runs: rowsOf(updates), audit: rowsOf(audit) };
+}
+
+async function refresh({ ask = true } = {}) {
+  if (state.asking) return;
+  state.asking = true;
+  try {
+    const found = await (ask ? withKey(readAll, SCOPE) : readAll());
+    Object.assign(state, found, { seen: Date.now() / 1000 });
+    draw(found);
+    showProblem(null);
+  } catch (error) {
+    showProblem(error);
+  } finally {
+    state.asking = false;
+    drawFreshness();
+  }
+}
+
+function showProblem(error) {
+  const node = byId('problem');
+  node.hidden = !error;
+  if (!error) return;
+  const needsKey = error.status === 401 || error.status === 403;
+  const text = needsKey ? 'This page needs an API key with the scope “admin”.' : error.message;
+  if (node.firstChild?.textContent === text) return;
+  node.replaceChildren(h('span', {}, text));
+  if (needsKey) node.append(h('button', { type: 'button', className: 'button small', onclick: enterKey }, 'Enter a key'));
+}
+
+function drawFreshness() {
+  const node = byId('fresh');
+  const age = Date.now() / 1000 - state.seen;
+  const fresh = state.seen > 0 && age < 6;
+  setAttribute(node, 'class', `fresh ${fresh ? 'good' : 'warn'}`);
+  setText(node, fresh ? 'Up to date' : state.seen ? `As of ${ago(state.seen)}` : 'Waiting for the server');
+}
+
+// Drawing
+
+function draw({ rollout, versions, updates, runs, audit }) {
+  drawLive(rollout, versions);
+  drawLearning(rollout, updates, runs);
+  drawReplicas(rollout.replicas ?? [], rollout.live);
+  drawChart(versions);
+  drawVersions(versions, activate);
+  drawRuns(runs);
+  drawAudit(audit);
+}
+
+function drawLive(rollout, versions) {
+  const live = versions.find((row) => row.version === rollout.live);
+  const interval = live && wilson(live.up ?? 0, live.down ?? 0);
+  setText(byId('live'), shortVersion(rollout.live));
+  setAttribute(byId('live'), 'title', rollout.live);
+  setText(byId('live-detail'), rollout.previous ? `before it ${shortVersion(rollout.previous)}` : 'the first version to serve');
+  byId('rollback').disabled = !rollout.previous && rollbackTargets().length === 0;
+  setText(byId('approval'), interval ? percent(interval.share) : '–');
+  setText(byId('approval-detail'), interval
+    ? `${live.up} up, ${live.down} down; ${percent(interval.low)} to ${percent(interval.high)}` : 'no votes on it yet');
+  drawInterval(byId('approval-bar'), interval);
+}
+
+/** The first defined value of `names` in any of `sources` (and their `learning` part). */
+function find(sources, ...names) {
+  for (const source of sources.flatMap((one) => [one, one?.learning])) {
+    for (const name of names) if (source?.[name] !== undefined && source[name] !== null) return source[name];
+  }
+  return null;
+}
+
+function drawLearning(rollout, updates, runs) {
+  const sources = [updates, rollout];
+  const paused = find(sources, 'paused') === true;
+  const open = runs.find((run) => run.state === 'claimed' || run.state === 'committed');
+  const waiting = find(sources, 'waiting', 'waiting_votes');
+  const needed = find(sources, 'min_votes');
+  const looked = find(sources, 'last_look', 'looked_at');
+  setText(byId('learning'), paused ? 'Paused' : open ? `Run #${open.number}` : 'On');
+  const parts = [];
+  if (open) parts.push(open.state === 'claimed' ? 'learning now' : 'at the gate');
+  if (waiting !== null) parts.push(needed ? `${waiting} of ${needed} votes wait` : `${waiting} votes wait`);
+  if (looked !== null) parts.push(`worker looked ${ago(looked)}`);
+  setText(byId('learning-detail'), parts.join(' · ') || (paused ? 'votes are kept until it goes on' : 'waiting for votes'));
+  const bar = byId('waiting');
+  bar.hidden = waiting === null || !needed;
+  if (!bar.hidden) {
+    bar.max = needed;
+    bar.value = Math.min(waiting, needed);
+  }
+  state.paused = paused;
+  byId('pause').disabled = false;
+  setText(byId('pause'), paused ? 'Resume' : 'Pause');
+  byId('update-now').disabled = false;
+}
+
+// Acting
+
+async function act(work, done) {
+  try {
+    toast(done(await withKey(work, SCOPE)));
+  } catch (error) {
+    toast(error.message);
+  }
+  await refresh();
+}
+
+const reasonOf = (answer) => (answer.why?.trim() ? { why: answer.why.trim() } : {});
+
+async function activate(version) {
+  const seen = state.rollout.live;
+  const answer = await confirm({
+    title: `Make ${shortVersion(version)} live?`,
+    text: `It takes over from ${shortVersion(seen)} for all new requests. Replies under way end with the version that they began with.`,
+    action: 'Activate',
+    fields: [whyField()],
+  });
+  if (!answer) return;
+  const body = { version, expected_live: seen, ...reasonOf(answer) };
+  await act(() => json('POST', '/admin/rollout/activate', { body }), () => `${shortVersion(version)} is live.`);
+}
+
+function rollbackTargets() {
+  return state.versions.filter((row) => mayGoLive(row) && row.version !== state.rollout.live);
+}
+
+async function rollback() {
+  const { live, previous } = state.rollout;
+  const targets = rollbackTargets().map((row) => row.version).filter((version) => version !== previous);
+  const select = h('select', { name: 'to' },
+    previous ? h('option', { value: '' }, `${shortVersion(previous)} (the one before)`) : null,
+    ...targets.map((version) => h('option', { value: version }, shortVersion(version))));
+  const answer = await confirm({
+    title: `Roll back from ${shortVersion(live)}?`,
+    text: `${shortVersion(live)} is marked as rolled back, and the version below serves all new requests.`,
+    action: 'Roll back',
+    danger: true,
+    fields: [h('label', { className: 'field' }, 'To', select), whyField()],
+  });
+  if (!answer) return;
+  const body = { ...(answer.to ? { to: answer.to } : {}), ...reasonOf(answer) };
+  await act(() => json('POST', '/admin/rollout/rollback', { body }), (rollout) => `Rolled back to ${shortVersion(rollout?.live ?? (answer.to || previous))}.`);
+}
+
+async function updateNow() {
+  await act(() => json('POST', '/admin/updates'), () => 'Asked for an update. The worker answers at its next look.');
+}
+
+async function togglePause() {
+  const word = state.paused ? 'resume' : 'pause';
+  await act(() => json('POST', `/admin/learning/${word}`), () => (word === 'pause' ? 'Learning is paused; votes are kept.' : 'Learning goes on.'));
+}
+
+async function enterKey() {
+  if (await askForKey(SCOPE)) await refresh();
+}
+
+byId('rollback').addEventListener('click', rollback);
+byId('update-now').addEventListener('click', updateNow);
+byId('pause').addEventListener('click', togglePause);
+byId('enter-key').addEventListener('click', enterKey);
+
+setInterval(() => {
+  drawFreshness();
+  if (!document.hidden) refresh({ ask: false });
+}, REFRESH_MS);
+document.addEventListener('visibilitychange', () => { if (!document.hidden) refresh({ ask: false }); });
+
+watchTopBar();
+drawFreshness();
+refresh();
