@@ -1,0 +1,131 @@
+"""Turns every error into OpenAI's shape."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from feedback.errors import (
+    FeedbackError,
+    InvalidVoteError,
+    RolloutConflictError,
+    StoreUnavailableError,
+    UnknownCompletionError,
+    UnknownRunError,
+    UnknownVersionError,
+)
+from models.errors import (
+    AdapterError,
+    EngineError,
+    ModelsError,
+    PromptTooLongError,
+    QueueFullError,
+)
+from service.errors import ApiError, error_body
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI, Request
+
+log = logging.getLogger(__name__)
+
+_KNOWN: dict[type[Exception], tuple[int, str]] = {
+    PromptTooLongError: (400, "context_length_exceeded"),
+    QueueFullError: (429, "queue_full"),
+    AdapterError: (503, "version_unavailable"),
+    EngineError: (503, "engine_unavailable"),
+    InvalidVoteError: (400, "invalid_vote"),
+    UnknownCompletionError: (404, "completion_not_found"),
+    UnknownVersionError: (404, "version_not_found"),
+    UnknownRunError: (404, "update_not_found"),
+    RolloutConflictError: (409, "rollout_conflict"),
+    StoreUnavailableError: (503, "store_unavailable"),
+}
+_PARAMS: dict[str, str] = {"context_length_exceeded": "messages"}
+_RETRY_AFTER = {429: "2", 503: "1"}
+_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+_FIELD_CODES = {
+    "extra_forbidden": "unsupported_parameter",
+    "missing": "missing_required_parameter",
+    "json_invalid": "invalid_json",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """An error as it is answered."""
+
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """Return the body as one line of JSON."""
+        return json.dumps(self.body)
+
+    def response(self) -> Response:
+        """Return the answer."""
+        return JSONResponse(self.body, self.status, self.headers)
+
+
+def describe(error: Exception) -> Described:
+    """Return how ``error`` is answered; one that nobody foresaw is logged, not told."""
+    if isinstance(error, ApiError):
+        return Described(error.status, error.body(), error.headers)
+    if isinstance(error, RequestValidationError):
+        return _describe_invalid(error)
+    if isinstance(error, HTTPException):
+        code = _HTTP_CODES.get(error.status_code, "invalid_request")
+        body = error_body(error.status_code, str(error.detail), code)
+        return Described(error.status_code, body, dict(error.headers or {}))
+    for kind in type(error).__mro__:
+        if kind in _KNOWN:
+            return _describe_known(error, *_KNOWN[kind])
+    log.error("A request failed", exc_info=error)
+    return Described(
+        500, error_body(500, "Something went wrong here; the log tells what.", "internal_error")
+    )
+
+
+def _describe_known(error: Exception, status: int, code: str) -> Described:
+    headers = {"retry-after": _RETRY_AFTER[status]} if status in _RETRY_AFTER else {}
+    return Described(status, error_body(status, str(error), code, _PARAMS.get(code)), headers)
+
+
+def _describe_invalid(error: RequestValidationError) -> Described:
+    first = error.errors()[0]
+    kind = first["type"]
+    path = [str(part) for part in first["loc"] if part not in {"body", "query", "path"}]
+    name = ".".join(path) if kind != "json_invalid" else None
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if kind == "json_invalid":
+        message = f"The body is not valid JSON: {first.get('ctx', {}).get('error', '')}."
+    elif kind == "extra_forbidden":
+        message = f"`{name}` is not supported here, or not with this value: leave it out."
+    elif name:
+        message = f"`{name}`: {message}"
+    code = _FIELD_CODES.get(kind, "invalid_value")
+    return Described(400, error_body(400, message, code, name or None))
+
+
+async def _answer(_: Request, error: Exception) -> Response:
+    return describe(error).response()
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer all errors of ``app`` in OpenAI's shape."""
+    kinds = (
+        ApiError,
+        FeedbackError,
+        ModelsError,
+        RequestValidationError,
+        HTTPException,
+        Exception,
+    )
+    for kind in kinds:
+        app.add_exception_handler(kind, _answer)

@@ -1,0 +1,49 @@
+"""What the service last knew from Redis, kept in the data folder for a start without Redis."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from models.versions import is_version_id
+
+
+class LastKnown:
+    """The file ``live.json``: the live version, and whether API keys were in use."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._path = data_dir / "live.json"
+        self._facts = self._read()
+
+    @property
+    def live(self) -> str | None:
+        """The last version that was live here and could be loaded."""
+        live = self._facts.get("live")
+        return live if isinstance(live, str) and is_version_id(live) else None
+
+    @property
+    def keyed(self) -> bool | None:
+        """Whether API keys existed; None when that was never known."""
+        keyed = self._facts.get("keyed")
+        return keyed if isinstance(keyed, bool) else None
+
+    def remember(self, **facts: str | bool) -> None:
+        """Store what changed; the file is replaced in one step."""
+        if all(self._facts.get(name) == value for name, value in facts.items()):
+            return
+        self._facts |= facts
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=".live-", suffix=".json")
+        with os.fdopen(handle, "w") as file:
+            json.dump(self._facts, file)
+        Path(name).replace(self._path)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            facts = json.loads(self._path.read_text())
+        except (OSError, ValueError):
+            return {}
+        return facts if isinstance(facts, dict) else {}

@@ -1,0 +1,61 @@
+"""Prometheus figures of one application; each has a registry of its own."""
+
+from __future__ import annotations
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+class Metrics:
+    """What /metrics shows."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self.requests = Counter(
+            "thumbloop_requests",
+            "HTTP requests answered.",
+            ("method", "route", "status"),
+            registry=registry,
+        )
+        self.latency = Histogram(
+            "thumbloop_request_seconds",
+            "Seconds from a request to the end of its answer.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.first_token = Histogram(
+            "thumbloop_first_token_seconds",
+            "Seconds from a chat request to its first token.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.tokens = Counter(
+            "thumbloop_tokens", "Tokens read and written.", ("kind",), registry=registry
+        )
+        self.replies = Counter(
+            "thumbloop_replies", "Replies by policy version.", ("version",), registry=registry
+        )
+        self.unrecorded = Counter(
+            "thumbloop_unrecorded", "Replies served without a record.", registry=registry
+        )
+        self.votes = Counter("thumbloop_votes", "Votes accepted.", ("kind",), registry=registry)
+        self.swaps = Counter(
+            "thumbloop_swaps", "Changes of the version that this replica serves.", registry=registry
+        )
+        self.running = Gauge("thumbloop_rows_running", "Replies being decoded.", registry=registry)
+        self.waiting = Gauge(
+            "thumbloop_rows_waiting", "Replies that wait for a row.", registry=registry
+        )
+        self.store_up = Gauge("thumbloop_redis_up", "Whether Redis answers.", registry=registry)
+        self.ready = Gauge("thumbloop_ready", "Whether the replica is ready.", registry=registry)

@@ -1,0 +1,127 @@
+"""ASGI middleware: figures and headers of every answer, body limit, and the gate for callers."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from service.errors import ApiError, error_body
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from service.runtime import Runtime
+
+PUBLIC = frozenset({"/", "/ops", "/livez", "/readyz", "/metrics", "/openapi.json", "/favicon.ico"})
+"""Paths that need no key; so do those under ``/static/``."""
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def _runtime(scope: Scope) -> Runtime:
+    runtime: Runtime = scope["state"]["runtime"]
+    return runtime
+
+
+class Observer:
+    """Counts and times each request, names it, and adds the headers that protect browsers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 500
+
+        async def observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _protect(MutableHeaders(scope=message))
+            await send(message)
+
+        try:
+            await self.app(scope, receive, observed)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            metrics = _runtime(scope).metrics
+            # A client may send any word as its method, and each new one would be a new series.
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            metrics.requests.labels(method, route, str(status)).inc()
+            metrics.latency.labels(route).observe(time.perf_counter() - started)
+
+
+def _protect(headers: MutableHeaders) -> None:
+    headers.setdefault("x-request-id", f"req-{uuid.uuid4().hex}")
+    headers.setdefault("x-content-type-options", "nosniff")
+    headers.setdefault("referrer-policy", "no-referrer")
+    headers.setdefault("content-security-policy", CONTENT_SECURITY_POLICY)
+
+
+class BodyLimit:
+    """Refuses bodies over the limit; counts the bytes, as a chunked body declares no length."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self.app = app
+        self.limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        refusal = f"The request's body is larger than {self.limit} bytes. Send less."
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared) > self.limit:
+            body = error_body(413, refusal, "body_too_large")
+            await JSONResponse(body, 413)(scope, receive, send)
+            return
+        read = 0
+
+        async def counted() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self.limit:
+                raise HTTPException(413, refusal)
+            return message
+
+        await self.app(scope, counted, send)
+
+
+class Gate:
+    """Finds out who is calling before anything of the body is read."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        authenticator = _runtime(scope).authenticator
+        try:
+            authenticator.check_browser(headers)
+            if scope["path"] not in PUBLIC and not scope["path"].startswith("/static/"):
+                scope["state"]["caller"] = await authenticator.identify(headers)
+        except ApiError as error:
+            await JSONResponse(error.body(), error.status, error.headers)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)

@@ -1,0 +1,160 @@
+"""POST /v1/chat/completions, and the stored completions."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse, Response
+from sse_starlette import EventSourceResponse
+from starlette.types import Receive, Scope, Send
+
+from feedback.errors import UnknownCompletionError
+from feedback.events import Person
+from models.backends import Generator
+from models.errors import ModelsError
+from service import openai_shapes
+from service.chat import Answer, ask
+from service.error_handlers import describe
+from service.errors import NotFoundError
+from service.openai_shapes import Chunks
+from service.runtime import CallerDep, Runtime, RuntimeDep, may_chat
+from service.schemas import ChatCompletionOut, ChatRequest
+
+router = APIRouter(prefix="/v1/chat/completions", dependencies=[Depends(may_chat)])
+
+BEGIN_SECONDS = 1.0
+"""How long a stream waits for its first token, so that a refusal still gets a status of its own."""
+
+CLIENT_CLOSED = 499
+
+UserQuery = Annotated[str, Query(max_length=256)]
+
+
+class ChatStream(EventSourceResponse):
+    """A streamed answer that stops decoding when it ends, however it ends."""
+
+    def __init__(self, answer: Answer, content: AsyncIterator[str], **options: Any) -> None:
+        super().__init__(content, sep="\n", **options)
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._answer.close()
+
+
+@router.post("", response_model=ChatCompletionOut)
+async def create(
+    body: ChatRequest, request: Request, runtime: RuntimeDep, caller: CallerDep
+) -> Response:
+    """Answer a conversation, at once or as a stream."""
+    question = await ask(runtime, caller, body)
+    spell = runtime.serving().generator if body.logprobs else None
+    answer = Answer(runtime, question)
+    headers = {"x-policy-version": question.version}
+    if not body.stream:
+        return await _whole(request, answer, spell, headers)
+    try:
+        await answer.begun(BEGIN_SECONDS)
+    except BaseException:
+        await answer.close()
+        raise
+    chunks = Chunks(answer, spell, with_usage=body.stream_options.include_usage)
+    return ChatStream(
+        answer,
+        _events(answer, chunks, with_usage=body.stream_options.include_usage),
+        headers=headers,
+        ping=runtime.settings.heartbeat.total_seconds(),
+    )
+
+
+async def _whole(
+    request: Request, answer: Answer, spell: Generator | None, headers: dict[str, str]
+) -> Response:
+    """Answer without streaming; a client that goes away cancels the decoding."""
+    collecting = asyncio.create_task(_collect(answer))
+    leaving = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait({collecting, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not collecting.done():
+            return Response(status_code=CLIENT_CLOSED)
+        await collecting
+    finally:
+        collecting.cancel()
+        leaving.cancel()
+        await answer.close()
+    body = openai_shapes.completion(answer, spell)
+    return JSONResponse(body.model_dump(exclude={"metadata"}), headers=headers)
+
+
+async def _collect(answer: Answer) -> None:
+    async for _ in answer.events():
+        pass
+    await asyncio.gather(*(answer.finish(index) for index in range(len(answer.replies))))
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _events(answer: Answer, chunks: Chunks, *, with_usage: bool) -> AsyncIterator[str]:
+    """Yield the data of each event; an error in the middle becomes the last one."""
+    for index in range(len(answer.replies)):
+        yield chunks.opening(index)
+    try:
+        async for index, step in answer.events():
+            chunk = chunks.step(index, step.text, step.tokens)
+            if chunk is not None:
+                yield chunk
+            if step.finish_reason is not None:
+                await answer.finish(index)
+                yield chunks.ending(index, step.finish_reason)
+    except ModelsError as error:
+        yield describe(error).text()
+        return
+    if with_usage:
+        yield chunks.usage()
+    yield "[DONE]"
+
+
+@router.get("/{completion_id}")
+async def read(
+    completion_id: str, runtime: RuntimeDep, caller: CallerDep, user: UserQuery = ""
+) -> ChatCompletionOut:
+    """Return a stored completion to its owner."""
+    person = caller.person(user)
+    try:
+        record = await runtime.store.completions.get_owned(completion_id, person)
+    except UnknownCompletionError as error:
+        raise explain(runtime, error, completion_id, person) from error
+    return openai_shapes.stored(record)
+
+
+@router.delete("/{completion_id}")
+async def delete(
+    completion_id: str, runtime: RuntimeDep, caller: CallerDep, user: UserQuery = ""
+) -> dict[str, Any]:
+    """Remove a stored completion and the vote on it."""
+    person = caller.person(user)
+    try:
+        await runtime.store.completions.delete(completion_id, person)
+    except UnknownCompletionError as error:
+        raise explain(runtime, error, completion_id, person) from error
+    return {"id": completion_id, "object": "chat.completion.deleted", "deleted": True}
+
+
+def explain(
+    runtime: Runtime, error: UnknownCompletionError, completion_id: str, person: Person
+) -> NotFoundError:
+    """Tell a reply that was never recorded from one that is unknown."""
+    if (completion_id, person) in runtime.unrecorded:
+        return NotFoundError(
+            "This reply was served without a record, because Redis was away or the request said "
+            "`store: false`. It cannot be voted on.",
+            code="not_recorded",
+        )
+    return NotFoundError(str(error), code="completion_not_found")

@@ -1,0 +1,89 @@
+"""PUT, GET and DELETE /v1/feedback/{completion_id}."""
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+
+from feedback.errors import UnknownCompletionError
+from feedback.events import Feedback, Vote
+from feedback.rewards import reward
+from service.routes.chat import explain
+from service.runtime import CallerDep, RuntimeDep, may_chat
+from service.schemas import FeedbackOut, FeedbackRequest
+
+router = APIRouter(prefix="/v1/feedback", dependencies=[Depends(may_chat)])
+
+UserQuery = Annotated[str, Query(max_length=256)]
+
+
+@router.put("/{completion_id}")
+async def put(
+    completion_id: str, body: FeedbackRequest, runtime: RuntimeDep, caller: CallerDep
+) -> FeedbackOut:
+    """Say what a user thinks of a reply now; replaces what they said before."""
+    vote = Vote(
+        thumb=body.thumb,
+        rating=body.rating,
+        comment=body.comment,
+        tags=tuple(body.tags),
+        correction=body.correction,
+    )
+    person = caller.person(body.user)
+    try:
+        found = await runtime.store.votes.put(
+            completion_id, person, vote, reward(vote), now=time.time()
+        )
+    except UnknownCompletionError as error:
+        raise explain(runtime, error, completion_id, person) from error
+    runtime.metrics.votes.labels(_kind(vote)).inc()
+    return _shape(found)
+
+
+@router.get("/{completion_id}")
+async def read(
+    completion_id: str, runtime: RuntimeDep, caller: CallerDep, user: UserQuery = ""
+) -> FeedbackOut:
+    """Return the vote on a reply as it stands."""
+    person = caller.person(user)
+    try:
+        return _shape(await runtime.store.votes.get(completion_id, person))
+    except UnknownCompletionError as error:
+        raise explain(runtime, error, completion_id, person) from error
+
+
+@router.delete("/{completion_id}")
+async def withdraw(
+    completion_id: str, runtime: RuntimeDep, caller: CallerDep, user: UserQuery = ""
+) -> dict[str, Any]:
+    """Withdraw the vote on a reply."""
+    person = caller.person(user)
+    try:
+        await runtime.store.votes.withdraw(completion_id, person, now=time.time())
+    except UnknownCompletionError as error:
+        raise explain(runtime, error, completion_id, person) from error
+    return {"completion_id": completion_id, "withdrawn": True}
+
+
+def _kind(vote: Vote) -> str:
+    if vote.thumb is not None:
+        return vote.thumb
+    return "rating" if vote.rating is not None else "remark"
+
+
+def _shape(found: Feedback) -> FeedbackOut:
+    vote = found.vote
+    return FeedbackOut(
+        completion_id=found.completion_id,
+        thumb=vote.thumb,
+        rating=vote.rating,
+        comment=vote.comment,
+        tags=list(vote.tags),
+        correction=vote.correction,
+        score=found.score,
+        revision=found.revision,
+        state=found.state,
+        version=found.version,
+        reason=found.reason,
+        updated_at=found.updated_at,
+    )

@@ -1,0 +1,46 @@
+"""/livez, /readyz and /metrics."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from service.runtime import RuntimeDep
+
+router = APIRouter()
+
+
+@router.get("/livez")
+async def live() -> dict[str, str]:
+    """Say that the process answers; nothing else is looked at."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def ready(runtime: RuntimeDep) -> JSONResponse:
+    """Say whether requests can be served, and what is missing if not."""
+    missing = runtime.missing()
+    if runtime.lifecycle.draining:
+        missing.append("the server is shutting down")
+    watcher = runtime.watcher
+    body: dict[str, Any] = {
+        "ready": not missing,
+        "missing": missing,
+        "serving": watcher.serving if watcher else None,
+        "redis": "away" if watcher and watcher.store_away else "ok",
+        "problem": watcher.problem if watcher else None,
+    }
+    return JSONResponse(body, 503 if missing else 200)
+
+
+@router.get("/metrics")
+async def metrics(runtime: RuntimeDep) -> Response:
+    """Return the figures for Prometheus."""
+    figures = runtime.metrics
+    figures.ready.set(not runtime.missing() and not runtime.lifecycle.draining)
+    if runtime.watcher is not None:
+        stats = runtime.watcher.generator.stats()
+        figures.running.set(stats.running)
+        figures.waiting.set(stats.waiting)
+    return Response(generate_latest(figures.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,50 @@
+"""GET /v1/models."""
+
+from typing import Any
+
+from fastapi import APIRouter, Depends
+
+from feedback.errors import StoreUnavailableError
+from models.types import BASE
+from models.versions import VersionState
+from service.chat import PIN
+from service.errors import ModelNotFoundError
+from service.runtime import Runtime, RuntimeDep, may_chat
+
+router = APIRouter(prefix="/v1/models", dependencies=[Depends(may_chat)])
+
+OFFERED: frozenset[VersionState] = frozenset(
+    {"approved", "canary", "live", "retired", "rolled_back"}
+)
+"""States of versions that are listed; the others can be named too, but are no offer."""
+
+
+@router.get("")
+async def models(runtime: RuntimeDep) -> dict[str, Any]:
+    """List what the field ``model`` of a chat request may say."""
+    return {"object": "list", "data": await _models(runtime)}
+
+
+@router.get("/{model}")
+async def model(model: str, runtime: RuntimeDep) -> dict[str, Any]:
+    """Return one model of the list."""
+    for found in await _models(runtime):
+        if found["id"] == model:
+            return found
+    raise ModelNotFoundError(model)
+
+
+async def _models(runtime: Runtime) -> list[dict[str, Any]]:
+    loaded = runtime.serving().generator.loaded()
+    created = dict.fromkeys(sorted(loaded), 0.0)
+    try:
+        records = await runtime.store.versions.list()
+    except StoreUnavailableError:
+        records = []
+    created |= {record.version: record.created_at for record in records if record.state in OFFERED}
+    created.pop(BASE, None)
+    named = {"policy": 0.0, BASE: 0.0} | {f"{PIN}{name}": at for name, at in created.items()}
+    return [
+        {"id": name, "object": "model", "created": int(at), "owned_by": "thumbloop"}
+        for name, at in named.items()
+    ]

@@ -1,0 +1,187 @@
+"""What a running application holds, and how it comes up and goes down."""
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Annotated, TypedDict
+
+from fastapi import Depends, Request
+
+from feedback.events import Person
+from feedback.store import Store
+from models.backends import Generator
+from service.auth import Authenticator, Caller
+from service.errors import NotReadyError
+from service.last_known import LastKnown
+from service.metrics import Metrics
+from service.rollout_watcher import RolloutWatcher
+from service.settings import ServiceSettings
+
+log = logging.getLogger(__name__)
+
+MAX_UNRECORDED = 10_000
+
+
+@dataclass
+class Lifecycle:
+    """What the process and the application tell each other.
+
+    Attributes:
+        draining: Set by the process: no new work should be sent here.
+        failure: Set by the application: it cannot start.
+    """
+
+    draining: bool = False
+    failure: Exception | None = None
+
+
+class Unrecorded:
+    """The last replies that were served without a record, so that a vote on one can be told why."""
+
+    def __init__(self) -> None:
+        self._ids: OrderedDict[tuple[str, Person], None] = OrderedDict()
+
+    def add(self, completion_id: str, person: Person) -> None:
+        """Remember one, and forget the oldest if there are too many."""
+        self._ids[completion_id, person] = None
+        if len(self._ids) > MAX_UNRECORDED:
+            self._ids.popitem(last=False)
+
+    def __contains__(self, item: tuple[str, Person]) -> bool:
+        return item in self._ids
+
+
+class Runtime:
+    """The parts of one application. Made in its lifespan, found in each request's state."""
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        store: Store,
+        generator: Generator | None,
+        lifecycle: Lifecycle,
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.lifecycle = lifecycle
+        self.metrics = Metrics()
+        self.unrecorded = Unrecorded()
+        self.started = asyncio.Event()
+        self._generator = generator
+        self._last_known = LastKnown(settings.data_dir)
+        self.authenticator = Authenticator(store, settings, self._last_known)
+        self._watcher: RolloutWatcher | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin loading in the background; /readyz tells how far it is."""
+        self._tasks.append(asyncio.create_task(self._start()))
+
+    async def stop(self) -> None:
+        """Stop following the rollout and close the engine."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        if self._generator is not None:
+            await self._generator.close()
+
+    def serving(self) -> RolloutWatcher:
+        """Return the watcher, once the model and a version are loaded.
+
+        Raises:
+            NotReadyError: They are not.
+        """
+        missing = self.missing()
+        if missing or self._watcher is None:
+            raise NotReadyError(
+                f"The server is not ready: {'; '.join(missing)}. Try again in a moment.",
+                retry_after=5,
+            )
+        return self._watcher
+
+    @property
+    def watcher(self) -> RolloutWatcher | None:
+        """The watcher, if the model is loaded."""
+        return self._watcher
+
+    def missing(self) -> list[str]:
+        """Return what keeps the application from serving; nothing when it is ready to."""
+        missing = []
+        if self.lifecycle.failure is not None:
+            missing.append(f"the start failed: {self.lifecycle.failure}")
+        elif self._watcher is None:
+            missing.append("the base model is being loaded")
+        elif self._watcher.serving is None:
+            missing.append("no policy version is loaded yet")
+        if self.authenticator.keyed is None:
+            missing.append("Redis has not said yet whether API keys exist")
+        return missing
+
+    async def _start(self) -> None:
+        try:
+            await self.authenticator.refresh()
+            if self._generator is None:
+                self._generator = await asyncio.to_thread(_local_generator, self.settings)
+            await self._generator.start()
+            self._watcher = RolloutWatcher(
+                self._generator, self.store, self.settings, self._last_known, self.metrics
+            )
+            await self._watcher.look()
+        except Exception as error:  # whatever it is, the process must hear of it
+            self.lifecycle.failure = error
+            return
+        self._tasks.append(asyncio.create_task(self._watcher.run()))
+        self._tasks.append(asyncio.create_task(self._watch_keys()))
+        self.started.set()
+
+    async def _watch_keys(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.poll_interval.total_seconds())
+            try:
+                await self.authenticator.refresh()
+            except Exception as error:
+                self.lifecycle.failure = error
+                return
+
+
+def _local_generator(settings: ServiceSettings) -> Generator:
+    # Imported here: torch takes seconds, and the port should answer meanwhile.
+    from models.backends.local import LocalGenerator  # noqa: PLC0415
+
+    return LocalGenerator(settings)
+
+
+class State(TypedDict):
+    """The application's lifespan state."""
+
+    runtime: Runtime
+
+
+def get_runtime(request: Request) -> Runtime:
+    """Return the application's parts."""
+    runtime: Runtime = request.state.runtime
+    return runtime
+
+
+def get_caller(request: Request) -> Caller:
+    """Return who sent the request, as the gate found out."""
+    caller: Caller = request.state.caller
+    return caller
+
+
+RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
+CallerDep = Annotated[Caller, Depends(get_caller)]
+
+
+def may_chat(caller: CallerDep) -> None:
+    """Let only callers with the scope ``chat`` in."""
+    caller.require("chat")
+
+
+def may_admin(caller: CallerDep) -> None:
+    """Let only callers with the scope ``admin`` in."""
+    caller.require("admin")

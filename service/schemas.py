@@ -1,0 +1,292 @@
+"""What requests may contain and what answers look like: OpenAI's shapes, checked strictly.
+
+A field of OpenAI's API that would change the reply and is not supported here is refused. It is
+let through only where its value asks for nothing (``tools: []``), or where it cannot change the
+reply (``prompt_cache_key``).
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from models.types import FinishReason, Message, Role
+
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "modalities": (["text"],),
+    "response_format": ({"type": "text"},),
+    "service_tier": ("auto", "default"),
+    # An assistant's message, sent back as the client got it.
+    "tool_calls": ([],),
+    "annotations": ([],),
+}
+"""Values of unsupported fields that ask for nothing."""
+
+HARMLESS = frozenset({"prompt_cache_key", "prompt_cache_retention", "parallel_tool_calls"})
+"""Unsupported fields that cannot change a reply."""
+
+LEAST_LOGPROB = -9999.0
+"""Stands for minus infinity, which JSON cannot say; OpenAI's API has the same convention."""
+
+
+def without_nulls(data: Any) -> Any:
+    """Drop nulls: they ask for the default."""
+    if not isinstance(data, dict):
+        return data
+    return {name: value for name, value in data.items() if value is not None}
+
+
+def without_neutral(data: Any) -> Any:
+    """Drop nulls, fields that ask for nothing, and fields that cannot change the reply."""
+    if not isinstance(data, dict):
+        return data
+    return {
+        name: value
+        for name, value in without_nulls(data).items()
+        if value not in NEUTRAL.get(name, ()) and name not in HARMLESS
+    }
+
+
+def joined_parts(content: Any) -> Any:
+    """Turn a message's list of text parts into one text."""
+    if not isinstance(content, list):
+        return content
+    texts = []
+    for part in content:
+        if not isinstance(part, dict) or part.get("type") != "text":
+            raise ValueError("Only parts of the type `text` are supported.")
+        if not isinstance(part.get("text"), str):
+            raise ValueError("A part of the type `text` needs a string `text`.")  # noqa: TRY004
+        texts.append(part["text"])
+    return "\n".join(texts)
+
+
+def as_list(stop: Any) -> Any:
+    """Turn a single stop string into a list."""
+    return [stop] if isinstance(stop, str) else stop
+
+
+class Body(BaseModel):
+    """Base of all request bodies: no unknown fields, no conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+User = Annotated[str, Field(max_length=256)]
+Tag = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class MessageIn(Body):
+    """One turn, as sent."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[str, BeforeValidator(joined_parts)]
+
+    _lenient = model_validator(mode="before")(without_neutral)
+
+    def value(self) -> Message:
+        """Return the turn as the models folder takes it."""
+        role: Role = "system" if self.role == "developer" else self.role
+        return Message(role, self.content)
+
+
+class StreamOptions(Body):
+    """How a stream ends."""
+
+    include_usage: bool = False
+    include_obfuscation: Literal[False] = False
+
+
+class ChatRequest(Body):
+    """The body of POST /v1/chat/completions."""
+
+    model: str
+    messages: Annotated[list[MessageIn], Field(min_length=1)]
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    stop: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=256)]],
+        Field(max_length=4),
+        BeforeValidator(as_list),
+    ] = []
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    n: Annotated[int, Field(ge=1, le=4)] = 1
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] = 0
+    user: User = ""
+    metadata: Annotated[
+        dict[
+            Annotated[str, Field(max_length=64)],
+            Annotated[str, Field(max_length=512)],
+        ],
+        Field(max_length=16),
+    ] = {}
+    store: bool = True
+
+    _lenient = model_validator(mode="before")(without_neutral)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("`top_logprobs` needs `logprobs: true`.")
+        if self.max_tokens and self.max_completion_tokens not in {None, self.max_tokens}:
+            raise ValueError("Send either `max_tokens` or `max_completion_tokens`, not both.")
+        return self
+
+    @property
+    def reply_limit(self) -> int | None:
+        """Most tokens wanted in each reply; None when the request does not say."""
+        return self.max_completion_tokens or self.max_tokens
+
+
+class FeedbackRequest(Body):
+    """The body of PUT /v1/feedback/{id}."""
+
+    thumb: Literal["up", "down"] | None = None
+    rating: float | None = None
+    comment: Annotated[str, Field(max_length=4000)] | None = None
+    tags: Annotated[list[Tag], Field(max_length=16)] = []
+    correction: Annotated[str, Field(max_length=32_000)] | None = None
+    user: User = ""
+
+    _lenient = model_validator(mode="before")(without_nulls)
+
+
+class ActivateRequest(Body):
+    """The body of POST /admin/rollout/activate."""
+
+    version: str
+    expected_live: str | None = None
+    why: Annotated[str, Field(max_length=500)] = "by hand"
+
+
+class RollbackRequest(Body):
+    """The body of POST /admin/rollout/rollback; all of it may be left out."""
+
+    to: str | None = None
+    why: Annotated[str, Field(max_length=500)] = "by hand"
+
+
+class KeyRequest(Body):
+    """The body of POST /admin/keys."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    scopes: Annotated[list[Literal["chat", "admin"]], Field(min_length=1)] = ["chat"]
+
+
+class TopLogprobOut(BaseModel):
+    """A token and its log-prob; ``bytes`` is null where a token is part of a character."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class TokenLogprobOut(TopLogprobOut):
+    """A generated token with the alternatives to it."""
+
+    top_logprobs: list[TopLogprobOut]
+
+
+class LogprobsOut(BaseModel):
+    """One entry for each generated token, the end-of-sequence token included."""
+
+    content: list[TokenLogprobOut]
+    refusal: None = None
+
+
+class ReplyMessage(BaseModel):
+    """The assistant's turn."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+
+
+class ChoiceOut(BaseModel):
+    """One reply; ``completion_id`` is what feedback on it names."""
+
+    index: int
+    completion_id: str
+    message: ReplyMessage
+    logprobs: LogprobsOut | None = None
+    finish_reason: FinishReason
+
+
+class Usage(BaseModel):
+    """Token counts; with ``n`` > 1 the completions' are added up."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class ChatCompletionOut(BaseModel):
+    """The answer to a chat request without streaming."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChoiceOut]
+    usage: Usage
+    recorded: bool
+    metadata: dict[str, str] | None = None
+
+
+class Delta(BaseModel):
+    """What a chunk adds."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+
+
+class ChunkChoice(BaseModel):
+    """What a chunk adds to one reply."""
+
+    index: int
+    completion_id: str
+    delta: Delta
+    logprobs: LogprobsOut | None = None
+    finish_reason: FinishReason | None = None
+
+
+class ChatChunkOut(BaseModel):
+    """One event of a stream; ``recorded`` comes with the end of each reply."""
+
+    id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChunkChoice]
+    usage: Usage | None = None
+    recorded: bool | None = None
+
+
+class FeedbackOut(BaseModel):
+    """A vote as it stands."""
+
+    completion_id: str
+    thumb: Literal["up", "down"] | None
+    rating: float | None
+    comment: str | None
+    tags: list[str]
+    correction: str | None
+    score: float | None
+    revision: int
+    state: str
+    version: str | None
+    reason: str | None
+    updated_at: float

@@ -1,0 +1,68 @@
+"""Settings of the HTTP service, on top of the record's and the models' settings."""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
+
+from feedback.settings import FeedbackSettings
+from models.settings import ModelSettings
+
+
+class ServiceSettings(FeedbackSettings, ModelSettings):
+    """Where the API listens, what a request may ask for, and how it follows the rollout."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 = any free one.")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Web origins of other pages that may call the API, separated by commas."
+    )
+    max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest request body.")
+    default_max_tokens: int = Field(
+        256, ge=1, description="Longest reply when a request names no length of its own."
+    )
+    heartbeat: timedelta = Field(
+        timedelta(seconds=15), description="Time between the keep-alive comments of a stream."
+    )
+    record_timeout: timedelta = Field(
+        timedelta(seconds=1), description="How long a chat waits for Redis before it goes on."
+    )
+    poll_interval: timedelta = Field(
+        timedelta(seconds=0.5), description="How often the replica looks at the rollout."
+    )
+    pinned_versions: int = Field(
+        4, ge=1, description="Versions asked for by name that stay loaded beside the live one."
+    )
+    drain_delay: timedelta = Field(
+        timedelta(0),
+        description="After SIGTERM, how long /readyz says no before the port closes.",
+    )
+    drain_timeout: timedelta = Field(
+        timedelta(seconds=30), description="After that, how long replies in flight may take."
+    )
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())
+        return value
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host``, a name or an address without port, can only mean this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
