@@ -1,9 +1,11 @@
-"""Fixtures that every part's tests share: a real throwaway Redis, and the store on it."""
+"""Fixtures that every part's tests share: real throwaway Redis servers, and the store on one."""
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from feedback.settings import FeedbackSettings
 from feedback.store import EmbeddedRedis, Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
 _START_TIMEOUT_S = 20.0
@@ -24,31 +26,64 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def start_redis(data_dir: Path) -> tuple[EmbeddedRedis, subprocess.Popen[bytes]]:
-    """Start the embedded Redis of a data folder and wait for its socket."""
-    server = EmbeddedRedis(data_dir)
-    process = subprocess.Popen(server.command(), stdout=subprocess.DEVNULL)
+@dataclass
+class Server:
+    """A Redis that a test started and may kill."""
+
+    redis: EmbeddedRedis
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        return self.redis.url
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def _answers(server: EmbeddedRedis) -> bool:
+    with socket.socket(socket.AF_UNIX) as line:
+        try:
+            line.connect(str(server.socket))
+            line.sendall(b"PING\r\n")
+            return line.recv(16) == b"+PONG\r\n"
+        except OSError:
+            return False
+
+
+def _start(data_dir: Path) -> Server:
+    redis = EmbeddedRedis(data_dir)
+    server = Server(redis, subprocess.Popen(redis.command(), stdout=subprocess.DEVNULL))
     deadline = time.monotonic() + _START_TIMEOUT_S
-    while not server.socket.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            process.wait()
-            pytest.fail(f"{server.command()} did not start")
+    while not _answers(redis):
+        if server.process.poll() is not None or time.monotonic() > deadline:
+            server.kill()
+            pytest.fail(f"{redis.command()} did not start")
         time.sleep(0.01)
-    return server, process
+    return server
 
 
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    server, process = start_redis(tmp_path_factory.mktemp("data"))
-    yield server
-    process.kill()
-    process.wait()
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a throwaway server that all tests of the session share."""
+    server = _start(tmp_path_factory.mktemp("data"))
+    yield server.url
+    server.kill()
 
 
-@pytest.fixture(scope="session")
-def redis_url(redis_server: EmbeddedRedis) -> str:
-    return redis_server.url
+@pytest.fixture
+def start_redis() -> Iterator[Callable[[Path], Server]]:
+    """Start servers of the test's own, for tests that break or restart them."""
+    servers: list[Server] = []
+
+    def start(data_dir: Path) -> Server:
+        servers.append(_start(data_dir))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.kill()
 
 
 @pytest.fixture
@@ -58,7 +93,7 @@ def feedback_settings(tmp_path: Path) -> FeedbackSettings:
 
 @pytest.fixture
 async def store(redis_url: str, feedback_settings: FeedbackSettings) -> AsyncIterator[Store]:
-    """Return a store on an empty server; it flushes that throwaway server, and no other."""
+    """Return a store on the session's throwaway server, emptied."""
     store = Store.connect(redis_url, feedback_settings)
     await store._client.command("FLUSHALL")
     yield store

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from feedback.errors import UnknownCompletionError
+from feedback.events import Person, Vote
+from feedback.store import keys
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from feedback.events import Completion
+    from feedback.store import Store
+
+    MakeCompletion = Callable[..., Completion]
+    Voted = Callable[..., Awaitable[list[str]]]
+
+pytestmark = pytest.mark.anyio
+ANN = Person("k1", "ann")
+
+
+async def test_a_completion_comes_back_as_it_was(store: Store, completion: MakeCompletion) -> None:
+    await store.completions.record(completion("c1"))
+    assert await store.completions.get("c1") == completion("c1")
+    assert await store.completions.get_owned("c1", ANN) == completion("c1")
+
+
+async def test_many_come_in_order_with_gaps(store: Store, completion: MakeCompletion) -> None:
+    await store.completions.record(completion("c1"))
+    await store.completions.record(completion("c2"))
+    found = await store.completions.get_many(["c2", "c9", "c1"])
+    assert found == [completion("c2"), None, completion("c1")]
+    assert await store.completions.get_many([]) == []
+
+
+@pytest.mark.parametrize(
+    "person", [Person("k1", "bob"), Person("k2", "ann"), Person("k1"), Person("k1:ann")]
+)
+async def test_someone_elses_looks_like_none_at_all(
+    store: Store, completion: MakeCompletion, person: Person
+) -> None:
+    await store.completions.record(completion("c1"))
+    with pytest.raises(UnknownCompletionError) as foreign:
+        await store.completions.get_owned("c1", person)
+    with pytest.raises(UnknownCompletionError) as missing:
+        await store.completions.get_owned("c2", person)
+    assert str(foreign.value).replace("c1", "c2") == str(missing.value)
+    with pytest.raises(UnknownCompletionError):
+        await store.completions.delete("c1", person)
+    assert await store.completions.get("c1") is not None
+
+
+async def test_recording_twice_counts_once(store: Store, completion: MakeCompletion) -> None:
+    await store.completions.record(completion("c1"))
+    await store.completions.record(completion("c1"))
+    assert (await store.versions.get("base")).completions == 1
+
+
+async def test_a_completion_and_its_vote_expire_together(
+    store: Store, completion: MakeCompletion
+) -> None:
+    await store.completions.record(completion("c1"))
+    await store.votes.put("c1", ANN, Vote(thumb="up"), 1.0, now=2000.0)
+    client = store._client
+    thirty_days = 30 * 24 * 3600
+    for key in (keys.completion("c1"), keys.feedback("c1"), keys.user("k1", "ann")):
+        assert thirty_days - 60 < await client.command("TTL", key) <= thirty_days
+
+
+async def test_a_users_list_forgets_what_is_older_than_the_ttl(
+    store: Store, completion: MakeCompletion
+) -> None:
+    month = 30 * 24 * 3600
+    await store.completions.record(completion("old", created_at=1000.0))
+    await store.completions.record(completion("new", created_at=1001.0 + month))
+    found = await store._client.command("ZRANGE", keys.user("k1", "ann"), 0, -1)
+    assert found == ["new"]
+
+
+async def test_deleting_takes_the_vote_along(
+    store: Store, completion: MakeCompletion, voted: Voted
+) -> None:
+    await voted("ud")
+    await store.completions.delete("c0", ANN)
+    assert await store.completions.get("c0") is None
+    with pytest.raises(UnknownCompletionError):
+        await store.votes.get("c0", ANN)
+    assert [vote.completion_id for vote in await store.votes.waiting(9)] == ["c1"]
+    base = await store.versions.get("base")
+    assert (base.completions, base.up, base.down) == (1, 0, 1)
+    stats = await store.votes.stats()
+    assert (stats["up"], stats["down"], stats["pending"]) == (0, 1, 1)
+    assert await store._client.command("ZRANGE", keys.user("k1", "ann"), 0, -1) == ["c1"]
+
+
+async def test_deleting_after_the_vote_was_withdrawn_counts_nothing_twice(
+    store: Store, voted: Voted
+) -> None:
+    await voted("u")
+    await store.votes.withdraw("c0", ANN, now=2500.0)
+    await store.completions.delete("c0", ANN)
+    assert set((await store.votes.stats()).values()) == {0}

@@ -1,0 +1,341 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from feedback.batching import batch_hash
+from feedback.errors import FencedError, UnknownRunError
+from feedback.events import FrozenVote, Person, Run, Vote
+from feedback.store import keys
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from feedback.events import Completion
+    from feedback.store import Store
+
+    MakeCompletion = Callable[..., Completion]
+    Voted = Callable[..., Awaitable[list[str]]]
+    Claimed = Callable[..., Awaitable[Run]]
+
+pytestmark = pytest.mark.anyio
+ANN = Person("k1", "ann")
+UP, DOWN = Vote(thumb="up"), Vote(thumb="down")
+V1, V2, V3 = (f"v00000{i}-0123456789ab" for i in (1, 2, 3))
+
+
+async def let_the_lease_run_out(store: Store) -> None:
+    await store._client.command("DEL", keys.LEASE)
+
+
+async def commit(store: Store, run: Run, version: str = V1) -> None:
+    await store.runs.commit(
+        run, version=version, manifest={"run": run.number}, report={"loss": 0.5}, now=3100.0
+    )
+
+
+async def finish(store: Store, run: Run, state: str, reason: str | None = None) -> None:
+    await store.runs.finish(run, state, figures={"kl": 1.5}, reason=reason, now=3200.0)
+
+
+async def states(store: Store, *ids: str) -> list[str]:
+    return [(await store.votes.get(each, ANN)).state for each in ids]
+
+
+async def test_a_claim_freezes_the_batch(store: Store, voted: Voted) -> None:
+    await voted("ud")
+    votes = [FrozenVote("c0", 1, 1.0), FrozenVote("c1", 1, -1.0)]
+    run = await store.runs.claim(votes, parent="base", min_votes=2, now=3000.0)
+    assert run == Run(
+        number=1,
+        state="claimed",
+        fence=1,
+        parent="base",
+        votes=tuple(votes),
+        batch_hash=batch_hash(votes),
+        attempts=1,
+        claimed_at=3000.0,
+    )
+    assert await store.runs.open() == await store.runs.get(1) == run
+    assert await store.runs.list() == [run]
+    assert await states(store, "c0", "c1") == ["claimed", "claimed"]
+    assert await store.votes.count_waiting() == 0
+
+
+async def test_a_claim_leaves_out_what_changed_since_the_choice(store: Store, voted: Voted) -> None:
+    await voted("uuuu")
+    votes = [FrozenVote(f"c{i}", 1, 1.0) for i in range(4)]
+    await store.votes.put("c0", ANN, DOWN, -1.0, now=2500.0)
+    await store.votes.withdraw("c1", ANN, now=2500.0)
+    await store.completions.delete("c2", ANN)
+    assert await store.runs.claim(votes, parent="base", min_votes=2, now=3000.0) is None
+    run = await store.runs.claim(votes, parent="base", min_votes=1, now=3000.0)
+    assert run is not None
+    assert run.votes == (FrozenVote("c3", 1, 1.0),)
+    assert run.batch_hash == batch_hash(run.votes)
+
+
+async def test_scores_survive_to_the_last_digit(store: Store, completion: MakeCompletion) -> None:
+    await store.completions.record(completion("c0"))
+    await store.votes.put("c0", ANN, Vote(rating=3), 0.1 + 0.2, now=2000.0)
+    votes = [FrozenVote("c0", 1, 0.1 + 0.2)]
+    run = await store.runs.claim(votes, parent="base", min_votes=1, now=3000.0)
+    assert run is not None
+    assert run.votes[0].score == 0.30000000000000004
+    assert run.batch_hash == batch_hash(votes)
+
+
+async def test_no_claim_while_paused_or_open_or_of_another_parent(
+    store: Store, voted: Voted
+) -> None:
+    await voted("uu")
+    first, second = [FrozenVote("c0", 1, 1.0)], [FrozenVote("c1", 1, 1.0)]
+    await store.learning.pause("op")
+    assert await store.runs.claim(first, parent="base", min_votes=1, now=3000.0) is None
+    await store.learning.resume("op")
+    assert await store.runs.claim(first, parent=V1, min_votes=1, now=3000.0) is None
+    assert await store.runs.claim([], parent="base", min_votes=0, now=3000.0) is None
+    assert await store.runs.claim(first, parent="base", min_votes=1, now=3000.0) is not None
+    assert await store.runs.claim(second, parent="base", min_votes=1, now=3000.0) is None
+    await let_the_lease_run_out(store)
+    assert await store.runs.claim(second, parent="base", min_votes=1, now=3000.0) is None
+
+
+async def test_of_twenty_racing_claims_one_wins(store: Store, voted: Voted) -> None:
+    await voted("uuuu")
+    votes = [FrozenVote(f"c{i}", 1, 1.0) for i in range(4)]
+    runs = await asyncio.gather(
+        *(store.runs.claim(votes, parent="base", min_votes=1, now=3000.0) for _ in range(20))
+    )
+    assert [run.number for run in runs if run] == [1]
+
+
+async def test_only_a_silent_learners_run_is_taken_over(store: Store, claimed: Claimed) -> None:
+    assert await store.runs.take_over(now=3050.0) is None
+    run = await claimed("uu")
+    assert await store.runs.take_over(now=3050.0) is None
+    await let_the_lease_run_out(store)
+    taken = await store.runs.take_over(now=3050.0)
+    assert taken is not None
+    assert (taken.fence, taken.attempts) == (2, 2)
+    assert (taken.votes, taken.batch_hash, taken.number) == (run.votes, run.batch_hash, 1)
+    assert await store.runs.take_over(now=3051.0) is None
+
+
+async def test_the_lease_runs_out_by_itself_and_can_be_renewed(
+    store: Store, claimed: Claimed
+) -> None:
+    run = await claimed("u")
+    for _ in range(3):
+        await asyncio.sleep(0.1)
+        await store.runs.renew(run)
+        assert await store.runs.take_over(now=3050.0) is None
+    await asyncio.sleep(0.25)
+    assert await store.runs.take_over(now=3050.0) is not None
+
+
+async def test_a_fenced_learner_writes_nothing(store: Store, claimed: Claimed) -> None:
+    old = await claimed("uu")
+    await let_the_lease_run_out(store)
+    new = await store.runs.take_over(now=3050.0)
+    assert new is not None
+    with pytest.raises(FencedError):
+        await store.runs.renew(old)
+    with pytest.raises(FencedError):
+        await commit(store, old)
+    with pytest.raises(FencedError):
+        await store.runs.fail(old, reason="x", max_attempts=1, now=3060.0)
+    assert await store.runs.get(1) == new
+    assert [each.version for each in await store.versions.list()] == ["base"]
+    await commit(store, new)
+    with pytest.raises(FencedError):
+        await finish(store, old, "approved")
+    assert (await store.runs.get(1)).state == "committed"
+
+
+async def test_a_commit_makes_a_candidate_and_marks_its_votes(
+    store: Store, claimed: Claimed
+) -> None:
+    run = await claimed("ud")
+    await commit(store, run)
+    found = await store.runs.get(1)
+    assert (found.state, found.version, found.report) == ("committed", V1, {"loss": 0.5})
+    version = await store.versions.get(V1)
+    assert (version.state, version.parent, version.run) == ("candidate", "base", 1)
+    assert version.manifest == {"run": 1}
+    vote = await store.votes.get("c0", ANN)
+    assert (vote.state, vote.version) == ("learned", V1)
+    event = (await store.rollout.events())[0]
+    assert (event.action, event.old, event.new) == ("commit", "base", V1)
+
+
+async def test_a_commit_again_changes_nothing(store: Store, claimed: Claimed) -> None:
+    run = await claimed("u")
+    await commit(store, run)
+    before = await store.runs.get(1), await store.rollout.events()
+    await commit(store, run)
+    assert (await store.runs.get(1), await store.rollout.events()) == before
+    with pytest.raises(FencedError):
+        await commit(store, run, V2)
+
+
+async def test_votes_changed_after_the_claim_go_to_the_next_run(
+    store: Store, claimed: Claimed
+) -> None:
+    run = await claimed("uuuu")
+    changed = await store.votes.put("c0", ANN, DOWN, -1.0, now=3050.0)
+    assert (changed.state, changed.revision) == ("pending", 2)
+    await store.votes.withdraw("c1", ANN, now=3050.0)
+    await store.votes.withdraw("c2", ANN, now=3050.0)
+    await store.votes.put("c2", ANN, UP, 1.0, now=3051.0)
+    await commit(store, run)
+    assert await states(store, "c0", "c2", "c3") == ["pending", "pending", "learned"]
+    waiting = await store.votes.waiting(9)
+    assert [(vote.completion_id, vote.revision) for vote in waiting] == [("c0", 2), ("c2", 3)]
+
+
+async def test_a_comment_after_the_claim_does_not_learn_the_thumb_twice(
+    store: Store, claimed: Claimed
+) -> None:
+    run = await claimed("u")
+    noted = await store.votes.put("c0", ANN, Vote(thumb="up", comment="!"), 1.0, now=3050.0)
+    assert (noted.state, noted.revision) == ("claimed", 2)
+    await commit(store, run)
+    assert await states(store, "c0") == ["learned"]
+    noted = await store.votes.put("c0", ANN, Vote(thumb="up", comment="?"), 1.0, now=3150.0)
+    assert (noted.state, noted.version) == ("learned", V1)
+    assert await store.votes.count_waiting() == 0
+
+
+async def test_a_deleted_completion_does_not_disturb_the_commit(
+    store: Store, claimed: Claimed
+) -> None:
+    run = await claimed("uu")
+    await store.completions.delete("c0", ANN)
+    await commit(store, run)
+    assert await states(store, "c1") == ["learned"]
+    stats = await store.votes.stats()
+    assert (stats["learned"], stats["claimed"], stats["up"]) == (1, 0, 1)
+
+
+async def test_an_approval_ends_the_run(store: Store, claimed: Claimed) -> None:
+    run = await claimed("u")
+    with pytest.raises(FencedError):
+        await finish(store, run, "approved")
+    await commit(store, run)
+    await finish(store, run, "approved")
+    await finish(store, run, "approved")
+    found = await store.runs.get(1)
+    assert (found.state, found.finished_at, found.reason) == ("approved", 3200.0, None)
+    version = await store.versions.get(V1)
+    assert (version.state, version.figures) == ("approved", {"kl": 1.5})
+    assert await store.runs.open() is None
+    assert await states(store, "c0") == ["learned"]
+    assert [event.action for event in await store.rollout.events()] == ["approve", "commit"]
+    with pytest.raises(FencedError):
+        await store.runs.renew(run)
+    assert (await claimed("u", start=5)).number == 2
+
+
+async def test_a_run_left_at_its_gate_is_taken_up_again(store: Store, claimed: Claimed) -> None:
+    run = await claimed("u")
+    await commit(store, run)
+    await let_the_lease_run_out(store)
+    taken = await store.runs.take_over(now=3300.0)
+    assert taken is not None
+    assert (taken.state, taken.version, taken.fence) == ("committed", V1, 2)
+    with pytest.raises(FencedError):
+        await finish(store, run, "approved")
+    await finish(store, taken, "approved")
+
+
+async def test_votes_of_rejected_versions_get_one_second_chance(
+    store: Store, claimed: Claimed
+) -> None:
+    run = await claimed("uu")
+    await commit(store, run)
+    await store.votes.withdraw("c1", ANN, now=3150.0)
+    await finish(store, run, "rejected", "KL too high")
+    assert (await store.versions.get(V1)).reason == "KL too high"
+    vote = await store.votes.get("c0", ANN)
+    assert (vote.state, vote.version, vote.revision) == ("pending", None, 1)
+    waiting = await store.votes.waiting(9)
+    assert [(each.completion_id, each.voted_at) for each in waiting] == [("c0", 2000.0)]
+
+    again = await claimed()
+    assert (again.number, again.votes) == (2, (FrozenVote("c0", 1, 1.0),))
+    await commit(store, again, V2)
+    await finish(store, again, "rejected", "KL too high")
+    vote = await store.votes.get("c0", ANN)
+    assert (vote.state, vote.version) == ("discarded", None)
+    assert vote.reason == f"{V2} was rejected: KL too high"
+    assert await store.votes.count_waiting() == 0
+    assert (await store.votes.stats())["discarded"] == 1
+
+    fresh = await store.votes.put("c0", ANN, DOWN, -1.0, now=3300.0)
+    assert (fresh.state, fresh.reason) == ("pending", None)
+    third = await claimed()
+    await commit(store, third, V3)
+    await finish(store, third, "rejected", "KL too high")
+    assert await states(store, "c0") == ["pending"]
+
+
+async def test_a_batch_that_fails_three_times_is_quarantined(
+    store: Store, claimed: Claimed
+) -> None:
+    run = await claimed("uu")
+    outcomes = []
+    for _ in range(3):
+        outcomes.append(
+            await store.runs.fail(run, reason="NaN in the loss", max_attempts=3, now=3050.0)
+        )
+        with pytest.raises(FencedError):
+            await commit(store, run)
+        run = await store.runs.take_over(now=3060.0) or run
+    assert outcomes == ["claimed", "claimed", "quarantined"]
+    found = await store.runs.get(1)
+    assert (found.state, found.attempts, found.reason) == ("quarantined", 3, "NaN in the loss")
+    assert await store.runs.open() is None
+    vote = await store.votes.get("c0", ANN)
+    assert (vote.state, vote.reason) == ("discarded", "run 1 was quarantined: NaN in the loss")
+    assert (await claimed("u", start=5)).number == 2
+
+
+async def test_being_killed_is_no_failure_of_the_batch(store: Store, claimed: Claimed) -> None:
+    run = await claimed("u")
+    for _ in range(5):
+        await let_the_lease_run_out(store)
+        run = await store.runs.take_over(now=3050.0) or run
+    assert run.attempts == 6
+    assert await store.runs.fail(run, reason="x", max_attempts=3, now=3060.0) == "claimed"
+
+
+async def test_quarantine_keeps_votes_that_changed_meanwhile(
+    store: Store, claimed: Claimed
+) -> None:
+    run = await claimed("uu")
+    await store.votes.put("c0", ANN, DOWN, -1.0, now=3040.0)
+    await store.runs.fail(run, reason="x", max_attempts=1, now=3050.0)
+    assert await states(store, "c0", "c1") == ["pending", "discarded"]
+
+
+async def test_a_gate_that_cannot_be_run_rejects_the_version(
+    store: Store, claimed: Claimed
+) -> None:
+    run = await claimed("u")
+    await commit(store, run)
+    assert await store.runs.fail(run, reason="x", max_attempts=1, now=3050.0) == "quarantined"
+    assert (await store.versions.get(V1)).state == "rejected"
+    assert await states(store, "c0") == ["pending"]
+
+
+async def test_runs_are_listed_newest_first(store: Store, claimed: Claimed) -> None:
+    for i in range(3):
+        run = await claimed("u", start=i)
+        await store.runs.fail(run, reason="x", max_attempts=1, now=3050.0)
+    assert [run.number for run in await store.runs.list()] == [3, 2, 1]
+    assert [run.number for run in await store.runs.list(2)] == [3, 2]
+    with pytest.raises(UnknownRunError):
+        await store.runs.get(4)
