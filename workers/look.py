@@ -20,7 +20,7 @@ class Facts:
         open_run: The run that has begun and not ended, if any.
         lease_held: Whether a live learner is at work on it.
         unpromoted: A version that passed its gate, whose promotion a crash cut off.
-        waiting_votes: Votes that no run has claimed.
+        batch_size: Votes that a run could claim now.
         requests: Operators' requests that wait for an answer.
         last_claim: When the newest run was claimed.
     """
@@ -30,7 +30,7 @@ class Facts:
     open_run: int | None = None
     lease_held: bool = False
     unpromoted: str | None = None
-    waiting_votes: int = 0
+    batch_size: int = 0
     requests: int = 0
     last_claim: float | None = None
 
@@ -78,16 +78,16 @@ def _with_open_run(number: int, *, held: bool) -> Decision:
 
 
 def _with_request(facts: Facts) -> Decision:
-    if facts.waiting_votes == 0:
+    if facts.batch_size == 0:
         why = "No votes are waiting to be learned from."
         return Decision("rest", why, answer=why)
     return Decision("claim", "An operator asked for an update.", min_votes=1)
 
 
 def _unasked(facts: Facts, min_votes: int, interval: float) -> Decision:
-    if facts.waiting_votes < min_votes:
-        return Decision("rest", f"{facts.waiting_votes} of {min_votes} votes are waiting.")
+    if facts.batch_size < min_votes:
+        return Decision("rest", f"{facts.batch_size} of {min_votes} votes are there.")
     if facts.last_claim is not None and facts.now - facts.last_claim < interval:
         rest = interval - (facts.now - facts.last_claim)
         return Decision("rest", f"The next update may start in {rest:.0f} s.")
-    return Decision("claim", f"{facts.waiting_votes} votes are waiting.", min_votes=min_votes)
+    return Decision("claim", f"{facts.batch_size} votes make a batch.", min_votes=min_votes)

@@ -53,8 +53,7 @@ def _sample(vote: FrozenVote, completion: Completion) -> Sample:
         prompt_ids=completion.prompt_ids,
         response_ids=completion.response_ids,
         behaviour_logprobs=completion.behaviour_logprobs,
-        # The log-probs of a greedy reply were recorded at temperature 1.
-        temperature=completion.sampling.temperature or 1.0,
+        temperature=completion.sampling.temperature,
         reward=vote.score,
         version=completion.version,
         ended=completion.finish_reason == "stop",

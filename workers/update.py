@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from feedback.batching import choose
 from feedback.errors import FencedError, RolloutConflictError, StoreUnavailableError
 from models.errors import LearningError
 from models.gate import GateBounds, judge
 from workers.lease import StopFlag, under_lease
 from workers.samples import make_batch
 from workers.timing import ProgressLog, Stopwatch
-from workers.watch import answer_requests, watch
+from workers.watch import answer_requests, next_batch, watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 WHO = "learner"
-NO_LIMIT = 1_000_000
+ATTEMPTS_PER_FAILURE = 3
+"""A learner that is killed counts no failure; so many attempts for each allowed one end a run."""
 
 
 async def run_update(place: Workplace) -> Run | None:
@@ -60,21 +61,28 @@ async def run_update(place: Workplace) -> Run | None:
 
 async def _claim_or_take_over(place: Workplace, decision: Decision) -> Run | None:
     """Step 1: freeze a batch of votes, or take over the run of a learner that fell silent."""
-    store, settings = place.store, place.settings
     if decision.action == "take_over":
-        run = await store.runs.take_over(now=place.clock())
-        if run is not None:
-            logger.info("Run %d is taken over (attempt %d).", run.number, run.attempts)
-        return run
-    waiting = await store.votes.waiting(10 * settings.max_votes)
-    votes = choose(waiting, max_votes=settings.max_votes, max_user_share=settings.max_user_share)
+        return await _take_over(place)
+    store = place.store
     parent = (await store.rollout.get()).live
+    votes = await next_batch(store, place.settings)
     run = await store.runs.claim(
         votes, parent=parent, min_votes=decision.min_votes, now=place.clock()
     )
     if run is not None:
         logger.info("Run %d learns from %d votes on %s.", run.number, len(run.votes), parent)
         await answer_requests(store, f"Run {run.number} has begun.", run=run.number)
+    return run
+
+
+async def _take_over(place: Workplace) -> Run | None:
+    run = await place.store.runs.take_over(now=place.clock())
+    if run is None:
+        return None
+    logger.info("Run %d is taken over (attempt %d).", run.number, run.attempts)
+    if run.attempts > ATTEMPTS_PER_FAILURE * place.settings.max_attempts:
+        await _fail(place, run, f"Its learner died {run.attempts - 1} times.", last=True)
+        return None
     return run
 
 
@@ -94,12 +102,12 @@ async def _carry_out(place: Workplace, run: Run) -> None:
         logger.warning("Redis went away during run %d; it is taken up again later.", run.number)
         raise
     except asyncio.CancelledError:
-        await _fail(place, run, "The learner was stopped.", NO_LIMIT)
+        await _give_back(place, run)
         raise
     except Exception as error:
         # Whatever is wrong with one batch must not keep the next from being learned.
         logger.exception("Run %d failed.", run.number)
-        await _fail(place, run, str(error) or repr(error), place.settings.max_attempts)
+        await _fail(place, run, str(error) or repr(error))
 
 
 async def _steps(place: Workplace, run: Run, stop: StopFlag) -> None:
@@ -186,19 +194,18 @@ async def _judge_and_promote(place: Workplace, run: Run, version: str, stop: Sto
     with stopwatch.phase("probe"):
         measured = await asyncio.to_thread(learner.probe, version, _progress(run, stop))
     verdict = judge(measured, GateBounds.from_settings(place.settings))
-    figures = {**verdict.as_dict(), "seconds": stopwatch.seconds}
-    failed = ", ".join(check.name for check in verdict.checks if not check.passed)
+    figures = {**asdict(measured), **verdict.as_dict(), "seconds": stopwatch.seconds}
     await place.store.runs.finish(
         run,
         "approved" if verdict.passed else "rejected",
         figures=figures,
-        reason=None if verdict.passed else f"The gate refused it: {failed}.",
+        reason=verdict.reason,
         now=place.clock(),
     )
     if verdict.passed:
         await _promote(place, run, version, figures)
     else:
-        logger.warning("%s is rejected by the gate: %s.", version, failed)
+        logger.warning("%s is rejected: %s.", version, verdict.reason)
 
 
 async def _promote(
@@ -226,16 +233,27 @@ async def _promote_newest(place: Workplace) -> Run:
     return run
 
 
-async def _fail(place: Workplace, run: Run, reason: str, max_attempts: int) -> None:
-    """Give the run back, to be tried again or, after too many attempts, to be quarantined."""
+async def _fail(place: Workplace, run: Run, reason: str, *, last: bool = False) -> None:
+    """Count a failure: the run is tried again or, after too many, quarantined."""
+    most = 1 if last else place.settings.max_attempts
     try:
         state = await place.store.runs.fail(
-            run, reason=reason, max_attempts=max_attempts, now=place.clock()
+            run, reason=reason, max_attempts=most, now=place.clock()
         )
     except (FencedError, StoreUnavailableError) as error:
+        logger.warning("The failure of run %d could not be noted: %s", run.number, error)
+    else:
+        logger.warning("Run %d is %s after a failure: %s", run.number, state, reason)
+
+
+async def _give_back(place: Workplace, run: Run) -> None:
+    """Let the next learner go on at once instead of after the lease."""
+    try:
+        await place.store.runs.release(run)
+    except (FencedError, StoreUnavailableError) as error:
         logger.warning("Run %d could not be given back: %s", run.number, error)
-        return
-    logger.info("Run %d is %s.", run.number, state)
+    else:
+        logger.info("Run %d is given back; the next start goes on with it.", run.number)
 
 
 def _progress(run: Run, stop: StopFlag) -> Callable[[Progress], None]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from feedback.batching import choose
 from workers.look import Decision, Facts, decide
 
 if TYPE_CHECKING:
-    from feedback.events import Run
+    from feedback.events import FrozenVote, Run
     from feedback.store import Store
     from workers.settings import WorkerSettings
+
+READ_PER_VOTE = 10
+"""Waiting votes that are read for each place in a batch."""
 
 
 async def watch(store: Store, settings: WorkerSettings, *, now: float) -> Decision:
@@ -19,7 +23,7 @@ async def watch(store: Store, settings: WorkerSettings, *, now: float) -> Decisi
         StoreUnavailableError: Redis is away.
     """
     decision = decide(
-        await gather(store, now=now),
+        await gather(store, settings, now=now),
         min_votes=settings.min_votes,
         update_interval=settings.update_interval,
     )
@@ -28,26 +32,40 @@ async def watch(store: Store, settings: WorkerSettings, *, now: float) -> Decisi
     return decision
 
 
-async def gather(store: Store, *, now: float) -> Facts:
+async def gather(store: Store, settings: WorkerSettings, *, now: float) -> Facts:
     """Read the facts of a decision; a bounded number of small reads."""
     newest = next(iter(await store.runs.list(1)), None)
     opened = await store.runs.open()
+    requests = len(await store.learning.waiting_requests())
+    enough = 1 if requests else settings.min_votes
     return Facts(
         now=now,
         paused=await store.learning.paused(),
         open_run=opened.number if opened else None,
         lease_held=opened is not None and await store.runs.lease_held(),
         unpromoted=await _unpromoted(store, newest),
-        waiting_votes=await store.votes.count_waiting(),
-        requests=len(await store.learning.waiting_requests()),
+        batch_size=await _batch_size(store, settings, enough),
+        requests=requests,
         last_claim=newest.claimed_at if newest else None,
     )
+
+
+async def next_batch(store: Store, settings: WorkerSettings) -> tuple[FrozenVote, ...]:
+    """Choose the batch that a run would claim now, from a bounded read of waiting votes."""
+    waiting = await store.votes.waiting(READ_PER_VOTE * settings.max_votes)
+    return choose(waiting, max_votes=settings.max_votes, max_user_share=settings.max_user_share)
 
 
 async def answer_requests(store: Store, answer: str, *, run: int | None) -> None:
     """Tell every waiting request the same."""
     for request in await store.learning.waiting_requests():
         await store.learning.answer(request.id, run=run, answer=answer)
+
+
+async def _batch_size(store: Store, settings: WorkerSettings, enough: int) -> int:
+    """Return how many votes a run would get; the cap on a user's share may leave votes waiting."""
+    waiting = await store.votes.count_waiting()
+    return waiting if waiting < enough else len(await next_batch(store, settings))
 
 
 async def _unpromoted(store: Store, newest: Run | None) -> str | None:

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from feedback.events import FrozenVote
+from models.types import Sample, Sampling
+from workers.samples import make_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from feedback.events import Completion
+
+
+def test_a_vote_and_its_completion_become_a_sample(
+    completion_of: Callable[..., Completion],
+) -> None:
+    completion = completion_of("c0", "ann", sampling=Sampling(temperature=0.7))
+    batch = make_batch([FrozenVote("c0", 2, -1.0)], [completion])
+    assert batch.samples == (
+        Sample(
+            completion_id="c0",
+            user="k1:ann",
+            prompt_ids=(1, 2),
+            response_ids=(3, 4),
+            behaviour_logprobs=(-0.1, -0.2),
+            temperature=0.7,
+            reward=-1.0,
+            version="base",
+            ended=True,
+        ),
+    )
+
+
+def test_what_is_missing_or_does_not_match_is_dropped_and_named(
+    completion_of: Callable[..., Completion],
+) -> None:
+    votes = [FrozenVote(f"c{i}", 1, 1.0) for i in range(4)]
+    completions = [
+        None,
+        completion_of("c1", behaviour_logprobs=(-0.1,)),
+        completion_of("c2", response_ids=(), behaviour_logprobs=()),
+        completion_of("c3", finish_reason="length"),
+    ]
+    batch = make_batch(votes, completions)
+    assert batch.missing == ("c0",)
+    assert batch.mismatched == ("c1", "c2")
+    assert [s.completion_id for s in batch.samples] == ["c3"]
+    assert not batch.samples[0].ended
+
+
+def test_votes_and_completions_must_be_as_many() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        make_batch([FrozenVote("c0", 1, 1.0)], [])

@@ -1,0 +1,320 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from fakes import GOOD, make_place
+
+from feedback.errors import FencedError
+from feedback.events import Person
+from models.errors import LearningError
+from models.types import Progress
+from workers.update import run_update
+from workers.watch import watch
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from fakes import FakeLearner
+
+    from feedback.store import Store
+    from workers.workplace import Workplace
+
+    VoteOn = Callable[..., Awaitable[list[str]]]
+
+pytestmark = pytest.mark.anyio
+ANN = Person("k1", "ann")
+
+
+class Killed(BaseException):
+    """Ends an update as SIGKILL would: nothing is caught, nothing tidied up."""
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, target: object, name: str) -> None:
+    async def die(*_args: object, **_kwargs: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(target, name, die)
+
+
+async def states(store: Store, ids: list[str]) -> list[str]:
+    return [(await store.votes.get(each, ANN)).state for each in ids]
+
+
+async def test_votes_become_one_live_version(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, learner = workplace
+    ids = await vote_on("udu")
+    run = await run_update(place)
+    assert (run.state, run.parent, len(run.votes)) == ("approved", "base", 3)
+    assert (await store.rollout.get()).live == run.version
+    assert await states(store, ids) == ["learned"] * 3
+    assert [s.reward for s in learner.learned[0]] == [1.0, -1.0, 1.0]
+    version = await store.versions.get(run.version)
+    assert (version.state, version.run, version.parent) == ("live", 1, "base")
+    assert version.figures["kl_per_reply"] == 2.0
+    events = await store.rollout.events()
+    assert (events[0].who, events[0].action, events[0].new) == ("learner", "activate", run.version)
+
+
+async def test_the_report_says_what_was_dropped_and_how_long_it_took(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, learner = workplace
+    await vote_on("uu")
+    await vote_on("d", start=2, behaviour_logprobs=(-0.1,))
+    run = await run_update(place)
+    assert len(learner.learned[0]) == 2
+    assert (run.report["dropped_missing"], run.report["dropped_mismatched"]) == (0, 1)
+    assert (run.report["votes"], run.report["loss"]) == (2, 0.5)
+    assert {"score", "load", "learn", "publish"} == set(run.report["seconds"])
+
+
+async def test_too_few_votes_make_no_run(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, learner = workplace
+    await vote_on("u")
+    assert await run_update(place) is None
+    assert learner.learned == []
+    assert await store.runs.list() == []
+
+
+async def test_the_next_run_learns_on_top_of_the_live_version(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, learner = workplace
+    await vote_on("uu")
+    first = await run_update(place)
+    await vote_on("dd", start=2)
+    second = await run_update(place)
+    assert learner.parents == ["base", first.version]
+    assert (await store.rollout.get()).live == second.version
+    assert (await store.versions.get(first.version)).state == "retired"
+
+
+async def test_a_request_runs_with_one_vote_and_is_answered(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, _ = workplace
+    await vote_on("u")
+    request = await store.learning.request_update("ops", now=1.0)
+    run = await run_update(place)
+    answered = await store.learning.get_request(request.id)
+    assert (answered.state, answered.run) == ("answered", run.number)
+
+
+async def test_a_request_without_votes_is_told_so(
+    store: Store, workplace: tuple[Workplace, FakeLearner]
+) -> None:
+    place, _ = workplace
+    request = await store.learning.request_update("ops", now=1.0)
+    decision = await watch(store, place.settings, now=1.0)
+    answered = await store.learning.get_request(request.id)
+    assert decision.action == "rest"
+    assert (answered.run, answered.answer) == (None, "No votes are waiting to be learned from.")
+
+
+async def test_a_capped_user_does_not_ring_the_doorbell_for_nothing(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn, tmp_path: Path
+) -> None:
+    place, _ = make_place(store, tmp_path, min_votes=10)
+    await vote_on("u" * 12, user="ann")
+    for i, user in enumerate(("bob", "cy", "di", "ed")):
+        await vote_on("u", start=20 + i, user=user)
+    decision = await watch(store, place.settings, now=1.0)
+    assert decision.action == "rest"
+
+
+async def test_a_rejected_version_is_not_served(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, learner = workplace
+    learner.figures = type(GOOD)(8, True, 500.0, 0.1, 0.0, 1.0, 20.0)
+    ids = await vote_on("ud")
+    run = await run_update(place)
+    assert run.state == "rejected"
+    assert "KL to base" in run.reason
+    assert (await store.rollout.get()).live == "base"
+    assert await states(store, ids) == ["pending", "pending"]
+
+
+async def test_an_operators_choice_during_a_run_stands(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, learner = workplace
+    await vote_on("uu")
+    first = await run_update(place)
+    await vote_on("dd", start=2)
+    loop = asyncio.get_running_loop()
+
+    def operator_goes_back(_progress: object) -> None:
+        call = store.rollout.rollback(to="base", who="ops", why="worse", now=1.0)
+        asyncio.run_coroutine_threadsafe(call, loop).result()
+
+    learner.during = operator_goes_back
+    run = await run_update(place)
+    assert (run.state, run.parent) == ("approved", first.version)
+    assert (await store.rollout.get()).live == "base"
+    assert (await store.versions.get(run.version)).state == "approved"
+    assert await run_update(place) is None or (await store.rollout.get()).live == "base"
+
+
+async def test_a_failure_is_tried_again_and_the_third_quarantines(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, learner = workplace
+    ids = await vote_on("ud")
+
+    def fail(_progress: object) -> None:
+        raise LearningError("The gradient is not finite.")
+
+    learner.during = fail
+    seen = [(await run_update(place)).state for _ in range(3)]
+    assert seen == ["claimed", "claimed", "quarantined"]
+    assert await states(store, ids) == ["discarded", "discarded"]
+    learner.during = lambda _progress: None
+    await vote_on("uu", start=2)
+    assert (await run_update(place)).state == "approved"
+
+
+@pytest.mark.parametrize(
+    ("record", "name", "times_learned"),
+    [
+        ("completions", "get_many", 1),  # before learning
+        ("runs", "commit", 1),  # after the adapter was published
+        ("runs", "finish", 1),  # after the commit
+        ("rollout", "activate", 1),  # after the gate
+    ],
+)
+async def test_a_learner_that_dies_between_steps_leaves_exactly_one_version(
+    store: Store,
+    workplace: tuple[Workplace, FakeLearner],
+    vote_on: VoteOn,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record: str,
+    name: str,
+    times_learned: int,
+) -> None:
+    place, first = workplace
+    ids = await vote_on("udu")
+    with monkeypatch.context() as patch:
+        killed_at(patch, getattr(store, record), name)
+        with pytest.raises(Killed):
+            await run_update(place)
+    await asyncio.sleep(0.25)
+    place, second = make_place(store, tmp_path)
+    run = await run_update(place)
+    versions = [v.version for v in await store.versions.list() if v.version != "base"]
+    assert versions == [run.version]
+    assert (await store.rollout.get()).live == run.version
+    assert len(first.learned) + len(second.learned) == times_learned
+    assert len(list(place.adapters.path(run.version).parent.iterdir())) == 1
+    assert await states(store, ids) == ["learned"] * 3
+    assert len(await store.runs.list()) == 1
+    assert await run_update(place) is None
+
+
+async def test_a_learner_that_was_overtaken_writes_nothing(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn, tmp_path: Path
+) -> None:
+    slow, learner = workplace
+    await vote_on("ud")
+    quick, _ = make_place(store, tmp_path)
+    renew = store.runs.renew
+    loop = asyncio.get_running_loop()
+
+    async def no_renewal(_run: object) -> None:
+        await asyncio.sleep(0)
+
+    def fall_asleep(_progress: object) -> None:
+        store.runs.renew = no_renewal
+        time.sleep(0.3)
+        store.runs.renew = renew
+        asyncio.run_coroutine_threadsafe(run_update(quick), loop).result()
+
+    learner.during = fall_asleep
+    run = await run_update(slow)
+    assert (run.state, run.attempts) == ("approved", 2)
+    versions = [v.version for v in await store.versions.list() if v.version != "base"]
+    assert versions == [run.version]
+    events = [e.action for e in await store.rollout.events()]
+    assert (events.count("commit"), events.count("activate")) == (1, 1)
+    assert run.reason is None
+
+
+async def test_a_lost_run_ends_the_learning_thread(
+    store: Store,
+    workplace: tuple[Workplace, FakeLearner],
+    vote_on: VoteOn,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place, learner = workplace
+    await vote_on("ud")
+    steps = []
+
+    async def lost(_run: object) -> None:
+        raise FencedError("taken over")
+
+    def learn_for_long(progress: Callable[[Progress], None]) -> None:
+        for i in range(200):
+            time.sleep(0.01)
+            steps.append(i)
+            progress(Progress("learn", i, 200))
+
+    monkeypatch.setattr(store.runs, "renew", lost)
+    learner.during = learn_for_long
+    await run_update(place)
+    await asyncio.sleep(0.1)
+    assert 0 < len(steps) < 50
+    assert (await store.runs.get(1)).state == "claimed"
+
+
+async def test_a_stop_from_outside_gives_the_run_back_at_once(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn, tmp_path: Path
+) -> None:
+    place, learner = workplace
+    await vote_on("ud")
+    loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+    def learn_for_long(progress: Callable[[Progress], None]) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        for i in range(500):
+            time.sleep(0.01)
+            progress(Progress("learn", i, 500))
+
+    learner.during = learn_for_long
+    update = asyncio.create_task(run_update(place))
+    await begun.wait()
+    update.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await update
+    assert not await store.runs.lease_held()
+    place, again = make_place(store, tmp_path)
+    run = await run_update(place)
+    assert (run.state, run.attempts, len(again.learned)) == ("approved", 2, 1)
+
+
+async def test_a_batch_that_kills_its_learner_is_quarantined_in_the_end(
+    store: Store,
+    workplace: tuple[Workplace, FakeLearner],
+    vote_on: VoteOn,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place, _ = make_place(store, tmp_path, max_attempts=1)
+    await vote_on("ud")
+    with monkeypatch.context() as patch:
+        killed_at(patch, store.completions, "get_many")
+        for _ in range(3):
+            with pytest.raises(Killed):
+                await run_update(place)
+            await asyncio.sleep(0.25)
+    assert await run_update(place) is None
+    run = await store.runs.get(1)
+    assert (run.state, run.reason) == ("quarantined", "Its learner died 3 times.")
