@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_BASE_MODEL = "smollm2-135m-instruct"
@@ -20,6 +21,18 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         Path("var"), description="Folder for Redis data, adapters and the imported base model."
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number_of_seconds(cls, value: object, info: ValidationInfo) -> object:
+        """Read a bare number as seconds; pydantic takes ISO 8601 alone from a string."""
+        field = cls.model_fields[info.field_name or ""]
+        if field.annotation is timedelta and isinstance(value, str):
+            try:
+                return timedelta(seconds=float(value))
+            except (ValueError, OverflowError):
+                return value
+        return value
 
 
 class ModelSettings(Settings):

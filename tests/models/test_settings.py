@@ -1,0 +1,28 @@
+"""Settings: durations are given in seconds."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from pydantic import ValidationError
+
+from feedback.settings import FeedbackSettings
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30", 30), ("0.5", 0.5), ("0", 0), ("PT2M", 120), ("P1D", 86400)],
+)
+def test_a_duration_is_a_number_of_seconds_or_iso_8601(
+    monkeypatch: pytest.MonkeyPatch, text: str, seconds: float
+) -> None:
+    monkeypatch.setenv("THUMBLOOP_UPDATE_INTERVAL", text)
+    assert FeedbackSettings().update_interval == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["soon", "nan", "inf", "1e300", ""])
+def test_what_is_no_duration_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("THUMBLOOP_UPDATE_INTERVAL", text)
+    with pytest.raises(ValidationError):
+        FeedbackSettings()
