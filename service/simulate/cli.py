@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 
 from service.simulate.client import Api
-from service.simulate.errors import SimulationError
 from service.simulate.prompts import Prompts, builtin_prompts, read_prompts
 from service.simulate.records import Plan, Result
 from service.simulate.run import Simulation
@@ -51,8 +50,8 @@ def simulate(
 ) -> None:
     """Let simulated users with a hidden taste chat and vote, then measure the versions.
 
-    Uses the public API only. The last line of defence against fooling oneself: approval is
-    measured on fresh replies to questions kept apart, which nobody votes on.
+    It uses the public API only. Approval is measured on fresh replies to questions that are kept
+    apart, which nobody votes on.
     """
     plan = Plan(
         taste=TASTES[taste],
@@ -66,15 +65,10 @@ def simulate(
         concurrency=concurrency,
         score_replies=score_replies,
     )
-    errors = Console(stderr=True)
-    try:
-        if plot is not None:
-            require_matplotlib()
-        questions = read_prompts(prompts) if prompts else builtin_prompts(plan.taste)
-        result = asyncio.run(_run(errors, plan, questions, url, key))
-    except SimulationError as error:
-        errors.print(str(error), style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+    if plot is not None:
+        require_matplotlib()
+    questions = read_prompts(prompts) if prompts else builtin_prompts(plan.taste)
+    result = asyncio.run(_run(Console(stderr=True), plan, questions, url, key))
     if plot is not None:
         plot_result(result, plot)
     if as_json:

@@ -43,7 +43,9 @@ class Api:
     async def connect(cls, url: str, key: str | None) -> AsyncIterator[Api]:
         """Open a connection pool to the server at ``url``; closed at the end of the block."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=_PATIENCE) as http:
+        async with httpx.AsyncClient(
+            base_url=url, headers=headers, timeout=_PATIENCE, trust_env=False
+        ) as http:
             yield cls(http)
 
     async def chat(
@@ -94,7 +96,7 @@ class Api:
 
     async def updating(self) -> bool:
         """Whether an update is being learned or checked now; raises RequestFailedError."""
-        updates = await self._ask("GET", "/admin/updates")
+        updates = await self._ask("GET", "/admin/updates?limit=5")
         try:
             return any(run["state"] in _OPEN_RUN_STATES for run in updates["data"])
         except (KeyError, TypeError) as error:

@@ -1,13 +1,16 @@
 """Errors of a simulation.
 
-SimulationError
-└── RequestFailedError    the server could not be reached, or answered with an error
+ServiceError
+└── SimulationError           the simulation cannot go on
+    └── RequestFailedError    the server could not be reached, or answered with an error
 """
 
 from __future__ import annotations
 
+from service.errors import ServiceError
 
-class SimulationError(Exception):
+
+class SimulationError(ServiceError):
     """The simulation cannot go on; the message tells the reader what to do."""
 
 
