@@ -7,6 +7,7 @@ import typer
 from service.cli import doctor, keys, learning, model, parts, updates, versions
 from service.cli.environment import check_environment
 from service.cli.errors import Commands
+from service.simulate.cli import simulate
 
 app = typer.Typer(
     name="thumbloop",
@@ -29,6 +30,7 @@ app.command()(parts.api)
 app.command()(parts.worker)
 app.command()(parts.beat)
 app.command()(doctor.doctor)
+app.command()(simulate)
 app.add_typer(model.app, name="models")
 app.add_typer(versions.app, name="versions")
 app.add_typer(updates.app, name="updates")
