@@ -45,7 +45,7 @@ function cells(...classes) {
 
 function versionRow(row, onActivate) {
   const [name, state, approval, up, down, replies, parent, age, actions] = cells(
-    'strong', '', 'approval-col', 'num', 'num', 'num', 'muted', 'muted', 'end');
+    'strong', '', 'approval-col', 'num minor', 'num minor', 'num minor', 'muted minor', 'muted minor', 'end');
   name.append(h('span'), h('small', { className: 'muted mono' }));
   state.append(h('span', { className: 'chip' }), h('small', { className: 'reason' }));
   approval.append(h('span', { className: 'share' }), h('div', { className: 'interval' }));
@@ -82,26 +82,9 @@ export function drawVersions(rows, onActivate) {
   });
 }
 
-/** The first figure among `names`, in the report itself or in one of its parts. */
-function figure(report, ...names) {
-  for (const part of [report, ...Object.values(report ?? {}).filter((x) => x && typeof x === 'object' && !Array.isArray(x))]) {
-    for (const name of names) if (typeof part?.[name] === 'number') return part[name];
-  }
-  return null;
-}
-
+/** Seconds from the claim to the gate's verdict; null while the run is open. */
 function secondsOf(run) {
-  const { seconds } = run.report ?? {};
-  if (typeof seconds === 'number') return seconds;
-  if (seconds && typeof seconds === 'object') {
-    return seconds.total ?? Object.values(seconds).reduce((sum, value) => sum + (Number(value) || 0), 0);
-  }
   return run.finished_at && run.claimed_at ? run.finished_at - run.claimed_at : null;
-}
-
-function votesOf(run) {
-  if (Array.isArray(run.votes)) return run.votes.length;
-  return run.votes ?? run.report?.votes ?? null;
 }
 
 function flatten(value, path = '') {
@@ -112,8 +95,17 @@ function flatten(value, path = '') {
   return Object.entries(value).flatMap(([key, inner]) => flatten(inner, path ? `${path}.${key}` : key));
 }
 
+/** One line for each check of the gate. */
+function gateLines(figures) {
+  const checks = Array.isArray(figures?.checks) ? figures.checks : [];
+  return checks.map((check) => [
+    `gate: ${check.name}`,
+    `${number(check.value)} (bound ${number(check.bound)}) ${check.passed ? 'passed' : 'failed'}`,
+  ]);
+}
+
 function runGroup(run) {
-  const tds = cells('strong', '', 'num', 'num', 'num', 'num', 'num', 'muted', 'muted', 'end');
+  const tds = cells('strong', '', 'num', 'num', 'num minor', 'num minor', 'num minor', 'muted', 'muted', 'end');
   const report = h('td', { colSpan: tds.length }, h('p', { className: 'reason' }), h('dl', { className: 'report' }));
   const detail = h('tr', { className: 'detail', hidden: true, id: `run-${run.number}` }, report);
   const expand = h('button', {
@@ -128,15 +120,12 @@ function runGroup(run) {
   return h('tbody', {}, h('tr', {}, ...tds), detail);
 }
 
-function fillRun(tbody, run) {
+function fillRun(tbody, run, figures) {
   const [tr, detail] = tbody.children;
   const report = run.report ?? {};
   const texts = [
-    `#${run.number}`, null, votesOf(run) ?? '–',
-    number(figure(report, 'kl', 'kl_per_reply', 'kl_to_base', 'kl_base', 'mean_kl')),
-    number(figure(report, 'clip_fraction', 'clipped', 'clip_frac')),
-    number(figure(report, 'loss', 'policy_loss', 'final_loss')),
-    number(secondsOf(run)), run.version ? shortVersion(run.version) : '–',
+    `#${run.number}`, null, run.votes ?? '–', number(report.kl_per_reply), number(report.clip_fraction),
+    number(report.loss_last), number(secondsOf(run)), run.version ? shortVersion(run.version) : '–',
   ];
   texts.forEach((text, i) => { if (text !== null) setText(tr.children[i], text); });
   setChip(tr.children[1].firstChild, words(run.state), RUN_TONES[run.state]);
@@ -145,7 +134,7 @@ function fillRun(tbody, run) {
   const [reason, list] = detail.firstChild.children;
   setText(reason, run.attempts > 1 ? `Took ${run.attempts} attempts.` : '');
   reason.hidden = !reason.textContent;
-  const rows = flatten({ parent: run.parent, batch_hash: run.batch_hash, ...report }).filter(([, text]) => text !== 'undefined');
+  const rows = [...flatten({ parent: run.parent, ...report }), ...gateLines(figures)];
   reconcile(list, rows, {
     key: ([name]) => name,
     create: ([name]) => h('div', {}, h('dt', {}, name), h('dd')),
@@ -154,14 +143,15 @@ function fillRun(tbody, run) {
 }
 
 /** Draw the table of update runs; each run is a tbody with its row and its folded report. */
-export function drawRuns(runs) {
+export function drawRuns(runs, versions) {
+  const figures = new Map(versions.map((row) => [row.version, row.figures]));
   const table = byId('runs');
   const head = table.tHead;
   head.dataset.key = 'head';
   reconcile(table, [null, ...runs], {
     key: (run) => (run ? run.number : 'head'),
     create: runGroup,
-    update: (node, run) => { if (run) fillRun(node, run); },
+    update: (node, run) => { if (run) fillRun(node, run, figures.get(run.version)); },
   });
   byId('runs-none').hidden = runs.length > 0;
   table.hidden = runs.length === 0;

@@ -10,10 +10,11 @@ import {
 } from './ops-tables.js';
 
 const REFRESH_MS = 2000;
+const WORKER_SILENT_S = 15;
 const SCOPE = { scope: 'admin' };
 
 const byId = (id) => document.getElementById(id);
-const state = { rollout: {}, versions: [], updates: {}, seen: 0, asking: false };
+const state = { rollout: {}, versions: [], paused: false, request: null, seen: 0, asking: false };
 
 const rowsOf = (answer) => (Array.isArray(answer) ? answer : answer?.data ?? []);
 
@@ -32,13 +33,23 @@ async function refresh({ ask = true } = {}) {
     const found = await (ask ? withKey(readAll, SCOPE) : readAll());
     Object.assign(state, found, { seen: Date.now() / 1000 });
     draw(found);
-    showProblem(null);
+    showProblem(found.rollout.stale ? { message: 'Redis is away: this is what the replica last knew.' } : null);
+    await hearAnswer();
   } catch (error) {
     showProblem(error);
   } finally {
     state.asking = false;
     drawFreshness();
   }
+}
+
+/** Tell what the worker answered to the request for an update, once it has. */
+async function hearAnswer() {
+  if (!state.request) return;
+  const request = await json('GET', `/admin/updates/requests/${encodeURIComponent(state.request)}`);
+  if (request.state !== 'answered') return;
+  state.request = null;
+  toast(request.answer || `The update is run #${request.run}.`);
 }
 
 function showProblem(error) {
@@ -64,11 +75,11 @@ function drawFreshness() {
 
 function draw({ rollout, versions, updates, runs, audit }) {
   drawLive(rollout, versions);
-  drawLearning(rollout, updates, runs);
+  drawLearning(updates, runs);
   drawReplicas(rollout.replicas ?? [], rollout.live);
   drawChart(versions);
   drawVersions(versions, activate);
-  drawRuns(runs);
+  drawRuns(runs, versions);
   drawAudit(audit);
 }
 
@@ -85,26 +96,18 @@ function drawLive(rollout, versions) {
   drawInterval(byId('approval-bar'), interval);
 }
 
-/** The first defined value of `names` in any of `sources` (and their `learning` part). */
-function find(sources, ...names) {
-  for (const source of sources.flatMap((one) => [one, one?.learning])) {
-    for (const name of names) if (source?.[name] !== undefined && source[name] !== null) return source[name];
-  }
-  return null;
-}
-
-function drawLearning(rollout, updates, runs) {
-  const sources = [updates, rollout];
-  const paused = find(sources, 'paused') === true;
+function drawLearning(updates, runs) {
+  const learning = updates?.learning ?? {};
+  const paused = learning.paused === true;
   const open = runs.find((run) => run.state === 'claimed' || run.state === 'committed');
-  const waiting = find(sources, 'waiting', 'waiting_votes');
-  const needed = find(sources, 'min_votes');
-  const looked = find(sources, 'last_look', 'looked_at');
+  const waiting = learning.waiting_votes ?? null;
+  const needed = learning.min_votes ?? null;
+  const sinceLook = learning.seconds_since_last_look ?? null;
   setText(byId('learning'), paused ? 'Paused' : open ? `Run #${open.number}` : 'On');
   const parts = [];
   if (open) parts.push(open.state === 'claimed' ? 'learning now' : 'at the gate');
   if (waiting !== null) parts.push(needed ? `${waiting} of ${needed} votes wait` : `${waiting} votes wait`);
-  if (looked !== null) parts.push(`worker looked ${ago(looked)}`);
+  if (sinceLook === null || sinceLook > WORKER_SILENT_S) parts.push('no worker is looking');
   setText(byId('learning-detail'), parts.join(' · ') || (paused ? 'votes are kept until it goes on' : 'waiting for votes'));
   const bar = byId('waiting');
   bar.hidden = waiting === null || !needed;
@@ -167,7 +170,10 @@ async function rollback() {
 }
 
 async function updateNow() {
-  await act(() => json('POST', '/admin/updates'), () => 'Asked for an update. The worker answers at its next look.');
+  await act(() => json('POST', '/admin/updates'), (request) => {
+    state.request = request?.id ?? null;
+    return 'Asked for an update. The worker answers at its next look.';
+  });
 }
 
 async function togglePause() {
