@@ -6,11 +6,11 @@ BIN := .venv/bin
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test check format clean distclean
+.PHONY: help setup setup-dev run test check format settings-page clean distclean
 
 help:  ## Say what can be made
 	@awk 'BEGIN { FS = ":.*## "; print "make <what>\n" } \
-		/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\nA Python of your choice: make setup PYTHON=python3.12\n'
 
 setup:  ## Make .venv with the pinned packages and the Redis server
@@ -35,6 +35,9 @@ check: setup-dev  ## Format, lint, types and layers
 format: setup-dev  ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+settings-page: setup  ## Write docs/settings.md from the settings classes
+	$(BIN)/python docs/write_settings.py
 
 clean:  ## Remove what tools left behind; keeps .venv and var
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""Write docs/settings.md from the settings classes; ``--check`` only says whether it is current."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+from feedback.settings import FeedbackSettings
+from models.settings import LearnerSettings, ModelSettings, Settings
+from service.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+PAGE = Path(__file__).with_name("settings.md")
+SECTIONS: tuple[tuple[str, type[Settings]], ...] = (
+    ("Everything", Settings),
+    ("The base model and the decoding engine", ModelSettings),
+    ("The learner and its gate", LearnerSettings),
+    ("The record, and when votes make an update", FeedbackSettings),
+    ("The HTTP service", ServiceSettings),
+)
+INTRODUCTION = """\
+# Settings
+
+Every setting is an environment variable. An unknown `THUMBLOOP_` variable, or a value of the
+wrong kind, stops the start with a line that names it. Durations are seconds (`30`, `0.5`) or
+ISO 8601 (`PT2M`, `P30D`).
+
+This page is written by `make settings-page` from the settings classes; a test holds it current.
+"""
+
+
+def page() -> str:
+    """Return the page's text."""
+    seen: set[str] = set()
+    parts = [INTRODUCTION]
+    for title, settings in SECTIONS:
+        rows = [
+            _row(name, field)
+            for name, field in sorted(settings.model_fields.items())
+            if name not in seen
+        ]
+        seen |= set(settings.model_fields)
+        parts.append(f"\n## {title}\n\n| variable | default | meaning |\n|---|---|---|\n")
+        parts.extend(rows)
+    return "".join(parts)
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    choices = _choices(field)
+    meaning = (field.description or "") + (f" One of {choices}." if choices else "")
+    return f"| `THUMBLOOP_{name.upper()}` | {_default(field.default)} | {escape(meaning)} |\n"
+
+
+def _choices(field: FieldInfo) -> str:
+    if get_origin(field.annotation) is not Literal:
+        return ""
+    return ", ".join(f"`{choice}`" for choice in get_args(field.annotation))
+
+
+def _default(value: Any) -> str:
+    if value is None or value in {"", ()}:
+        return "unset"
+    if isinstance(value, timedelta):
+        return f"`{value.total_seconds():.10g}` s"
+    return f"`{value}`"
+
+
+def main() -> int:
+    """Write or check the page; return the exit code."""
+    current = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(page(), encoding="utf-8")
+        return 0
+    if current != page():
+        sys.stderr.write("docs/settings.md is not current; run: make settings-page\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
