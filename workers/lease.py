@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from feedback.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import timedelta
+
+Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +43,13 @@ class StopFlag:
 
 
 async def under_lease(
-    work: Awaitable[None], *, renew: Callable[[], Awaitable[None]], lease: timedelta, stop: StopFlag
-) -> None:
-    """Await ``work`` while ``renew`` is called three times a lease.
+    work: Awaitable[Result],
+    *,
+    renew: Callable[[], Awaitable[None]],
+    lease: timedelta,
+    stop: StopFlag,
+) -> Result:
+    """Return what ``work`` returns; meanwhile call ``renew`` three times a lease.
 
     However this ends, ``stop`` is set where ``work`` did not finish.
 
@@ -54,7 +60,9 @@ async def under_lease(
     renewing = asyncio.create_task(_renew_forever(renew, lease.total_seconds() / 3))
     try:
         await asyncio.wait({working, renewing}, return_when=asyncio.FIRST_COMPLETED)
-        await (working if working.done() else renewing)
+        if not working.done():
+            await renewing
+        return await working
     finally:
         if not working.done():
             stop.set()

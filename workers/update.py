@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from feedback.errors import FencedError, RolloutConflictError, StoreUnavailableError
@@ -37,6 +37,14 @@ ATTEMPTS_PER_FAILURE = 3
 """A learner that is killed counts no failure; so many attempts for each allowed one end a run."""
 
 
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A version that passed its gate, with the figures behind that."""
+
+    version: str
+    figures: dict[str, Any]
+
+
 async def run_update(place: Workplace) -> Run | None:
     """Do what the record calls for now: nothing, a new run, or the rest of an interrupted one.
 
@@ -55,7 +63,9 @@ async def run_update(place: Workplace) -> Run | None:
     run = await _claim_or_take_over(place, decision)
     if run is None:
         return None
-    await _carry_out(place, run)
+    passed = await _carry_out(place, run)
+    if passed is not None:
+        await _promote(place, run, passed)
     return await place.store.runs.get(run.number)
 
 
@@ -86,11 +96,11 @@ async def _take_over(place: Workplace) -> Run | None:
     return run
 
 
-async def _carry_out(place: Workplace, run: Run) -> None:
-    """Steps 2 to 6 under the lease; every way to fail leaves the run where it can go on."""
+async def _carry_out(place: Workplace, run: Run) -> Passed | None:
+    """Steps 2 to 5 under the lease; every way to fail leaves the run where it can go on."""
     stop = StopFlag()
     try:
-        await under_lease(
+        return await under_lease(
             _steps(place, run, stop),
             renew=lambda: place.store.runs.renew(run),
             lease=place.settings.lease,
@@ -108,14 +118,15 @@ async def _carry_out(place: Workplace, run: Run) -> None:
         # Whatever is wrong with one batch must not keep the next from being learned.
         logger.exception("Run %d failed.", run.number)
         await _fail(place, run, str(error) or repr(error))
+    return None
 
 
-async def _steps(place: Workplace, run: Run, stop: StopFlag) -> None:
+async def _steps(place: Workplace, run: Run, stop: StopFlag) -> Passed | None:
     if run.state == "claimed":
         version = await _learn_and_commit(place, run, stop)
     else:
         version = run.version or ""
-    await _judge_and_promote(place, run, version, stop)
+    return await _judge(place, run, version, stop)
 
 
 async def _learn_and_commit(place: Workplace, run: Run, stop: StopFlag) -> str:
@@ -187,8 +198,8 @@ def _report(learned: dict[str, Any], batch: Batch, stopwatch: Stopwatch) -> dict
     }
 
 
-async def _judge_and_promote(place: Workplace, run: Run, version: str, stop: StopFlag) -> None:
-    """Step 5: measure the candidate and judge it; step 6: serve it where it passed."""
+async def _judge(place: Workplace, run: Run, version: str, stop: StopFlag) -> Passed | None:
+    """Step 5: measure the candidate and hold it against the gate's bounds."""
     stopwatch = Stopwatch()
     learner = await place.learner()
     with stopwatch.phase("probe"):
@@ -203,33 +214,33 @@ async def _judge_and_promote(place: Workplace, run: Run, version: str, stop: Sto
         now=place.clock(),
     )
     if verdict.passed:
-        await _promote(place, run, version, figures)
-    else:
-        logger.warning("%s is rejected: %s.", version, verdict.reason)
+        return Passed(version, figures)
+    logger.warning("%s is rejected: %s.", version, verdict.reason)
+    return None
 
 
-async def _promote(
-    place: Workplace, run: Run, version: str, figures: dict[str, Any] | None = None
-) -> None:
+async def _promote(place: Workplace, run: Run, passed: Passed) -> None:
+    """Step 6: serve the version, unless an operator chose another meanwhile."""
     try:
         await place.store.rollout.activate(
-            version,
+            passed.version,
             who=WHO,
             why=f"run {run.number} passed its gate",
             expected_live=run.parent,
-            figures=figures,
+            figures=passed.figures,
             now=place.clock(),
         )
     except RolloutConflictError as error:
-        logger.warning("%s stays approved and is not made live: %s", version, error)
+        logger.warning("%s stays approved and is not made live: %s", passed.version, error)
     else:
-        logger.info("%s is live.", version)
+        logger.info("%s is live.", passed.version)
 
 
 async def _promote_newest(place: Workplace) -> Run:
     """Step 6 of a run whose learner died between the gate and the promotion."""
     run = (await place.store.runs.list(1))[0]
-    await _promote(place, run, run.version or "")
+    version = await place.store.versions.get(run.version or "")
+    await _promote(place, run, Passed(version.version, version.figures))
     return run
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE, AdapterStore, Origin
@@ -95,7 +94,7 @@ class FakeLearner:
 
 
 def make_place(store: Store, data_dir: Path, **changes: Any) -> tuple[Workplace, FakeLearner]:
-    options: dict[str, Any] = {"min_votes": 2, "lease": timedelta(milliseconds=200), **changes}
+    options: dict[str, Any] = {"min_votes": 2, **changes}
     settings = WorkerSettings(data_dir=data_dir, **options)
     adapters = AdapterStore(settings.adapters_dir)
     learner = FakeLearner(adapters)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ from fakes import GOOD, make_place
 
 from feedback.errors import FencedError
 from feedback.events import Person
+from feedback.store import keys
 from models.errors import LearningError
 from models.types import Progress
 from workers.update import run_update
@@ -38,6 +40,10 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, target: object, name: str) -> Non
         raise Killed
 
     monkeypatch.setattr(target, name, die)
+
+
+async def let_the_lease_run_out(store: Store) -> None:
+    await store._client.command("DEL", keys.LEASE)
 
 
 async def states(store: Store, ids: list[str]) -> list[str]:
@@ -207,7 +213,7 @@ async def test_a_learner_that_dies_between_steps_leaves_exactly_one_version(
         killed_at(patch, getattr(store, record), name)
         with pytest.raises(Killed):
             await run_update(place)
-    await asyncio.sleep(0.25)
+    await let_the_lease_run_out(store)
     place, second = make_place(store, tmp_path)
     run = await run_update(place)
     versions = [v.version for v in await store.versions.list() if v.version != "base"]
@@ -232,11 +238,14 @@ async def test_a_learner_that_was_overtaken_writes_nothing(
     async def no_renewal(_run: object) -> None:
         await asyncio.sleep(0)
 
+    async def other_learner() -> None:
+        await let_the_lease_run_out(store)
+        await run_update(quick)
+
     def fall_asleep(_progress: object) -> None:
         store.runs.renew = no_renewal
-        time.sleep(0.3)
+        asyncio.run_coroutine_threadsafe(other_learner(), loop).result()
         store.runs.renew = renew
-        asyncio.run_coroutine_threadsafe(run_update(quick), loop).result()
 
     learner.during = fall_asleep
     run = await run_update(slow)
@@ -250,11 +259,11 @@ async def test_a_learner_that_was_overtaken_writes_nothing(
 
 async def test_a_lost_run_ends_the_learning_thread(
     store: Store,
-    workplace: tuple[Workplace, FakeLearner],
+    tmp_path: Path,
     vote_on: VoteOn,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    place, learner = workplace
+    place, learner = make_place(store, tmp_path, lease=timedelta(milliseconds=200))
     await vote_on("ud")
     steps = []
 
@@ -314,7 +323,7 @@ async def test_a_batch_that_kills_its_learner_is_quarantined_in_the_end(
         for _ in range(3):
             with pytest.raises(Killed):
                 await run_update(place)
-            await asyncio.sleep(0.25)
+            await let_the_lease_run_out(store)
     assert await run_update(place) is None
     run = await store.runs.get(1)
     assert (run.state, run.reason) == ("quarantined", "Its learner died 3 times.")
