@@ -180,6 +180,7 @@ async function reply() {
   view.close();
   setRunning(null);
   if (asked === conversation) settle(turn, failed);
+  else draw();
 }
 
 /** Keep what arrived, draw it in its final form, and show what went wrong if anything did. */

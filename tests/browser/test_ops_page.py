@@ -1,0 +1,163 @@
+"""The operations page against the real application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.async_api import expect
+
+from feedback.events import Completion, Person, Vote
+from models.types import Sampling
+
+if TYPE_CHECKING:
+    from conftest import Site
+    from playwright.async_api import Page
+
+    from feedback.events import Thumb
+    from feedback.store import Store
+
+pytestmark = [pytest.mark.anyio, pytest.mark.browser]
+
+OLD = "v000001-aaaaaaaaaaaa"
+NEW = "v000002-bbbbbbbbbbbb"
+ALICE = Person("open", "alice")
+
+
+@pytest.fixture
+async def versions(site: Site) -> None:
+    for number, version in enumerate((OLD, NEW), start=1):
+        await site.store.versions.add(
+            version, parent="base", manifest={}, state="approved", now=float(number)
+        )
+    await site.store.rollout.activate(OLD, who="test", why="first", now=3.0)
+
+
+async def vote(store: Store, number: int, thumb: Thumb) -> None:
+    """Record a completion by the old version, and a vote on it."""
+    completion_id = f"chatcmpl-{number}"
+    completion = Completion(
+        id=completion_id,
+        person=ALICE,
+        conversation="",
+        version=OLD,
+        messages=(),
+        text="",
+        prompt_ids=(1,),
+        response_ids=(2,),
+        behaviour_logprobs=(-0.5,),
+        sampling=Sampling(),
+        finish_reason="stop",
+        created_at=4.0,
+    )
+    await store.completions.record(completion)
+    score = 1.0 if thumb == "up" else -1.0
+    await store.votes.put(completion_id, ALICE, Vote(thumb=thumb), score, now=5.0)
+
+
+async def test_it_shows_what_is_live_and_how_it_is_liked(
+    site: Site, versions: None, page: Page
+) -> None:
+    for number, thumb in enumerate(["up"] * 8 + ["down"] * 2):
+        await vote(site.store, number, thumb)
+    await page.goto("/ops")
+    await expect(page.locator("#live")).to_have_text("v000001")
+    await expect(page.locator("#approval")).to_have_text("80 %")
+    # Wilson's interval of 8 in 10, as tables give it: 0.490 to 0.943.
+    await expect(page.locator("#approval-detail")).to_have_text("8 up, 2 down; 49 % to 94 %")
+    await expect(page.locator("#learning-detail")).to_contain_text("10 of 16 votes wait")
+    row = page.get_by_role("row", name="v000001")
+    await expect(row.locator(".chip")).to_have_text("live")
+    await expect(page.locator("#replica-count")).to_have_text("1 of 1")
+
+
+async def test_another_version_is_activated_and_rolled_back(
+    site: Site, versions: None, page: Page
+) -> None:
+    await page.goto("/ops")
+    await page.get_by_role("button", name="Activate v000002").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("Make v000002 live?")
+    await dialog.get_by_label("Why").fill("looks better")
+    await dialog.get_by_role("button", name="Activate").click()
+    await expect(page.locator("#live")).to_have_text("v000002")
+    assert (await site.store.rollout.get()).live == NEW
+    assert (await site.store.rollout.events())[0].why == "looks better"
+    await expect(page.locator("#audit li").first).to_contain_text("v000001 → v000002")
+
+    await page.get_by_role("button", name="Roll back").click()
+    await dialog.get_by_role("button", name="Roll back").click()
+    await expect(page.locator("#live")).to_have_text("v000001")
+    assert (await site.store.versions.get(NEW)).state == "rolled_back"
+
+
+async def test_a_cancelled_question_changes_nothing(site: Site, versions: None, page: Page) -> None:
+    await page.goto("/ops")
+    await page.get_by_role("button", name="Activate v000002").click()
+    await page.get_by_role("button", name="Cancel").click()
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    assert (await site.store.rollout.get()).live == OLD
+
+
+async def test_what_changed_meanwhile_is_not_overridden(
+    site: Site, versions: None, page: Page
+) -> None:
+    await page.goto("/ops")
+    await page.get_by_role("button", name="Activate v000002").click()
+    await site.store.rollout.activate("base", who="test", why="meanwhile", now=6.0)
+    await page.get_by_role("dialog").get_by_role("button", name="Activate").click()
+    await expect(page.locator("#live")).to_have_text("base")
+    assert (await site.store.rollout.get()).live == "base"
+
+
+async def test_runs_unfold_their_report_and_stay_so(site: Site, versions: None, page: Page) -> None:
+    for number in range(2):
+        await vote(site.store, number, "up")
+    waiting = await site.store.votes.waiting(2)
+    run = await site.store.runs.claim(waiting, parent=OLD, min_votes=2, now=6.0)
+    report = {"kl_per_reply": 1.25, "loss_last": -0.5, "seconds": {"learn": 9.5}}
+    version = f"v{run.number:06d}-cccccccccccc"
+    await site.store.runs.commit(run, version=version, manifest={}, report=report, now=7.0)
+    await page.goto("/ops")
+    await expect(page.locator("#learning")).to_have_text(f"Run #{run.number}")
+    row = page.get_by_role("row", name=f"#{run.number}").first
+    await expect(row).to_contain_text("1.25")
+    await row.get_by_role("button", name="Report").click()
+    learned = page.locator(".report > div", has_text="seconds.learn")
+    await expect(learned).to_contain_text("9.5")
+    async with page.expect_response("**/admin/updates"):
+        pass
+    await expect(learned).to_be_visible()
+
+
+async def test_learning_is_paused_resumed_and_asked_for(
+    site: Site, versions: None, page: Page
+) -> None:
+    await page.goto("/ops")
+    await page.get_by_role("button", name="Pause").click()
+    await expect(page.locator("#learning")).to_have_text("Paused")
+    assert await site.store.learning.paused()
+    await page.get_by_role("button", name="Resume").click()
+    await expect(page.locator("#learning")).to_have_text("On")
+    assert not await site.store.learning.paused()
+
+    await page.get_by_role("button", name="Update now").click()
+    await expect(page.get_by_text("Asked for an update")).to_be_visible()
+    (request,) = await site.store.learning.waiting_requests()
+    await site.store.learning.answer(request.id, run=None, answer="No votes wait.")
+    await expect(page.get_by_text("No votes wait.")).to_be_visible()
+
+
+async def test_it_needs_a_key_with_the_scope_admin(site: Site, versions: None, page: Page) -> None:
+    _, chat = await site.store.keys.create("chat", frozenset({"chat"}), now=1.0)
+    _, admin = await site.store.keys.create("admin", frozenset({"admin"}), now=1.0)
+    await site.until_keyed()
+    await page.goto("/ops")
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Key").fill(chat)
+    await page.get_by_role("button", name="Use this key").click()
+    await expect(page.get_by_role("alert")).to_contain_text("scope “admin”")
+    await page.get_by_role("alert").get_by_role("button", name="Enter a key").click()
+    await dialog.get_by_label("Key").fill(admin)
+    await page.get_by_role("button", name="Use this key").click()
+    await expect(page.locator("#live")).to_have_text("v000001")
