@@ -12,7 +12,7 @@ export function askForKey({ scope = 'chat', reason = null } = {}) {
 }
 
 function show(scope, reason) {
-  const input = h('input', { type: 'password', name: 'key', autocomplete: 'off', spellcheck: false, placeholder: 'tl_…', value: getKey() });
+  const input = h('input', { type: 'password', name: 'key', autocomplete: 'off', spellcheck: false, value: getKey() });
   const dialog = h('dialog', { 'aria-labelledby': 'key-title' });
   const forget = h('button', { type: 'button', className: 'quiet left', hidden: !getKey(), onclick: () => { setKey(''); dialog.close('forgot'); } }, 'Forget it');
   const save = (event) => {
@@ -25,7 +25,7 @@ function show(scope, reason) {
       h('h2', { id: 'key-title' }, 'API key'),
       h('p', {}, reason ?? 'A server with keys asks every caller for one. A server without keys needs none.'),
       h('label', { className: 'field' }, 'Key', input),
-      h('p', {}, 'An operator makes one with ', h('code', {}, `thumbloop keys create --scope ${scope}`), '.'),
+      h('p', {}, 'An operator makes one with ', h('code', {}, `thumbloop keys create NAME --scope ${scope}`), '.'),
       h('div', { className: 'actions' },
         forget,
         h('button', { type: 'button', className: 'button', onclick: () => dialog.close('cancelled') }, 'Cancel'),
