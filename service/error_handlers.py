@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +30,6 @@ from service.errors import ApiError, error_body
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
-
-log = logging.getLogger(__name__)
 
 _KNOWN: dict[type[Exception], tuple[int, str]] = {
     PromptTooLongError: (400, "context_length_exceeded"),
@@ -74,7 +71,7 @@ class Described:
 
 
 def describe(error: Exception) -> Described:
-    """Return how ``error`` is answered; one that nobody foresaw is logged, not told."""
+    """Return how ``error`` is answered; one that nobody foresaw is not told, the server logs it."""
     if isinstance(error, ApiError):
         return Described(error.status, error.body(), error.headers)
     if isinstance(error, RequestValidationError):
@@ -86,7 +83,6 @@ def describe(error: Exception) -> Described:
     for kind in type(error).__mro__:
         if kind in _KNOWN:
             return _describe_known(error, *_KNOWN[kind])
-    log.error("A request failed", exc_info=error)
     return Described(
         500, error_body(500, "Something went wrong here; the log tells what.", "internal_error")
     )

@@ -5,6 +5,7 @@ let through only where its value asks for nothing (``tools: []``), or where it c
 reply (``prompt_cache_key``).
 """
 
+import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -72,10 +73,27 @@ def as_list(stop: Any) -> Any:
     return [stop] if isinstance(stop, str) else stop
 
 
+def whole_text(data: Any) -> Any:
+    """Refuse half of a surrogate pair: JSON can spell it, but no tokenizer or store can take it."""
+    if not isinstance(data, dict):
+        return data
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            "The text holds half of a surrogate pair; send whole characters."
+        ) from error
+    except RecursionError as error:
+        raise ValueError("The body is nested too deeply.") from error
+    return data
+
+
 class Body(BaseModel):
-    """Base of all request bodies: no unknown fields, no conversions."""
+    """Base of all request bodies: no unknown fields, no conversions, valid Unicode."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    _whole = model_validator(mode="before")(whole_text)
 
 
 User = Annotated[str, Field(max_length=256)]
