@@ -6,7 +6,6 @@ import socket
 import subprocess
 import time
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -88,7 +87,7 @@ def start_redis() -> Iterator[Callable[[Path], Server]]:
 
 @pytest.fixture
 def feedback_settings(tmp_path: Path) -> FeedbackSettings:
-    return FeedbackSettings(data_dir=tmp_path, lease=timedelta(milliseconds=200))
+    return FeedbackSettings(data_dir=tmp_path)
 
 
 @pytest.fixture

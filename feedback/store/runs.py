@@ -47,14 +47,7 @@ class Runs:
             or too few of the votes are still current.
         """
         words = [
-            word
-            for vote in votes
-            for word in (
-                vote.completion_id,
-                vote.revision,
-                repr(float(vote.score)),
-                vote_json(vote),
-            )
+            word for vote in votes for word in (vote.completion_id, vote.revision, vote_json(vote))
         ]
         number = await self._client.script(
             "run_claim",

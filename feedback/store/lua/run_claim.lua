@@ -12,18 +12,18 @@
 -- built    tl:feedback:{id}    hash    state 'claimed', run
 -- built    tl:feedback:totals  hash    counters
 --
--- ARGV: parent, fewest votes, time, lease (ms), then id, revision, score, JSON of each vote.
+-- ARGV: parent, fewest votes, time, lease (ms), then id, revision, JSON of each vote.
 -- Returns the run's number, or nil when there is nothing to claim now.
 
 if redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3]) > 0 then return nil end
 if (redis.call('HGET', KEYS[4], 'live') or 'base') ~= ARGV[1] then return nil end
 
 local ids, frozen = {}, {}
-for i = 5, #ARGV, 4 do
-  local vote = redis.call('HMGET', feedback_key(ARGV[i]), 'scored', 'score', 'state')
-  if vote[1] == ARGV[i + 1] and vote[2] == ARGV[i + 2] and vote[3] == 'pending' then
+for i = 5, #ARGV, 3 do
+  local vote = redis.call('HMGET', feedback_key(ARGV[i]), 'scored', 'state')
+  if vote[1] == ARGV[i + 1] and vote[2] == 'pending' then
     ids[#ids + 1] = ARGV[i]
-    frozen[#frozen + 1] = ARGV[i + 3]
+    frozen[#frozen + 1] = ARGV[i + 2]
   end
 end
 if #ids == 0 or #ids < tonumber(ARGV[2]) then return nil end

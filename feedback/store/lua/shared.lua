@@ -38,13 +38,14 @@ local function audit(at, who, action, old, new, why, figures)
 end
 
 -- Calls change(id, feedback key, score) for each frozen vote of a run that is still the current
--- one and in the state that is asked for.
+-- one and in the state that is asked for. A vote names the run that claimed it until its score
+-- changes, it is withdrawn, or it is given back; so that name is all that has to be compared.
 local function each_current(n, state, change)
   for _, vote in ipairs(cjson.decode(redis.call('HGET', run_key(n), 'votes'))) do
     local key = feedback_key(vote[1])
-    local now = redis.call('HMGET', key, 'scored', 'state', 'run', 'score')
-    if tonumber(now[1]) == vote[2] and now[2] == state and now[3] == tostring(n) then
-      change(vote[1], key, now[4])
+    local now = redis.call('HMGET', key, 'run', 'state', 'score')
+    if now[1] == tostring(n) and now[2] == state then
+      change(vote[1], key, now[3])
     end
   end
 end

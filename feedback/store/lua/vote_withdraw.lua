@@ -21,7 +21,7 @@ local revision = tonumber(old[3]) + 1
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('HDEL', KEYS[2], 'vote', 'score', 'version', 'reason', 'run', 'returned', 'voted_at')
 redis.call('HSET', KEYS[2],
-  'state', 'withdrawn', 'revision', revision, 'scored', revision, 'updated_at', ARGV[4])
+  'state', 'withdrawn', 'revision', revision, 'updated_at', ARGV[4])
 redis.call('XADD', KEYS[4], '*', 'event', 'withdrawn', 'id', ARGV[1], 'revision', revision,
   'at', ARGV[4], 'learned_by', old[4] or '')
 return 'ok'

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -8,13 +9,13 @@ import pytest
 from feedback.batching import batch_hash
 from feedback.errors import FencedError, UnknownRunError
 from feedback.events import FrozenVote, Person, Run, Vote
-from feedback.store import keys
+from feedback.settings import FeedbackSettings
+from feedback.store import Store, keys
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from feedback.events import Completion
-    from feedback.store import Store
 
     MakeCompletion = Callable[..., Completion]
     Voted = Callable[..., Awaitable[list[str]]]
@@ -77,6 +78,15 @@ async def test_a_claim_leaves_out_what_changed_since_the_choice(store: Store, vo
     assert run.batch_hash == batch_hash(run.votes)
 
 
+async def test_a_score_that_came_back_is_still_another_revision(store: Store, voted: Voted) -> None:
+    await voted("u")
+    await store.votes.put("c0", ANN, DOWN, -1.0, now=2500.0)
+    await store.votes.put("c0", ANN, UP, 1.0, now=2501.0)
+    old, new = [FrozenVote("c0", 1, 1.0)], [FrozenVote("c0", 3, 1.0)]
+    assert await store.runs.claim(old, parent="base", min_votes=1, now=3000.0) is None
+    assert await store.runs.claim(new, parent="base", min_votes=1, now=3000.0) is not None
+
+
 async def test_scores_survive_to_the_last_digit(store: Store, completion: MakeCompletion) -> None:
     await store.completions.record(completion("c0"))
     await store.votes.put("c0", ANN, Vote(rating=3), 0.1 + 0.2, now=2000.0)
@@ -124,16 +134,21 @@ async def test_only_a_silent_learners_run_is_taken_over(store: Store, claimed: C
     assert await store.runs.take_over(now=3051.0) is None
 
 
-async def test_the_lease_runs_out_by_itself_and_can_be_renewed(
-    store: Store, claimed: Claimed
-) -> None:
+async def test_renewing_starts_the_lease_afresh(store: Store, claimed: Claimed) -> None:
     run = await claimed("u")
-    for _ in range(3):
-        await asyncio.sleep(0.1)
-        await store.runs.renew(run)
-        assert await store.runs.take_over(now=3050.0) is None
-    await asyncio.sleep(0.25)
-    assert await store.runs.take_over(now=3050.0) is not None
+    await store._client.command("PEXPIRE", keys.LEASE, 5000)
+    await store.runs.renew(run)
+    assert 25_000 < await store._client.command("PTTL", keys.LEASE) <= 30_000
+
+
+async def test_the_lease_runs_out_by_itself(store: Store, claimed: Claimed, redis_url: str) -> None:
+    await claimed("u")
+    hasty = Store.connect(redis_url, FeedbackSettings(lease=timedelta(milliseconds=20)))
+    await let_the_lease_run_out(store)
+    assert await hasty.runs.take_over(now=3050.0) is not None
+    await asyncio.sleep(0.05)
+    assert await store.runs.take_over(now=3051.0) is not None
+    await hasty.close()
 
 
 async def test_a_fenced_learner_writes_nothing(store: Store, claimed: Claimed) -> None:

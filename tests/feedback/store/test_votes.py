@@ -96,7 +96,8 @@ async def test_a_comment_added_later_keeps_the_place_in_the_queue(
 
 async def test_waiting_votes_come_oldest_first_and_bounded(store: Store, voted: Voted) -> None:
     await voted("udu")
-    assert [vote.completion_id for vote in await store.votes.waiting(2)] == ["c0", "c1"]
+    await store.votes.put("c0", ANN, DOWN, -1.0, now=2900.0)
+    assert [vote.completion_id for vote in await store.votes.waiting(2)] == ["c1", "c2"]
     assert await store.votes.count_waiting() == 3
 
 

@@ -1,0 +1,49 @@
+"""The table of keys is whole, and every script opens with its own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import feedback.store
+from feedback.store import keys
+
+SCRIPTS = sorted((Path(feedback.store.__file__).parent / "lua").glob("*.lua"))
+TABLE = set(re.findall(r"^\| ``(tl:[^`]+)``", keys.__doc__ or "", flags=re.MULTILINE))
+
+
+def shape(key: str) -> str:
+    return re.sub(r"\{[^}]*\}", "{}", key)
+
+
+def test_every_key_of_the_module_is_in_its_table() -> None:
+    constants = {value for name, value in vars(keys).items() if name.isupper()}
+    built = {
+        keys.completion("{}"),
+        keys.feedback("{}"),
+        keys.user("{}", "{}"),
+        keys.version("{}"),
+        keys.request("{}"),
+        keys.replica("{}"),
+        keys.api_key("{}"),
+        "tl:run:{}",
+    }
+    assert keys.run(12) == "tl:run:12"
+    assert constants | built == {shape(key) for key in TABLE}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_opens_with_the_table_of_its_keys(script: Path) -> None:
+    opening = script.read_text(encoding="utf-8").split("\n\n", 1)[0].splitlines()
+    assert all(line.startswith("--") for line in opening)
+    row = r"^-- (?:KEYS\[(\d)\] +|built +)?(tl:.+?)  +\w"
+    rows = re.findall(row, "\n".join(opening), re.MULTILINE)
+    assert rows or script.stem == "hashes"
+    assert {shape(key) for _, key in rows} <= {shape(key) for key in TABLE}
+    numbered = [int(number) for number, _ in rows if number]
+    body = script.read_text(encoding="utf-8").replace("\n".join(opening), "")
+    used = {int(number) for number in re.findall(r"KEYS\[(\d)\]", body)}
+    assert numbered == sorted(numbered)
+    assert used <= set(numbered)

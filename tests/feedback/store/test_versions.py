@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from feedback.errors import RolloutConflictError, UnknownVersionError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from feedback.events import Run
+    from feedback.store import Store
+
+pytestmark = pytest.mark.anyio
+V1, V7 = "v000001-0123456789ab", "v000007-0123456789ab"
+
+
+async def add(store: Store, version: str, now: float = 100.0) -> None:
+    await store.versions.add(
+        version, parent="base", manifest={"files": {"a": "b"}}, state="approved", now=now
+    )
+
+
+async def test_there_is_always_the_base(store: Store) -> None:
+    base = await store.versions.get("base")
+    assert (base.version, base.state, base.parent, base.run) == ("base", "live", "", None)
+    assert await store.versions.list() == [base]
+
+
+async def test_the_base_retires_while_another_is_live(store: Store) -> None:
+    await add(store, V1)
+    await store.rollout.activate(V1, who="op", why="", now=200.0)
+    assert (await store.versions.get("base")).state == "retired"
+
+
+async def test_versions_are_listed_newest_first(store: Store) -> None:
+    await add(store, V7, now=100.0)
+    await add(store, V1, now=200.0)
+    assert [each.version for each in await store.versions.list()] == [V1, V7, "base"]
+    assert [each.version for each in await store.versions.list(1)] == [V1, "base"]
+
+
+async def test_an_imported_version_is_registered_once(store: Store) -> None:
+    await add(store, V1)
+    found = await store.versions.get(V1)
+    assert (found.state, found.created_at, found.manifest) == (
+        "approved",
+        100.0,
+        {"files": {"a": "b"}},
+    )
+    with pytest.raises(RolloutConflictError, match="registered already"):
+        await add(store, V1)
+
+
+async def test_runs_do_not_reuse_the_number_of_an_imported_version(
+    store: Store, claimed: Callable[..., Awaitable[Run]]
+) -> None:
+    await add(store, V7)
+    await add(store, V1)
+    assert (await claimed("u")).number == 8
+
+
+async def test_an_unknown_version_is_an_error(
+    store: Store, voted: Callable[..., Awaitable[list[str]]]
+) -> None:
+    await voted("u", version=V1)
+    with pytest.raises(UnknownVersionError, match=V1):
+        await store.versions.get(V1)
+
+
+async def test_votes_are_counted_for_the_version_that_spoke(
+    store: Store, voted: Callable[..., Awaitable[list[str]]]
+) -> None:
+    await add(store, V1)
+    await voted("uud", version=V1)
+    found = await store.versions.get(V1)
+    assert (found.completions, found.up, found.down, found.approval) == (3, 2, 1, 2 / 3)
+    assert (await store.versions.get("base")).completions == 0
