@@ -354,3 +354,19 @@ async def test_runs_are_listed_newest_first(store: Store, claimed: Claimed) -> N
     assert [run.number for run in await store.runs.list(2)] == [3, 2]
     with pytest.raises(UnknownRunError):
         await store.runs.get(4)
+
+
+async def test_a_run_given_back_is_taken_over_without_a_failure(
+    store: Store, claimed: Claimed
+) -> None:
+    run = await claimed("u")
+    assert await store.runs.lease_held()
+    await store.runs.release(run)
+    assert not await store.runs.lease_held()
+    with pytest.raises(FencedError):
+        await commit(store, run)
+    with pytest.raises(FencedError):
+        await store.runs.release(run)
+    taken = await store.runs.take_over(now=3050.0)
+    assert taken is not None
+    assert await store.runs.fail(taken, reason="x", max_attempts=2, now=3060.0) == "claimed"
