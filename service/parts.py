@@ -33,7 +33,7 @@ def api_part(settings: ServiceSettings, environment: Mapping[str, str]) -> Part:
 
 def worker_part(queue: Queue, environment: Mapping[str, str]) -> Part:
     """Return the worker of one queue; a run that it leaves unfinished is taken up again."""
-    return Part(f"worker-{queue}", worker_command(queue), environment)
+    return Part(f"worker-{queue}", worker_command(queue), environment, grace=20)
 
 
 def beat_part(environment: Mapping[str, str]) -> Part:

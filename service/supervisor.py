@@ -164,10 +164,10 @@ class Keeper:
             _signal_group(self.pid, number)
 
 
-async def stop_in_order(keepers: Sequence[Keeper]) -> None:
-    """Stop the parts one after the other, in the order given."""
-    for keeper in keepers:
-        await keeper.stop()
+async def stop_in_order(stages: Sequence[Sequence[Keeper]]) -> None:
+    """Stop one stage after the other; the parts of a stage together."""
+    for stage in stages:
+        await asyncio.gather(*(keeper.stop() for keeper in stage))
 
 
 def die_with_parent() -> Callable[[], None] | None:

@@ -8,18 +8,14 @@ import os
 import signal
 import socket
 import time
-from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
-import httpx
 from filelock import FileLock, Timeout
 from rich.text import Text
 
-from feedback.errors import StoreUnavailableError
-from feedback.store import EmbeddedRedis, Store, embedded_url
-from models.settings import DEFAULT_BASE_MODEL
 from service.errors import ServiceError
-from service.parts import api_part, beat_part, cli_command, redis_part, worker_part
+from service.plan import make_plan, plan_workers
 from service.supervisor import Keeper, Part, die_with_parent, stop_in_order
 
 if TYPE_CHECKING:
@@ -28,6 +24,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from service.plan import Plan
     from service.settings import ServiceSettings
 
 DEATHS_AT_START = 3
@@ -38,28 +35,6 @@ _COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 
 class UpError(ServiceError):
     """The parts cannot be started; the message tells what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to start and how to see that it works.
-
-    Attributes:
-        redis: Starts before and stops after all others; None with a server of the operator's.
-        redis_answers: Whether Redis answers.
-        preparation: A command to run to its end once Redis answers.
-        parts: Start together, stop one after the other in this order.
-        missing: Says what is missing until all is ready; None when it is.
-        greeting: Lines to print then.
-    """
-
-    redis: Part | None
-    redis_answers: Callable[[], Awaitable[bool]]
-    preparation: tuple[str, ...] | None
-    parts: tuple[Part, ...]
-    missing: Callable[[], Awaitable[str | None]]
-    greeting: tuple[str, ...] = ()
-    environment: dict[str, str] = field(default_factory=dict)
 
 
 def up(settings: ServiceSettings, console: Console) -> None:
@@ -81,19 +56,8 @@ def workers(settings: ServiceSettings, console: Console) -> None:
     Raises:
         UpError: Redis does not answer.
     """
-
-    async def nothing_missing() -> None:
-        return None
-
     folder = settings.data_dir.absolute()
-    environment = _environment(settings.model_copy(update={"data_dir": folder}))
-    plan = Plan(
-        redis=None,
-        redis_answers=lambda: redis_answers(settings),
-        preparation=None,
-        parts=(worker_part("control", environment), worker_part("learn", environment)),
-        missing=nothing_missing,
-    )
+    plan = plan_workers(settings.model_copy(update={"data_dir": folder}))
     asyncio.run(Supervisor(plan, folder / "logs", console).run())
 
 
@@ -134,74 +98,6 @@ def free_port(host: str, port: int) -> int:
         ) from error
 
 
-def make_plan(settings: ServiceSettings) -> Plan:
-    """Return the real parts for these settings, whose data folder is absolute."""
-    environment = _environment(settings)
-    root = base_url(settings)
-    return Plan(
-        redis=None if settings.redis_url else redis_part(EmbeddedRedis(settings.data_dir)),
-        redis_answers=lambda: redis_answers(settings),
-        preparation=cli_command("models", "import") if _needs_import(settings) else None,
-        parts=(
-            api_part(settings, environment),
-            beat_part(environment),
-            worker_part("control", environment),
-            worker_part("learn", environment),
-        ),
-        missing=lambda: what_is_missing(root),
-        greeting=(
-            f"Thumbloop is ready: chat at {root}/ and see it learn at {root}/ops",
-            f"API for OpenAI clients: {root}/v1   Logs: {settings.data_dir / 'logs'}",
-            "Ctrl-C stops everything.",
-        ),
-        environment=environment,
-    )
-
-
-def base_url(settings: ServiceSettings) -> str:
-    """Return the URL under which this machine reaches the API."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
-
-
-async def redis_answers(settings: ServiceSettings) -> bool:
-    """Whether the Redis of the record answers."""
-    store = Store.connect(settings.redis_url or embedded_url(settings.data_dir), settings)
-    try:
-        await store.ping()
-    except StoreUnavailableError:
-        return False
-    else:
-        return True
-    finally:
-        await store.close()
-
-
-async def what_is_missing(root: str) -> str | None:
-    """Ask the API whether it is ready; return what it lacks, or None."""
-    try:
-        async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
-            reply = await client.get(f"{root}/readyz")
-    except httpx.HTTPError:
-        return "the API does not answer yet"
-    return None if reply.is_success else reply.text[:200]
-
-
-def _environment(settings: ServiceSettings) -> dict[str, str]:
-    """Return what the parts must agree on, whatever folder they are started from."""
-    return {
-        "THUMBLOOP_DATA_DIR": str(settings.data_dir),
-        "THUMBLOOP_PORT": str(settings.port),
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
-def _needs_import(settings: ServiceSettings) -> bool:
-    """Whether to import the packaged base first, judged without importing torch."""
-    packaged = settings.base_model == DEFAULT_BASE_MODEL
-    return packaged and not any((settings.data_dir / "base").glob("[!.]*"))
-
-
 class Supervisor:
     """Carries a plan out, and takes it down again."""
 
@@ -209,7 +105,8 @@ class Supervisor:
         self._plan = plan
         self._logs = logs
         self._console = console
-        self._keepers: list[Keeper] = []
+        self._redis: list[Keeper] = []
+        self._stages: list[list[Keeper]] = []
         self._stop = asyncio.Event()
         self._styles: dict[str, str] = {}
 
@@ -236,15 +133,14 @@ class Supervisor:
     def _on_signal(self) -> None:
         if self._stop.is_set():
             self.say("up", "killing what is left")
-            for keeper in self._keepers:
+            for keeper in self._keepers():
                 keeper.kill()
         self._stop.set()
 
     async def _start(self) -> None:
         await self._start_redis()
         await self._prepare()
-        for part in self._plan.parts:
-            self._keep(part)
+        self._stages = [[self._keep(part) for part in stage] for stage in self._plan.stages]
         await self._until(self._plan.missing, "Starting")
         for line in self._plan.greeting:
             self._console.print(line, style="bold", soft_wrap=True)
@@ -256,7 +152,7 @@ class Supervisor:
             return
         if await self._plan.redis_answers():
             raise UpError("A Redis is still running on this data folder: stop it first.")
-        self._keep(self._plan.redis)
+        self._redis = [self._keep(self._plan.redis)]
 
         async def missing() -> str | None:
             return None if await self._plan.redis_answers() else "Redis does not answer yet"
@@ -295,15 +191,18 @@ class Supervisor:
                 await asyncio.sleep(0.2)
 
     def _give_up_on_dying_parts(self) -> None:
-        for keeper in self._keepers:
+        for keeper in self._keepers():
             if keeper.deaths >= DEATHS_AT_START:
                 log = self._logs / f"{keeper.part.name}.log"
                 raise UpError(f"{keeper.part.name} does not start: see above and {log}.")
 
-    def _keep(self, part: Part) -> None:
+    def _keep(self, part: Part) -> Keeper:
         keeper = Keeper(part, self._logs, self.say)
-        self._keepers.append(keeper)
         keeper.start()
+        return keeper
+
+    def _keepers(self) -> Iterator[Keeper]:
+        return chain(*self._stages, self._redis)
 
     async def _take_down(self, *tasks: asyncio.Task[object]) -> None:
         for task in tasks:
@@ -311,8 +210,7 @@ class Supervisor:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._stop.set()
         self.say("up", "stopping")
-        first, others = self._keepers[:1], self._keepers[1:]
-        await stop_in_order([*others, *first] if self._plan.redis else self._keepers)
+        await stop_in_order([*self._stages, self._redis])
         self.say("up", "stopped")
 
     def say(self, name: str, line: str) -> None:

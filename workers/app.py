@@ -7,10 +7,12 @@ therefore costs nothing. Why each value: docs/decisions and the comments here.
 from __future__ import annotations
 
 import logging
+import warnings
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, signals
+from celery.platforms import SecurityWarning
 
 from feedback.store import EmbeddedRedis
 from workers.settings import WorkerSettings
@@ -31,6 +33,8 @@ LOG_FORMAT = "%(levelname)s %(message)s"
 
 def create_app(settings: WorkerSettings) -> Celery:
     """Return the Celery app for these settings; connects to nothing."""
+    # Celery warns root of pickled messages; only JSON is accepted here.
+    warnings.simplefilter("ignore", SecurityWarning)
     app = Celery("thumbloop", include=["workers.tasks"])
     app.conf.update(configuration(settings))
     return app

@@ -16,7 +16,7 @@ from feedback.store import Store, embedded_url
 from models.adapters import AdapterStore
 from models.errors import ModelsError
 from models.types import BASE
-from service.up import base_url
+from service.plan import base_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
