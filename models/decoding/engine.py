@@ -66,6 +66,7 @@ class Engine:
             raise PromptTooLongError(prompt, most, self.context_length)
         return Row(request, self._tokenizer, self._end_ids)
 
+    @torch.inference_mode()
     def cancel(self, row_id: str) -> None:
         """Take a row out wherever it is; its slot is free for the next step."""
         moves = self.scheduler.remove(row_id)

@@ -1,0 +1,89 @@
+"""A tiny random Llama with the real tokenizer, and adapters for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from models.adapters import AdapterStore, Origin
+from models.base import ensure_base, load_base
+from models.policy import Policy
+from models.settings import LearnerSettings, ModelSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture(scope="session")
+def shared_data_dir() -> Path:
+    """The checkout's own data folder: the base model is imported there once, as `make run` does."""
+    return Path(__file__).parents[2] / "var"
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory, shared_data_dir: Path) -> Path:
+    tokenizer = AutoTokenizer.from_pretrained(
+        ensure_base(ModelSettings(data_dir=shared_data_dir), print)
+    )
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        initializer_range=0.2,
+    )
+    folder = tmp_path_factory.mktemp("tiny")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def settings(tiny_folder: Path, tmp_path: Path) -> LearnerSettings:
+    return LearnerSettings(
+        data_dir=tmp_path,
+        base_model=str(tiny_folder),
+        dtype="float32",
+        lora_rank=2,
+        lora_alpha=4,
+        context_length=128,
+        max_rows=4,
+        prefill_chunk=16,
+        max_queue=8,
+    )
+
+
+@pytest.fixture
+def make_version(settings: LearnerSettings) -> Callable[[int], str]:
+    """Publishes a random adapter under a sequence number; returns its version id."""
+
+    def make(sequence: int, scale: float = 0.2) -> str:
+        base = load_base(settings)
+        policy = Policy(base, settings)
+        random = torch.Generator().manual_seed(sequence)
+        with torch.no_grad():
+            for master in policy.master.values():
+                master.copy_(torch.randn(master.shape, generator=random) * scale)
+        origin = Origin(
+            parent="base",
+            run=sequence,
+            batch_hash=f"batch-{sequence}",
+            fence=1,
+            base_model=base.name,
+            base_hash=base.content_hash,
+            created_at=0.0,
+        )
+        return AdapterStore(settings.adapters_dir).publish(sequence, origin, policy.save).version
+
+    return make

@@ -1,0 +1,140 @@
+"""The engine against transformers' own ``generate`` and a full forward pass, in fp32."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from models.adapters import AdapterStore
+from models.base import load_base
+from models.decoding.bank import AdapterBank
+from models.decoding.engine import Engine
+from models.decoding.lora import read_adapter
+from models.errors import PromptTooLongError
+from models.types import BASE, GenerationRequest, Sampling, Token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from models.settings import LearnerSettings
+
+PROMPTS = [(5, 9, 11), tuple(range(20, 60)), (7,), (300, 301, 302, 303, 304, 305)]
+GREEDY = Sampling(temperature=0.0, max_tokens=12)
+
+
+@pytest.fixture
+def versions(make_version: Callable[[int], str]) -> list[str]:
+    return [make_version(1), make_version(2)]
+
+
+@pytest.fixture
+def engine(settings: LearnerSettings, versions: list[str]) -> Engine:
+    bank = AdapterBank()
+    store = AdapterStore(settings.adapters_dir)
+    for version in versions:
+        adapter = read_adapter(store.path(version), dtype=torch.float32, device="cpu")
+        bank.add(version, adapter)
+    return Engine(load_base(settings), bank, settings)
+
+
+def _decode(
+    engine: Engine, jobs: Sequence[tuple[tuple[int, ...], str, Sampling]]
+) -> list[list[Token]]:
+    rows = []
+    for number, (prompt, version, sampling) in enumerate(jobs):
+        rows.append(engine.make_row(GenerationRequest(str(number), prompt, version, sampling)))
+        engine.scheduler.submit(rows[-1])
+    tokens: dict[str, list[Token]] = {row.id: [] for row in rows}
+    while not engine.scheduler.idle:
+        for row, chunk in engine.step():
+            tokens[row.id] += chunk.tokens
+    return [tokens[row.id] for row in rows]
+
+
+def _reference(settings: LearnerSettings, version: str) -> torch.nn.Module:
+    model = AutoModelForCausalLM.from_pretrained(settings.base_model, dtype=torch.float32)
+    if version != BASE:
+        model = PeftModel.from_pretrained(model, settings.adapters_dir / version)
+    return model.eval()
+
+
+def _generate(model: torch.nn.Module, prompt: tuple[int, ...]) -> list[int]:
+    out = model.generate(  # type: ignore[operator]
+        input_ids=torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        max_new_tokens=GREEDY.max_tokens,
+        do_sample=False,
+        pad_token_id=2,
+    )
+    return out[0, len(prompt) :].tolist()
+
+
+def test_greedy_replies_of_several_versions_in_one_batch_are_each_versions_own(
+    engine: Engine, settings: LearnerSettings, versions: list[str]
+) -> None:
+    jobs = [(prompt, version, GREEDY) for prompt in PROMPTS for version in (BASE, *versions)][
+        : settings.max_queue
+    ]
+    replies = _decode(engine, jobs)
+    models = {version: _reference(settings, version) for version in (BASE, *versions)}
+    for (prompt, version, _), reply in zip(jobs, replies, strict=True):
+        assert [t.id for t in reply] == _generate(models[version], prompt), version
+    # the comparison means something only if the versions differ
+    assert len({tuple(t.id for t in reply) for reply in replies[:3]}) == 3
+
+
+def test_log_probs_are_those_of_a_full_forward_pass(
+    engine: Engine, settings: LearnerSettings, versions: list[str]
+) -> None:
+    sampling = Sampling(temperature=0.7, max_tokens=12, seed=3)
+    replies = _decode(engine, [(p, versions[0], sampling) for p in PROMPTS])
+    model = _reference(settings, versions[0])
+    for prompt, reply in zip(PROMPTS, replies, strict=True):
+        ids = torch.tensor([[*prompt, *(t.id for t in reply)]])
+        with torch.no_grad():
+            logprobs = (model(input_ids=ids).logits[0] / 0.7).log_softmax(-1)
+        for index, token in enumerate(reply):
+            expected = logprobs[len(prompt) - 1 + index, token.id].item()
+            assert token.logprob == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_seed_gives_the_same_reply_whatever_else_is_in_the_batch(
+    engine: Engine, versions: list[str]
+) -> None:
+    job = (PROMPTS[1], versions[1], Sampling(temperature=1.0, max_tokens=12, seed=42))
+    other = (PROMPTS[0], versions[0], Sampling(temperature=1.0, max_tokens=9, seed=7))
+    alone = _decode(engine, [job])[0]
+    assert [t.id for t in _decode(engine, [other, job, other])[1]] == [t.id for t in alone]
+    unseeded = (*job[:2], Sampling(temperature=1.0, max_tokens=12))
+    assert [t.id for t in _decode(engine, [unseeded])[0]] != [t.id for t in alone]
+
+
+def test_a_cancelled_row_frees_its_slot_and_leaves_the_others_as_they_were(
+    engine: Engine, versions: list[str]
+) -> None:
+    jobs = [(p, versions[0], GREEDY) for p in PROMPTS]
+    expected = _decode(engine, jobs)
+    rows = []
+    for number, (prompt, version, sampling) in enumerate(jobs):
+        rows.append(engine.make_row(GenerationRequest(f"c{number}", prompt, version, sampling)))
+        engine.scheduler.submit(rows[-1])
+    tokens: dict[str, list[int]] = {row.id: [] for row in rows}
+    for step in range(100):
+        if step == 5:
+            engine.cancel("c0")
+        for row, chunk in engine.step():
+            tokens[row.id] += [t.id for t in chunk.tokens]
+    assert engine.scheduler.idle
+    assert len(tokens["c0"]) < GREEDY.max_tokens
+    for number in (1, 2, 3):
+        assert tokens[f"c{number}"] == [t.id for t in expected[number]]
+
+
+def test_what_does_not_fit_the_context_is_refused_with_the_numbers(engine: Engine) -> None:
+    request = GenerationRequest("x", tuple(range(120)), BASE, Sampling(max_tokens=20))
+    with pytest.raises(PromptTooLongError, match="context is 128 tokens, but 140"):
+        engine.make_row(request)

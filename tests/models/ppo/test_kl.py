@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.ppo.kl import adapt_beta, k1, k3
+
+
+def test_k1_averaged_over_the_distribution_is_the_kl() -> None:
+    p, q = torch.tensor([0.7, 0.3]), torch.tensor([0.4, 0.6])
+    expected = 0.7 * math.log(0.7 / 0.4) + 0.3 * math.log(0.3 / 0.6)
+    assert (p * k1(p.log(), q.log())).sum().item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_k3_averaged_over_the_distribution_is_the_kl_too() -> None:
+    p, q = torch.tensor([0.7, 0.3]), torch.tensor([0.4, 0.6])
+    expected = 0.7 * math.log(0.7 / 0.4) + 0.3 * math.log(0.3 / 0.6)
+    assert (p * k3(p.log(), q.log())).sum().item() == pytest.approx(expected, rel=1e-6)
+
+
+@given(st.floats(-20, 0), st.floats(-20, 0))
+def test_k3_is_never_negative(new: float, reference: float) -> None:
+    assert k3(torch.tensor(new).double(), torch.tensor(reference).double()).item() >= 0
+
+
+@pytest.mark.parametrize(
+    ("kl", "factor"),
+    [
+        (6.0, 1.0),  # on target: stays
+        (6.6, 1 + 0.1 * 0.02),  # 10 % over, 20 of 1000 votes
+        (60.0, 1 + 0.2 * 0.02),  # the error is clipped to 0.2
+        (0.0, 1 - 0.2 * 0.02),
+    ],
+)
+def test_beta_moves_towards_the_target(kl: float, factor: float) -> None:
+    moved = adapt_beta(0.05, kl=kl, target=6.0, votes=20, horizon=1000)
+    assert moved == pytest.approx(0.05 * factor, rel=1e-9)

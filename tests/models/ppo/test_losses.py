@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.ppo.losses import behaviour_weights, keep_sequences, policy_loss
+
+
+def _loss(new: torch.Tensor, start: float, advantage: float, weight: float = 1.0) -> float:
+    shape = (1, 1)
+    return policy_loss(
+        new,
+        torch.full(shape, start),
+        torch.full(shape, advantage),
+        torch.full(shape, weight),
+        torch.ones(shape, dtype=torch.bool),
+        clip=0.2,
+        length_constant=1.0,
+    ).loss.item()
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "expected"),
+    [
+        (1.0, 1.0, -1.0),
+        (1.1, 2.0, -2.2),  # inside the range: ratio * A
+        (1.5, 2.0, -2.4),  # liked and already much likelier: held at 1.2
+        (0.5, 2.0, -1.0),  # liked and less likely: not held
+        (1.5, -2.0, 3.0),  # disliked and likelier: not held
+        (0.5, -2.0, 1.6),  # disliked and already much less likely: held at 0.8
+    ],
+)
+def test_the_clipped_surrogate_of_one_token(
+    ratio: float, advantage: float, expected: float
+) -> None:
+    new = torch.tensor([[-1.0 + math.log(ratio)]])
+    assert _loss(new, -1.0, advantage) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_stale_samples_weight_multiplies_the_surrogate() -> None:
+    assert _loss(torch.tensor([[-1.0]]), -1.0, 2.0, weight=0.5) == pytest.approx(-1.0)
+
+
+def test_no_gradient_flows_where_the_ratio_is_held() -> None:
+    new = torch.tensor([[math.log(1.5) - 1.0]], requires_grad=True)
+    one = torch.ones(1, 1)
+    result = policy_loss(new, -one, one, one, one.bool(), clip=0.2, length_constant=1.0)
+    result.loss.backward()
+    assert new.grad is not None
+    assert new.grad.item() == 0.0
+    assert result.clip_fraction.item() == 1.0
+
+
+def test_sum_over_tokens_by_a_constant_then_mean_over_replies() -> None:
+    new = torch.zeros(2, 3)
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    advantages = torch.tensor([[1.0, 1.0, 1.0], [-1.0, 50.0, 50.0]])
+    result = policy_loss(
+        new, new, advantages, torch.ones(2, 3), mask, clip=0.2, length_constant=10.0
+    )
+    # the replies give -3 and +1, each over 10
+    assert result.loss.item() == pytest.approx(-0.1)
+
+
+def test_weights_are_the_capped_ratio_to_the_behaviour() -> None:
+    start = torch.tensor([[-1.0, -1.0, -3.0]])
+    behaviour = torch.tensor([[-1.0, -3.0, -1.0]])
+    weights = behaviour_weights(start, behaviour, cap=2.0)
+    assert weights[0].tolist() == pytest.approx([1.0, 2.0, math.exp(-2)])
+
+
+def test_disliked_replies_that_the_policy_left_behind_are_dropped() -> None:
+    mask = torch.tensor([[True, True]] * 3 + [[True, False]])
+    behaviour = torch.tensor([[-1.0, -1.0]] * 4)
+    start = torch.tensor([[-2.0, -2.0], [-2.0, -2.0], [-1.2, -1.2], [-1.0, -9.0]])
+    scores = torch.tensor([1.0, -1.0, -1.0, -1.0])
+    kept = keep_sequences(scores, start, behaviour, mask, limit=0.5)
+    # liked; drifted by 1 nat a token; drifted by 0.2; drifted only where masked out
+    assert kept.tolist() == [True, False, True, True]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 4), st.integers(1, 6))
+def test_the_loss_equals_an_independent_float64_computation(
+    seed: int, rows: int, tokens: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    new, start = rng.normal(-2, 0.5, (2, rows, tokens))
+    advantages, weights = rng.normal(0, 1, (rows, tokens)), rng.uniform(0, 2, (rows, tokens))
+    mask = rng.random((rows, tokens)) < 0.7
+    expected = 0.0
+    for b in range(rows):
+        for t in range(tokens):
+            if mask[b, t]:
+                ratio = math.exp(new[b, t] - start[b, t])
+                held = min(max(ratio, 0.8), 1.2)
+                expected -= weights[b, t] * min(ratio * advantages[b, t], held * advantages[b, t])
+    arrays = (torch.from_numpy(a) for a in (new, start, advantages, weights, mask))
+    found = policy_loss(*arrays, clip=0.2, length_constant=7.0).loss.item()
+    assert found == pytest.approx(expected / 7.0 / rows, rel=1e-9, abs=1e-12)

@@ -1,0 +1,270 @@
+"""Updates on a tiny model: what is liked becomes likelier, and nothing broken comes out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from models.adapters import STATE_FILE, WEIGHTS_FILE
+from models.batch import collate, micro_batches
+from models.errors import AdapterError, LearningError
+from models.gate import GateBounds, judge
+from models.learner import Learner, fix_rollout
+from models.learner_state import LearnerState
+from models.types import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from models.settings import LearnerSettings
+
+LIKED, DISLIKED = (40, 41, 42, 2), (50, 51, 52, 53, 54)
+
+
+def _sample(name: str, response: tuple[int, ...], reward: float, **changes: object) -> Sample:
+    sample = Sample(
+        completion_id=name,
+        user=f"user-{name}",
+        prompt_ids=(5, 6, 7),
+        response_ids=response,
+        behaviour_logprobs=(-10.0,) * len(response),
+        temperature=1.0,
+        reward=reward,
+        version="base",
+        ended=True,
+    )
+    return replace(sample, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def learner(settings: LearnerSettings) -> Learner:
+    return Learner(settings.model_copy(update={"learning_rate": 0.01, "micro_batch": 2}))
+
+
+def _fair(learner: Learner, samples: Sequence[Sample]) -> list[Sample]:
+    """Give samples the log-probs that the policy as it stands would have sampled them with."""
+    batch = collate(samples, range(len(samples)), device="cpu")
+    with torch.no_grad():
+        logprobs = learner._policy.logprobs(batch)
+    return [
+        replace(s, behaviour_logprobs=tuple(logprobs[i, : len(s.response_ids)].tolist()))
+        for i, s in enumerate(samples)
+    ]
+
+
+@pytest.fixture
+def samples(learner: Learner) -> list[Sample]:
+    learner._policy.reset(0)
+    return _fair(
+        learner,
+        [
+            _sample("a", LIKED, 1.0),
+            _sample("b", DISLIKED, -1.0),
+            _sample("c", LIKED, 1.0),
+            _sample("d", DISLIKED, -1.0),
+        ],
+    )
+
+
+def _learn(learner: Learner, samples: Sequence[Sample], parent: str = "base", seed: int = 1):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    return learner.learn(samples, parent=parent, seed=seed, progress=lambda _: None)
+
+
+def _publish(learner: Learner, learned: object, sequence: int, parent: str = "base") -> str:
+    return learner.publish(
+        learned,  # type: ignore[arg-type]
+        sequence=sequence,
+        parent=parent,
+        batch_hash=f"b{sequence}",
+        fence=1,
+        now=0.0,
+    ).version
+
+
+def _logprob(learner: Learner, response: tuple[int, ...]) -> float:
+    batch = collate([_sample("x", response, 0.0)], [0], device="cpu")
+    with torch.no_grad():
+        return learner._policy.logprobs(batch).sum().item()
+
+
+def test_liked_replies_become_likelier_and_disliked_ones_less(
+    learner: Learner, samples: list[Sample]
+) -> None:
+    before = _logprob(learner, LIKED), _logprob(learner, DISLIKED)
+    report = _learn(learner, samples).report
+    after = _logprob(learner, LIKED), _logprob(learner, DISLIKED)
+    assert after[0] > before[0] + 0.1
+    assert after[1] < before[1] - 0.1
+    assert (report["votes"], report["up"], report["down"], report["tokens"]) == (4, 2, 2, 18)
+    assert report["kl_per_reply"] == pytest.approx(0.0, abs=1e-5)  # it began at the base
+    assert report["effective_sample_size"] == pytest.approx(1.0)
+    assert set(report["seconds"]) == {"load", "score", "learn", "measure"}
+
+
+def test_votes_that_are_all_alike_change_nothing(learner: Learner, samples: list[Sample]) -> None:
+    # each reply is exactly as good as the others: there is nothing to prefer
+    before = _logprob(learner, LIKED)
+    _learn(learner, [replace(s, reward=1.0) for s in samples])
+    assert _logprob(learner, LIKED) == pytest.approx(before, abs=1e-4)
+
+
+def test_one_vote_is_learned_from(learner: Learner, samples: list[Sample]) -> None:
+    before = _logprob(learner, LIKED)
+    _learn(learner, samples[:1])
+    assert _logprob(learner, LIKED) > before
+
+
+def test_the_same_batch_and_seed_give_the_same_version(
+    learner: Learner, samples: list[Sample]
+) -> None:
+    one = _publish(learner, _learn(learner, samples), 1)
+    two = _publish(learner, _learn(learner, samples), 1)
+    assert one == two
+
+
+def test_adam_goes_on_where_the_parent_stopped(
+    learner: Learner, samples: list[Sample], settings: LearnerSettings
+) -> None:
+    first = _publish(learner, _learn(learner, samples), 1)
+    samples = _fair(learner, samples)
+    direct = _publish(learner, _learn(learner, samples, first, seed=2), 2, first)
+    again = Learner(settings.model_copy(update={"learning_rate": 0.01, "micro_batch": 2}))
+    resumed = _publish(again, _learn(again, samples, first, seed=2), 2, first)
+    assert direct == resumed
+    # without the parent's state the result is another one
+    (settings.adapters_dir / first / STATE_FILE).unlink()
+    with pytest.raises(AdapterError, match="missing"):
+        _learn(learner, samples, first, seed=2)
+
+
+def test_micro_batches_do_not_change_the_result(
+    settings: LearnerSettings, samples: list[Sample]
+) -> None:
+    found = []
+    for size in (1, 4):
+        learner = Learner(settings.model_copy(update={"micro_batch": size}))
+        _learn(learner, samples)
+        found.append({k: v.detach().clone() for k, v in learner._policy.master.items()})
+    for key, value in found[0].items():
+        assert torch.allclose(value, found[1][key], atol=2e-5), key
+
+
+def test_a_published_version_is_peft_readable_and_passes_the_gate(
+    learner: Learner, samples: list[Sample], settings: LearnerSettings
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    version = _publish(learner, _learn(learner, samples), 1)
+    expected = _logprob(learner, LIKED)
+    model = AutoModelForCausalLM.from_pretrained(settings.base_model, dtype=torch.float32)
+    model = PeftModel.from_pretrained(model, settings.adapters_dir / version)
+    ids = torch.tensor([[5, 6, 7, *LIKED]])
+    with torch.no_grad():
+        logprobs = model(input_ids=ids).logits[0].log_softmax(-1)
+    found = sum(logprobs[2 + i, token].item() for i, token in enumerate(LIKED))
+    assert found == pytest.approx(expected, abs=1e-4)
+    figures = learner.probe(version, lambda _: None)
+    assert figures.replies == 16
+    assert figures.kl_per_reply > 0.0001
+    assert judge(figures, GateBounds.from_settings(settings)).passed
+
+
+def test_the_gate_refuses_weights_that_are_not_finite(
+    learner: Learner, samples: list[Sample], settings: LearnerSettings
+) -> None:
+    learned = _learn(learner, samples)
+    with torch.no_grad():
+        next(iter(learner._policy.master.values())).fill_(float("nan"))
+    figures = learner.probe(_publish(learner, learned, 1), lambda _: None)
+    assert not judge(figures, GateBounds.from_settings(settings)).passed
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"behaviour_logprobs": (-1.0,)}, "4 tokens but 1 log-probs"),
+        ({"behaviour_logprobs": (-1.0, float("nan"), -1.0, -1.0)}, "not finite"),
+        ({"reward": float("inf")}, "not finite"),
+        ({"response_ids": (), "behaviour_logprobs": ()}, "no tokens"),
+    ],
+)
+def test_a_bad_sample_is_refused_by_name(
+    learner: Learner, samples: list[Sample], changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(LearningError, match=f"^a has .*{message}"):
+        _learn(learner, [replace(samples[0], **changes), *samples[1:]])  # type: ignore[arg-type]
+
+
+def test_an_empty_batch_is_refused(learner: Learner) -> None:
+    with pytest.raises(LearningError, match="empty"):
+        _learn(learner, [])
+
+
+def test_a_parent_of_another_rank_is_refused(
+    make_version: Callable[[int], str], settings: LearnerSettings, samples: list[Sample]
+) -> None:
+    version = make_version(1)
+    other = Learner(settings.model_copy(update={"lora_rank": 4}))
+    with pytest.raises(AdapterError, match="THUMBLOOP_LORA_RANK"):
+        _learn(other, samples, version)
+
+
+def test_stale_samples_are_weighted_and_capped(settings: LearnerSettings) -> None:
+    samples = [
+        _sample("a", (40, 41), 1.0, behaviour_logprobs=(-1.0, -4.0)),
+        _sample("b", (40, 41), -1.0, behaviour_logprobs=(-1.0, -1.0)),
+    ]
+    batch = collate(samples, [0, 1], device="cpu")
+    start = torch.tensor([[-1.0, -1.0], [-2.0, -2.0]])
+    rollout = fix_rollout(samples, batch, start, start, LearnerState(beta=0.1), settings)
+    # the second token is e^3 likelier now than when it was sampled: capped at 2
+    assert rollout.weights[0].tolist() == pytest.approx([1.0, 2.0])
+    # a disliked reply that the policy left behind by 1 nat a token is dropped
+    assert rollout.kept.tolist() == [[True, True], [False, False]]
+    # leave-one-out, each mixed with a user that has no past: 1 - (-1) and -1 - 1
+    assert rollout.advantages.tolist() == [[2.0, 2.0], [-2.0, -2.0]]
+
+
+def test_greedy_replies_have_weight_one(settings: LearnerSettings) -> None:
+    samples = [_sample("a", (40,), 1.0, behaviour_logprobs=(-0.1,), temperature=0.0)]
+    batch = collate(samples, [0], device="cpu")
+    start = torch.tensor([[-3.0]])
+    rollout = fix_rollout(samples, batch, start, start, LearnerState(beta=0.1), settings)
+    assert rollout.weights.tolist() == [[1.0]]
+    assert batch.temperature.tolist() == [1.0]
+
+
+def test_drifting_from_the_base_is_paid_for_from_where_it_happens(
+    settings: LearnerSettings,
+) -> None:
+    samples = [_sample("a", (40, 41), 1.0, behaviour_logprobs=(-1.0, -1.0))]
+    batch = collate(samples, [0], device="cpu")
+    start, reference = torch.tensor([[-1.0, -1.0]]), torch.tensor([[-2.0, -4.0]])
+    rollout = fix_rollout(samples, batch, start, reference, LearnerState(beta=0.1), settings)
+    # rewards -0.1 and -0.3; to go -0.4 and -0.3; centred -0.05 and +0.05; the score is 1
+    assert rollout.advantages[0].tolist() == pytest.approx([0.95, 1.05])
+
+
+def test_micro_batches_put_replies_of_similar_length_together() -> None:
+    samples = [_sample(str(n), tuple(range(1, n + 1)), 1.0) for n in (1, 9, 2, 8)]
+    groups = micro_batches(samples, range(4), size=2, device="cpu")
+    assert [g.rows for g in groups] == [(1, 3), (2, 0)]
+    assert groups[0].mask.sum(-1).tolist() == [9, 8]
+    assert groups[1].ids.tolist() == [[5, 6, 7, 1, 2], [5, 6, 7, 1, 0]]
+    assert groups[1].reply_positions.tolist() == [[2, 3], [2, 0]]
+
+
+def test_the_published_weights_are_the_fp32_master(
+    learner: Learner, samples: list[Sample], settings: LearnerSettings
+) -> None:
+    from safetensors.torch import load_file
+
+    version = _publish(learner, _learn(learner, samples), 1)
+    saved = load_file(settings.adapters_dir / version / WEIGHTS_FILE)
+    assert {t.dtype for t in saved.values()} == {torch.float32}
+    for key, master in learner._policy.master.items():
+        assert torch.equal(saved[key], master)
