@@ -87,7 +87,7 @@ class Keeper:
         self._signal(signal.SIGTERM)
         done, _ = await asyncio.wait({self._task}, timeout=self.part.grace)
         if not done:
-            self._say(self.part.name, f"did not stop within {self.part.grace:.0f} s: killed")
+            self._say(self.part.name, f"did not stop within {self.part.grace:g} s: killed")
             self._signal(signal.SIGKILL)
         await self._task
 
@@ -157,7 +157,7 @@ class Keeper:
             for line in self._tail:
                 self._say(self.part.name, line)
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        self._say(self.part.name, f"{how}; it is started again in {delay:.0f} s")
+        self._say(self.part.name, f"{how}; it is started again in {delay:g} s")
 
     def _signal(self, number: signal.Signals) -> None:
         if self.pid is not None:

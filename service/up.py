@@ -16,7 +16,7 @@ from rich.text import Text
 
 from service.errors import ServiceError
 from service.plan import make_plan, plan_workers
-from service.supervisor import Keeper, Part, die_with_parent, stop_in_order
+from service.supervisor import FIRST_DELAY, Keeper, Part, die_with_parent, stop_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -101,8 +101,11 @@ def free_port(host: str, port: int) -> int:
 class Supervisor:
     """Carries a plan out, and takes it down again."""
 
-    def __init__(self, plan: Plan, logs: Path, console: Console) -> None:
+    def __init__(
+        self, plan: Plan, logs: Path, console: Console, first_delay: float = FIRST_DELAY
+    ) -> None:
         self._plan = plan
+        self._first_delay = first_delay
         self._logs = logs
         self._console = console
         self._redis: list[Keeper] = []
@@ -197,7 +200,7 @@ class Supervisor:
                 raise UpError(f"{keeper.part.name} does not start: see above and {log}.")
 
     def _keep(self, part: Part) -> Keeper:
-        keeper = Keeper(part, self._logs, self.say)
+        keeper = Keeper(part, self._logs, self.say, self._first_delay)
         keeper.start()
         return keeper
 

@@ -14,12 +14,12 @@ from models.types import Message, Sampling
 
 sys.path.append(str(Path(__file__).parent))
 
-from fakes import make_place
+from fake_learner import make_place
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from fakes import FakeLearner
+    from fake_learner import FakeLearner
 
     from feedback.store import Store
     from workers.workplace import Workplace

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from fakes import GOOD, make_place
+from fake_learner import GOOD, make_place
 
 from feedback.errors import FencedError
 from feedback.events import Person
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from fakes import FakeLearner
+    from fake_learner import FakeLearner
 
     from feedback.store import Store
     from workers.workplace import Workplace
