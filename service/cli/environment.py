@@ -44,8 +44,12 @@ def known_names() -> frozenset[str]:
 
 
 def _unknown(name: str, known: frozenset[str]) -> str:
-    closest = difflib.get_close_matches(name.upper(), known, n=1)
-    hint = f"Did you mean {closest[0]}?" if closest else f"Known are: {', '.join(sorted(known))}."
+    word = name.upper().removeprefix(PREFIX)
+    closest = difflib.get_close_matches(word, [each.removeprefix(PREFIX) for each in known], n=1)
+    if closest:
+        hint = f"Did you mean {PREFIX}{closest[0]}?"
+    else:
+        hint = f"Known are: {', '.join(sorted(known))}."
     return f"The environment variable {name} sets nothing. {hint}"
 
 

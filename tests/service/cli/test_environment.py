@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from service.cli.environment import check_environment, known_names
+from service.cli.errors import CommandError
+
+
+def test_the_settings_of_all_folders_are_known() -> None:
+    wanted = {"HOST", "PORT", "DATA_DIR", "REDIS_URL", "BASE_MODEL", "MIN_VOTES", "LEARNING_RATE"}
+    assert {f"THUMBLOOP_{name}" for name in wanted} <= known_names()
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("THUMBLOOP_PROT", "Did you mean THUMBLOOP_PORT?"),
+        ("thumbloop_min_vote", "Did you mean THUMBLOOP_MIN_VOTES?"),
+        ("THUMBLOOP_QQQQQQ", "Known are: THUMBLOOP_ADAPTER_STORE"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_closest_one(name: str, hint: str) -> None:
+    with pytest.raises(CommandError, match=name) as caught:
+        check_environment({name: "1"})
+    assert hint in str(caught.value)
+
+
+def test_other_peoples_variables_are_let_be() -> None:
+    check_environment({"PATH": "/bin", "THUMB": "up"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("THUMBLOOP_PORT", "eighty"),
+        ("THUMBLOOP_MIN_VOTES", "0"),
+        ("THUMBLOOP_LEARNING_RATE", "-1"),
+        ("THUMBLOOP_DTYPE", "int8"),
+    ],
+)
+def test_a_value_that_does_not_fit_stops_every_command(
+    operator: Any, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    result = operator.run("keys", "list", code=1)
+    assert f"{name} cannot be {value!r}" in result.stderr
+    assert "Traceback" not in result.output
