@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from celery import shared_task
@@ -22,7 +22,7 @@ from workers.watch import watch
 from workers.workplace import Learner, Workplace
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +58,6 @@ async def _look(settings: WorkerSettings) -> bool:
 
 
 async def _learn(settings: WorkerSettings) -> None:
-    task = asyncio.current_task()
-    if task is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with _store(settings) as store:
         place = Workplace(
             store=store,
@@ -68,7 +65,25 @@ async def _learn(settings: WorkerSettings) -> None:
             adapters=AdapterStore(settings.adapters_dir),
             make_learner=lambda: _load_learner(settings),
         )
-        await run_update(place)
+        with _cancelled_by_sigterm():
+            await run_update(place)
+
+
+@contextmanager
+def _cancelled_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM cancel the current task, which then gives its run back.
+
+    Celery's own handler is put back afterwards: by it, a worker's process knows the signal that
+    its parent sends after the last task for no mishap.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    loop.add_signal_handler(signal.SIGTERM, task.cancel if task else loop.stop)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, before)
 
 
 def _load_learner(settings: WorkerSettings) -> Learner:
