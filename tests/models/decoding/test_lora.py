@@ -1,0 +1,110 @@
+"""Adapters side by side: what is refused, and that a row only feels its own."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from models.adapters import CONFIG_FILE
+from models.base import load_base
+from models.decoding.bank import AdapterBank
+from models.decoding.lora import Factors, LoraSwitch, read_adapter
+from models.errors import AdapterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from models.settings import LearnerSettings
+
+
+@pytest.fixture
+def switch() -> LoraSwitch:
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.proj = torch.nn.Linear(2, 2, bias=False)
+            self.head = torch.nn.Linear(2, 5, bias=False)
+
+        def get_output_embeddings(self) -> torch.nn.Module:
+            return self.head
+
+    model = Model()
+    with torch.no_grad():
+        model.proj.weight.copy_(torch.eye(2))
+    return LoraSwitch(model)
+
+
+def _pair(value: float) -> dict[str, Factors]:
+    return {"proj": Factors(a=torch.tensor([[1.0, 1.0]]), b=torch.tensor([[value], [0.0]]))}
+
+
+def test_each_row_feels_its_own_adapter_only(switch: LoraSwitch) -> None:
+    adapters = {"one": _pair(10.0), "two": _pair(100.0)}
+    switch.set(["two", None, "one"], adapters)
+    x = torch.tensor([[[1.0, 2.0]]]).expand(3, 1, 2)
+    out = switch._modules["proj"](x)[:, 0].tolist()
+    # W = 1; low = x0 + x1 = 3
+    assert out == [[301.0, 2.0], [1.0, 2.0], [31.0, 2.0]]
+    switch.set([None], adapters)
+    assert switch._modules["proj"](x[:1])[0, 0].tolist() == [1.0, 2.0]
+    switch.set(["one"], adapters)
+    assert switch._modules["proj"](x[:1])[0, 0].tolist() == [31.0, 2.0]
+
+
+def test_the_output_head_is_left_alone(switch: LoraSwitch) -> None:
+    assert set(switch._modules) == {"proj"}
+
+
+def test_an_adapter_of_other_layers_or_shapes_is_refused(switch: LoraSwitch) -> None:
+    with pytest.raises(AdapterError, match="lacks"):
+        switch.check({"nowhere": _pair(1.0)["proj"]})
+    with pytest.raises(AdapterError, match="shape"):
+        switch.check({"proj": Factors(a=torch.ones(1, 3), b=torch.ones(2, 1))})
+
+
+@pytest.mark.parametrize(
+    "change", [{"peft_type": "IA3"}, {"use_dora": True}, {"use_rslora": True}, {"bias": "all"}]
+)
+def test_what_the_engine_cannot_serve_is_refused(
+    make_version: Callable[[int], str], settings: LearnerSettings, change: dict[str, object]
+) -> None:
+    folder = settings.adapters_dir / make_version(1)
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    (folder / CONFIG_FILE).write_text(json.dumps(config | change))
+    with pytest.raises(AdapterError, match="not a plain LoRA"):
+        read_adapter(folder, dtype=torch.float32, device="cpu")
+
+
+def test_a_real_adapter_fits_its_model(
+    make_version: Callable[[int], str], settings: LearnerSettings
+) -> None:
+    folder = settings.adapters_dir / make_version(1)
+    adapter = read_adapter(folder, dtype=torch.float32, device="cpu")
+    assert len(adapter) == 2 * 7  # two layers of seven linear maps each
+    LoraSwitch(load_base(settings).model).check(adapter)
+
+
+def test_a_retired_version_stays_until_its_last_request_ends() -> None:
+    bank = AdapterBank()
+    bank.add("v", _pair(1.0))
+    bank.pin("v")
+    bank.pin("v")
+    bank.retire("v")
+    assert bank.loaded() == {"base"}
+    bank.release("v")
+    assert "v" in bank.adapters
+    bank.release("v")
+    assert bank.adapters == {}
+
+
+def test_a_retired_version_can_come_back_while_still_in_use() -> None:
+    bank = AdapterBank()
+    bank.add("v", _pair(1.0))
+    bank.pin("v")
+    bank.retire("v")
+    bank.add("v", _pair(1.0))
+    bank.release("v")
+    assert bank.loaded() == {"base", "v"}
