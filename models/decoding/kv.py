@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
@@ -47,9 +49,14 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyp
         self.is_initialized = True
 
     def _allocate(self, like: torch.Tensor) -> torch.Tensor:
-        # Untouched pages cost nothing, so the whole memory may be asked for at once. Zeros, because
-        # a masked position still enters the products, and 0 * NaN is NaN.
-        return like.new_zeros(self._slots, like.shape[1], self._context, like.shape[3])
+        """Take zeros, because a masked position still enters the products, and 0 · NaN is NaN."""
+        shape = (self._slots, like.shape[1], self._context, like.shape[3])
+        if like.device.type != "cpu":
+            return like.new_zeros(shape)
+        # numpy asks the system for zeroed pages, which cost nothing until they are written to;
+        # torch writes the zeros itself and so takes all the memory at once.
+        raw = np.zeros(like.element_size() * math.prod(shape), dtype=np.uint8)
+        return torch.from_numpy(raw).view(like.dtype).view(shape)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
