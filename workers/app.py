@@ -10,6 +10,7 @@ import logging
 import warnings
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
@@ -43,11 +44,22 @@ def create_app(settings: WorkerSettings) -> Celery:
 def configuration(settings: WorkerSettings) -> Mapping[str, Any]:
     """Return Celery's settings."""
     return {
-        "broker_url": settings.redis_url or EmbeddedRedis(settings.data_dir).celery_url,
+        "broker_url": broker_url(settings),
         **_broker(),
         **_worker(),
         **_beat(settings),
     }
+
+
+def broker_url(settings: WorkerSettings) -> str:
+    """Return the record's Redis as Celery names it; it spells unix sockets in its own way."""
+    if settings.redis_url is None:
+        return EmbeddedRedis(settings.data_dir).celery_url
+    url = urlsplit(settings.redis_url)
+    if url.scheme != "unix":
+        return settings.redis_url
+    database = parse_qs(url.query).get("db", ["0"])[0]
+    return f"redis+socket://{url.netloc}{url.path}?virtual_host={database}"
 
 
 def _broker() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,22 +49,28 @@ def completion_of() -> Callable[..., Completion]:
     return make_completion
 
 
+async def _vote_in(
+    store: Store, thumbs: str, *, start: int = 0, user: str = "ann", **changes: Any
+) -> list[str]:
+    ids = [f"c{start + i}" for i in range(len(thumbs))]
+    for i, (each, thumb) in enumerate(zip(ids, thumbs, strict=True)):
+        completion = make_completion(each, user, **changes)
+        await store.completions.record(completion)
+        vote = Vote(thumb="up" if thumb == "u" else "down")
+        await store.votes.put(each, completion.person, vote, reward(vote), now=2000.0 + start + i)
+    return ids
+
+
+@pytest.fixture
+def vote_in() -> Callable[..., Awaitable[list[str]]]:
+    """Record completions in a store, with a vote each: 'u' is up, 'd' is down."""
+    return _vote_in
+
+
 @pytest.fixture
 def vote_on(store: Store) -> Callable[..., Awaitable[list[str]]]:
-    """Record completions with a vote each: 'u' is up, 'd' is down."""
-
-    async def make(thumbs: str, *, start: int = 0, user: str = "ann", **changes: Any) -> list[str]:
-        ids = [f"c{start + i}" for i in range(len(thumbs))]
-        for i, (each, thumb) in enumerate(zip(ids, thumbs, strict=True)):
-            completion = make_completion(each, user, **changes)
-            await store.completions.record(completion)
-            vote = Vote(thumb="up" if thumb == "u" else "down")
-            await store.votes.put(
-                each, completion.person, vote, reward(vote), now=2000.0 + start + i
-            )
-        return ids
-
-    return make
+    """Do so in the test's own store."""
+    return functools.partial(_vote_in, store)
 
 
 @pytest.fixture

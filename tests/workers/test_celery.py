@@ -1,0 +1,110 @@
+"""The way of a doorbell through real Celery processes: beat, control worker, spawned learner."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from feedback.settings import FeedbackSettings
+from feedback.store import EmbeddedRedis, Store
+from service.parts import beat_command, worker_command
+from workers.app import broker_url, configuration
+from workers.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from feedback.events import Run
+
+pytestmark = pytest.mark.anyio
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("url", "broker"),
+    [
+        ("redis://host:6380/2", "redis://host:6380/2"),
+        ("unix:///run/redis.sock", "redis+socket:///run/redis.sock?virtual_host=0"),
+        ("unix://u:p@/run/redis.sock?db=3", "redis+socket://u:p@/run/redis.sock?virtual_host=3"),
+    ],
+)
+def test_celery_is_told_of_the_same_redis(url: str, broker: str) -> None:
+    assert broker_url(WorkerSettings(redis_url=url)) == broker
+
+
+def test_the_schedule_is_kept_in_the_data_folder(tmp_path: Path) -> None:
+    configured = configuration(WorkerSettings(data_dir=tmp_path))
+    assert configured["beat_schedule_filename"] == str(tmp_path / "beat-schedule")
+    assert configured["broker_url"].startswith("redis+socket://")
+
+
+class Parts:
+    """Celery processes on the embedded Redis of a data folder."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.log = data_dir / "log"
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "THUMBLOOP_DATA_DIR": str(data_dir),
+            "THUMBLOOP_BASE_MODEL": str(data_dir / "no-model"),
+            "THUMBLOOP_MIN_VOTES": "2",
+            "THUMBLOOP_MAX_ATTEMPTS": "1",
+        }
+
+    def start(self, name: str, command: tuple[str, ...]) -> None:
+        with self.log.open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                command, env=self._environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def libraries(self, name: str) -> str:
+        """Return what a part has mapped into its memory; Linux only."""
+        return Path(f"/proc/{self.processes[name].pid}/maps").read_text()
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            assert process.wait(timeout=30) == 0
+        assert "SIGTERM" not in self.log.read_text()
+
+
+@pytest.fixture
+def parts(tmp_path: Path, start_redis: Callable[[Path], Any]) -> Iterator[Parts]:
+    start_redis(tmp_path)
+    (tmp_path / "no-model").mkdir()
+    parts = Parts(tmp_path)
+    yield parts
+    parts.stop()
+
+
+async def first_run_to_end(store: Store) -> Run:
+    async with asyncio.timeout(90):
+        while True:
+            for run in await store.runs.list(1):
+                if run.state == "quarantined":
+                    return run
+            await asyncio.sleep(0.1)
+
+
+async def test_votes_reach_a_spawned_learner_and_its_parent_has_no_torch(
+    parts: Parts, tmp_path: Path, vote_in: Callable[..., Awaitable[list[str]]]
+) -> None:
+    store = Store.connect(EmbeddedRedis(tmp_path).url, FeedbackSettings(data_dir=tmp_path))
+    await vote_in(store, "ud")
+    parts.start("control", worker_command("control"))
+    parts.start("learn", worker_command("learn"))
+    parts.start("beat", beat_command())
+    run = await first_run_to_end(store)
+    await store.close()
+    assert "cannot be loaded" in run.reason
+    if sys.platform.startswith("linux"):
+        assert "libtorch" not in parts.libraries("learn")
