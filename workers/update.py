@@ -154,16 +154,15 @@ async def _learn_and_publish(
     """Step 2, learn from the frozen votes; step 3, save the adapter."""
     stopwatch = Stopwatch()
     batch = await _read_batch(place.store, run)
-    with stopwatch.phase("load"):
+    with stopwatch.phase("start"):
         learner = await place.learner()
-    with stopwatch.phase("learn"):
-        learned = await asyncio.to_thread(
-            learner.learn,
-            batch.samples,
-            parent=run.parent,
-            seed=run.number,
-            progress=_progress(run, stop),
-        )
+    learned = await asyncio.to_thread(
+        learner.learn,
+        batch.samples,
+        parent=run.parent,
+        seed=run.number,
+        progress=_progress(run, stop),
+    )
     with stopwatch.phase("publish"):
         manifest = await asyncio.to_thread(
             learner.publish,

@@ -60,7 +60,9 @@ class FakeLearner:
         self.parents.append(parent)
         self.during(progress)
         content = hashlib.sha256(repr((samples, parent, seed)).encode()).digest()
-        return Learned(content, {"votes": len(samples), "loss": 0.5, "seconds": {"score": 1.0}})
+        return Learned(
+            content, {"votes": len(samples), "loss": 0.5, "seconds": {"load": 1.0, "learn": 2.0}}
+        )
 
     def publish(
         self,
