@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Self
+    from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -90,8 +90,7 @@ def run(step: Step, *argv: str | Path) -> None:
     Raises:
         SetupError: The command failed; the message ends with the last lines it wrote.
     """
-    tail: deque[str] = deque(maxlen=12)
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [str(part) for part in argv],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -99,16 +98,22 @@ def run(step: Step, *argv: str | Path) -> None:
         cwd=ROOT,
         text=True,
         errors="replace",
-    )
+    ) as process:
+        tail = _follow(process, step)
+    if process.returncode:
+        said = "\n    ".join(tail)
+        raise SetupError(f"{step.title} failed. The last lines it wrote:\n\n    {said}\n")
+
+
+def _follow(process: subprocess.Popen[str], step: Step) -> deque[str]:
+    """Log what a process writes until it ends; return its last lines."""
+    tail: deque[str] = deque(maxlen=12)
     with LOG.open("a", encoding="utf-8") as log:
         for line in process.stdout or ():
             log.write(line)
             tail.append(line.rstrip())
             step.detail = line.strip()
-    process.wait()
-    if process.returncode:
-        said = "\n    ".join(tail)
-        raise SetupError(f"{step.title} failed. The last lines it wrote:\n\n    {said}\n")
+    return tail
 
 
 def pip(step: Step, *arguments: str | Path) -> None:
@@ -133,14 +138,20 @@ def fingerprint() -> str:
     return digest.hexdigest()
 
 
-def is_current(*, dev: bool) -> bool:
-    """Whether an earlier run installed exactly this."""
+def read_stamp() -> dict[str, Any]:
+    """Return what the last set-up noted; empty when there was none."""
     try:
         stamp = json.loads(STAMP.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
+        return {}
+    return stamp if isinstance(stamp, dict) else {}
+
+
+def is_current(*, dev: bool) -> bool:
+    """Whether an earlier run installed exactly this."""
+    stamp = read_stamp()
     complete = (BIN / "python").exists() and (BIN / "thumbloop").exists()
-    return complete and stamp["hash"] == fingerprint() and (stamp["dev"] or not dev)
+    return complete and stamp.get("hash") == fingerprint() and bool(stamp.get("dev") or not dev)
 
 
 def make_environment() -> None:
@@ -245,8 +256,9 @@ def set_up(*, dev: bool) -> None:
         return
     started = time.monotonic()
     sys.stdout.write("Setting up; the first time this takes a few minutes.\n")
+    # What tests need stays once it is there: `make run` must not take it away from `make test`.
+    dev = dev or bool(read_stamp().get("dev"))
     with contextlib.suppress(FileNotFoundError):
-        dev = dev or bool(json.loads(STAMP.read_text(encoding="utf-8")).get("dev"))
         STAMP.unlink()
     make_environment()
     install_packages(dev=dev)
