@@ -72,7 +72,7 @@ def _counts(plan: Plan, tally: Tally) -> tuple[int, int]:
 
 def _note(tally: Tally) -> str:
     approval = tally.recent_approval()
-    parts = [f"live {tally.live}", f"{len(tally.live_since)} versions seen"]
+    parts = [f"live {tally.live}", f"{max(0, len(tally.live_since) - 1)} new versions so far"]
     if approval is not None:
         parts.append(f"{approval:.0%} up of the last votes")
     if tally.updating:
@@ -145,5 +145,5 @@ def plot_result(result: Result, path: Path) -> None:
     )
     axes.set(xlabel="votes cast", ylabel="approval", ylim=(0, 1))
     axes.set_title(f"Taste {result.plan.taste.name}, {result.plan.flip:.0%} of clicks flipped")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper left")
     figure.savefig(path, dpi=150)
