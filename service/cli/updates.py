@@ -46,19 +46,10 @@ def list_runs(
         print_json(runs)
         return
     rows = [
-        (
-            r.number,
-            r.state,
-            len(r.votes),
-            r.parent,
-            r.version,
-            r.attempts,
-            ago(r.claimed_at),
-            r.reason,
-        )
+        (r.number, r.state, len(r.votes), r.version, r.attempts, ago(r.claimed_at), r.reason)
         for r in runs
     ]
-    columns = ("run", "state", "votes", "parent", "version", "attempts", "claimed", "reason")
+    columns = ("run", "state", "votes", "version", "attempts", "claimed", "reason")
     print_table(columns, rows, "There are no runs yet.")
 
 

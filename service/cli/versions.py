@@ -33,19 +33,10 @@ def list_versions(limit: Limit = 100, *, as_json: JsonFlag = False) -> None:
         print_json([_as_dict(record) for record in records])
         return
     rows = [
-        (
-            r.version,
-            r.state,
-            percent(r.approval),
-            r.up,
-            r.down,
-            r.completions,
-            r.parent,
-            ago(_at(r)),
-        )
+        (r.version, r.state, percent(r.approval), r.up, r.down, r.completions, ago(_at(r)))
         for r in records
     ]
-    columns = ("version", "state", "approval", "up", "down", "replies", "parent", "made")
+    columns = ("version", "state", "approval", "up", "down", "replies", "made")
     print_table(columns, rows, "There are no versions yet.")
 
 
