@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -231,8 +230,11 @@ class Learner:
         for epoch in range(self._settings.epochs):
             shuffled = torch.randperm(len(samples), generator=order).tolist()
             minibatches = [shuffled[i : i + size] for i in range(0, len(shuffled), size)]
-            kls = [self._step(samples, rows, rollout, optimizer, trace) for rows in minibatches]
-            progress(Progress("learn", epoch + 1, self._settings.epochs))
+            kls = []
+            for number, rows in enumerate(minibatches, start=epoch * len(minibatches) + 1):
+                kls.append(self._step(samples, rows, rollout, optimizer, trace))
+                total = self._settings.epochs * len(minibatches)
+                progress(Progress("learn", number, total))
             trace.step_kls.append(sum(kls) / len(kls))
             if trace.step_kls[-1] > self._settings.max_step_kl:
                 trace.stopped_early = True
@@ -365,11 +367,6 @@ def fix_rollout(
         kept=batch.mask & keep_B[:, None],
         advantages=token_advantages(scores_B, to_go, batch.mask),
     )
-
-
-def lower_priority(nice: int) -> None:
-    """Let chat go first on the cores that the learner shares with it."""
-    os.nice(max(0, nice - os.nice(0)))
 
 
 def _cut(rollout: Rollout, micro: MicroBatch) -> Rollout:

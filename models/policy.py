@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,7 +40,11 @@ class Policy:
             target_modules="all-linear",
         )
         self.base = base
-        self.model = get_peft_model(base.model, config, autocast_adapter_dtype=False)
+        with warnings.catch_warnings():
+            # peft warns that the base's name is not its folder, which is what we want, and of a
+            # name that it reads itself and transformers deprecates.
+            warnings.simplefilter("ignore")
+            self.model = get_peft_model(base.model, config, autocast_adapter_dtype=False)
         self.model.eval()  # there is no dropout; evaluation mode keeps the products repeatable
         self._config = self.model.peft_config[_ADAPTER]
         self._config.base_model_name_or_path = base.name
