@@ -1,8 +1,8 @@
 """What decodes and what learns: no Redis, no HTTP, no Celery.
 
 torch's OpenMP threads spin while they wait. With chat and the learner on the same cores each then
-burns the other's time: two processes of two threads on two cores ran a small bf16 product 26 times a
-second each while spinning and 1,250 times while sleeping (bench/contention.py). OpenMP reads its
+burns the other's time: two processes of two threads on two cores ran a small bf16 product 26 times
+a second each while spinning, and 1,250 times while sleeping (bench/contention.py). OpenMP reads its
 setting once, when torch is first imported, which only this folder does.
 """
 
