@@ -113,6 +113,7 @@ class Learner:
         parent: str,
         seed: int,
         progress: Callable[[Progress], None],
+        replay: Sequence[Sample] = (),
     ) -> Learned:
         """Run one update from ``parent`` on a frozen batch.
 
@@ -121,23 +122,26 @@ class Learner:
             parent: The version to start from, or ``base``.
             seed: Fixes the new adapter's weights and the order of minibatches.
             progress: Told how far it is.
+            replay: Votes of earlier updates to learn from once more; what the policy has since
+                become counts through their weights.
 
         Raises:
             LearningError: The batch cannot be learned from, or the result is not finite.
             AdapterError: The parent is missing, broken or of another shape.
         """
         clock = _Clock()
-        check_samples(samples)
+        batch = [*samples, *replay]
+        check_samples(batch)
         # 1. Start from the parent's weights and state.
         with clock.phase("load"):
             state = self._start_from(parent, seed)
             optimizer = self._optimizer(state)
         # 2. Fix what the batch looks like at the start of the update.
         with clock.phase("score"):
-            rollout = self._score(samples, state, progress)
+            rollout = self._score(batch, state, progress)
         # 3. Learn for N epochs.
         with clock.phase("learn"):
-            trace = self._epochs(samples, rollout, optimizer, seed, progress)
+            trace = self._epochs(batch, rollout, optimizer, seed, progress)
         self._check_finite()
         # 4. Measure where the policy went, and carry the state on.
         with clock.phase("measure"):
@@ -294,10 +298,11 @@ class Learner:
         self, samples: Sequence[Sample], rollout: Rollout, trace: Trace, state: LearnerState
     ) -> dict[str, Any]:
         rewards = [s.reward for s in samples]
-        mask = rollout.batch.mask
-        kl_B = masked_sum(k1(rollout.start, rollout.reference), mask)
+        mask = rollout.batch.mask[: len(samples)]
+        kl_B = masked_sum(k1(rollout.start, rollout.reference)[: len(samples)], mask)
         return {
             "votes": len(samples),
+            "replayed": len(rollout.kept) - len(samples),
             "dropped_as_stale": int((~rollout.kept.any(-1)).sum()),
             "up": sum(r > 0 for r in rewards),
             "down": sum(r < 0 for r in rewards),

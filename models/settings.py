@@ -71,10 +71,13 @@ class LearnerSettings(ModelSettings):
 
     lora_rank: int = Field(8, ge=1, description="Rank of a new adapter.")
     lora_alpha: int = Field(16, ge=1, description="Scale of a new adapter: alpha / rank.")
-    learning_rate: float = Field(2e-4, gt=0, description="Adam step size.")
+    learning_rate: float = Field(3e-4, gt=0, description="Adam step size.")
     epochs: int = Field(4, ge=1, description="Passes over the batch (N).")
     micro_batch: int = Field(8, ge=1, description="Replies in one forward pass.")
-    minibatch: int = Field(0, ge=0, description="Replies per optimiser step; 0 = the batch.")
+    minibatch: int = Field(16, ge=0, description="Replies per optimiser step; 0 = the batch.")
+    replay_votes: int = Field(
+        32, ge=0, description="Votes of earlier updates that are learned from once more."
+    )
     clip: float = Field(0.2, gt=0, lt=1, description="Ratios are clipped to 1 ± this.")
     behaviour_cap: float = Field(
         2.0, ge=1, description="Most weight of the start policy against the logged behaviour."

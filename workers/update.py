@@ -15,6 +15,7 @@ from feedback.errors import FencedError, RolloutConflictError, StoreUnavailableE
 from models.errors import LearningError
 from models.gate import GateBounds, judge
 from workers.lease import StopFlag, under_lease
+from workers.replay import replay_samples
 from workers.samples import make_batch
 from workers.timing import ProgressLog, Stopwatch
 from workers.watch import answer_requests, next_batch, watch
@@ -154,6 +155,7 @@ async def _learn_and_publish(
     """Step 2, learn from the frozen votes; step 3, save the adapter."""
     stopwatch = Stopwatch()
     batch = await _read_batch(place.store, run)
+    replay = await replay_samples(place.store, limit=place.settings.replay_votes)
     with stopwatch.phase("start"):
         learner = await place.learner()
     learned = await asyncio.to_thread(
@@ -162,6 +164,7 @@ async def _learn_and_publish(
         parent=run.parent,
         seed=run.number,
         progress=_progress(run, stop),
+        replay=replay,
     )
     with stopwatch.phase("publish"):
         manifest = await asyncio.to_thread(

@@ -27,6 +27,7 @@ class Learner(Protocol):
         parent: str,
         seed: int,
         progress: Callable[[Progress], None],
+        replay: Sequence[Sample] = (),
     ) -> Any:
         """Return the learned adapter and its report."""
         ...

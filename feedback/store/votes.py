@@ -13,7 +13,9 @@ from feedback.store.client import fields
 from feedback.store.completions import unknown
 
 if TYPE_CHECKING:
-    from feedback.events import VoteState
+    from collections.abc import Sequence
+
+    from feedback.events import FrozenVote, VoteState
     from feedback.store.client import Client
 
 STATS = ("up", "down", "unscored", "pending", "claimed", "learned", "expired", "discarded")
@@ -103,6 +105,14 @@ class Votes:
     async def count_waiting(self) -> int:
         """Return how many votes no run has claimed."""
         return int(await self._client.command("ZCARD", keys.READY))
+
+    async def still_learned(self, votes: Sequence[FrozenVote]) -> list[bool]:
+        """Return for each vote whether it stands as it was learned: not changed, not withdrawn."""
+        found = await self._client.hashes([keys.feedback(v.completion_id) for v in votes])
+        return [
+            now.get("state") == "learned" and now.get("scored") == str(vote.revision)
+            for vote, now in zip(votes, found, strict=True)
+        ]
 
     async def stats(self) -> dict[str, int]:
         """Return how many votes there are per thumb (or side of the scale) and per state.

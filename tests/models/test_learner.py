@@ -140,6 +140,17 @@ def test_adam_goes_on_where_the_parent_stopped(
         _learn(learner, samples, first, seed=2)
 
 
+def test_replayed_votes_count_in_the_learning_but_not_in_the_report(
+    learner: Learner, samples: list[Sample]
+) -> None:
+    before = _logprob(learner, LIKED)
+    report = learner.learn(
+        samples[1:2], parent="base", seed=1, progress=lambda _: None, replay=samples[:1]
+    ).report
+    assert (report["votes"], report["replayed"], report["up"], report["down"]) == (1, 1, 0, 1)
+    assert _logprob(learner, LIKED) > before
+
+
 def test_micro_batches_do_not_change_the_result(
     settings: LearnerSettings, samples: list[Sample]
 ) -> None:

@@ -45,6 +45,7 @@ class FakeLearner:
     adapters: AdapterStore
     figures: GateFigures = GOOD
     learned: list[tuple[Sample, ...]] = field(default_factory=list)
+    replayed: list[tuple[Sample, ...]] = field(default_factory=list)
     parents: list[str] = field(default_factory=list)
     during: Callable[[Callable[[Progress], None]], None] = lambda progress: None
 
@@ -55,8 +56,10 @@ class FakeLearner:
         parent: str,
         seed: int,
         progress: Callable[[Progress], None],
+        replay: Sequence[Sample] = (),
     ) -> Learned:
         self.learned.append(tuple(samples))
+        self.replayed.append(tuple(replay))
         self.parents.append(parent)
         self.during(progress)
         content = hashlib.sha256(repr((samples, parent, seed)).encode()).digest()

@@ -1,0 +1,67 @@
+"""Votes of earlier updates are learned from once more, as long as they stand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from feedback.events import Person, Vote
+from workers.replay import replay_samples
+from workers.update import run_update
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from fake_learner import FakeLearner
+
+    from feedback.store import Store
+    from workers.workplace import Workplace
+
+    VoteOn = Callable[..., Awaitable[list[str]]]
+
+pytestmark = pytest.mark.anyio
+ANN = Person("k1", "ann")
+
+
+async def _ids(store: Store, limit: int = 10) -> list[str]:
+    return [s.completion_id for s in await replay_samples(store, limit=limit)]
+
+
+async def test_an_update_is_given_the_votes_of_the_ones_before_newest_first(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, learner = workplace
+    await vote_on("udu")
+    await run_update(place)
+    await vote_on("ddu", start=3)
+    await run_update(place)
+    assert learner.replayed[0] == ()
+    assert [s.completion_id for s in learner.learned[1]] == ["c3", "c4", "c5"]
+    assert [s.completion_id for s in learner.replayed[1]] == ["c2", "c1", "c0"]
+    assert [s.reward for s in learner.replayed[1]] == [1.0, -1.0, 1.0]
+    assert await _ids(store, limit=4) == ["c5", "c4", "c3", "c2"]
+    assert await _ids(store, limit=0) == []
+
+
+async def test_what_was_changed_or_withdrawn_since_has_left_the_window(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, _ = workplace
+    await vote_on("udu")
+    await run_update(place)
+    await store.votes.withdraw("c0", ANN, now=3000.0)
+    await store.votes.put("c1", ANN, Vote(thumb="up"), 1.0, now=3000.0)
+    # a comment with the same thumb changes nothing that is learned from
+    await store.votes.put("c2", ANN, Vote(thumb="up", comment="yes"), 1.0, now=3000.0)
+    assert await _ids(store) == ["c2"]
+
+
+async def test_a_completion_that_is_gone_is_left_out(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, _ = workplace
+    await vote_on("udu")
+    await run_update(place)
+    await store.completions.delete("c1", ANN)
+    assert await _ids(store) == ["c2", "c0"]
