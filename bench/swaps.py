@@ -39,7 +39,7 @@ PROMPTS = (
     "Tell me about cats.",
     "What should I read next?",
 )
-NOISE = 0.02
+NOISE = 0.05
 """Standard deviation of the random adapters' B: enough to change replies, too little to ruin."""
 
 
@@ -196,6 +196,8 @@ async def measure(
             asyncio.create_task(chat_on(http, traffic, stop, options.tokens, i))
             for i in range(options.streams)
         ]
+        async with traffic.news:
+            await traffic.news.wait_for(lambda: len(traffic.replies) >= options.streams)
         for number in range(options.swaps):
             latencies.append(await swap(store, traffic, versions[number % len(versions)]))
             say(f"swap {number + 1}/{options.swaps}: {latencies[-1]:.2f} s")
@@ -229,8 +231,9 @@ def summarise(
         "swaps": len(latencies),
         "replies": len(traffic.replies),
         "versions_that_spoke": len({r.label for r in one_label}),
-        # Fewer would mean that some versions' replies cannot be told apart.
-        "distinct_own_replies": f"{len(set(own.values()))} of {len(own)}",
+        # A reply by the wrong version shows only where the versions' own replies differ.
+        "distinct_own_replies": len(set(own.values())),
+        "own_replies": len(own),
         "errors": len(traffic.errors),
         "replies_with_mixed_labels": len(traffic.replies) - len(one_label),
         "replies_unlike_their_versions": len(foreign),
