@@ -20,7 +20,8 @@ from models.learner_state import (
     restore_adam,
     save_state,
 )
-from models.policy import Policy
+from models.policy import Policy, of_reply, spread
+from models.ppo import kl
 from models.ppo.advantages import (
     leave_one_out,
     reward_to_go,
@@ -29,7 +30,6 @@ from models.ppo.advantages import (
     token_advantages,
     update_user_means,
 )
-from models.ppo.kl import adapt_beta, k1, k3
 from models.ppo.losses import behaviour_weights, keep_sequences, policy_loss
 from models.ppo.masked import effective_sample_size, masked_mean, masked_sum
 from models.probes import probe_policy
@@ -46,9 +46,7 @@ if TYPE_CHECKING:
     from models.types import Sample
 
 ADAM_EPS = 1e-5
-USER_PRIOR = 8.0
-"""Past votes of a user that weigh as much as the batch's baseline."""
-USER_DECAY = 0.9
+USER_DECAY = 0.95
 """What a user's past counts for after each further run."""
 KL_HORIZON = 1_000.0
 """Votes over which β reacts fully to its error."""
@@ -74,7 +72,10 @@ class Learned:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A batch with everything that stays fixed during the epochs; ``[B, T]`` unless noted."""
+    """A batch with everything that stays fixed during the epochs; tensors are ``[B, T]``.
+
+    ``loss_beta`` is what the loss multiplies the KL to the base with; 0 when the reward has it.
+    """
 
     batch: MicroBatch
     start: torch.Tensor
@@ -82,6 +83,7 @@ class Rollout:
     weights: torch.Tensor
     kept: torch.Tensor
     advantages: torch.Tensor
+    loss_beta: float
 
 
 @dataclass(slots=True)
@@ -258,7 +260,8 @@ class Learner:
         for micro in self._micro_batches(samples, rows):
             share = len(micro.rows) / len(rows)
             part = _cut(rollout, micro)
-            new = self._policy.logprobs(micro)
+            distributions = self._policy.distributions(micro)
+            new = of_reply(distributions, micro)
             result = policy_loss(
                 new,
                 part.start,
@@ -268,10 +271,11 @@ class Learner:
                 clip=self._settings.clip,
                 length_constant=self._settings.length_constant,
             )
-            (result.loss * share).backward()  # type: ignore[no-untyped-call]
-            loss_sum += result.loss.item() * share
+            loss = result.loss + self._kl_loss(distributions, part)
+            (loss * share).backward()  # type: ignore[no-untyped-call]
+            loss_sum += loss.item() * share
             clip_sum += result.clip_fraction.item() * share
-            kl_sum += masked_mean(k3(part.start, new.detach()), part.kept).item() * share
+            kl_sum += masked_mean(kl.k3(part.start, new.detach()), part.kept).item() * share
         self._policy.collect_gradients()
         norm = torch.nn.utils.clip_grad_norm_(
             self._policy.master.values(), self._settings.max_grad_norm
@@ -284,6 +288,15 @@ class Learner:
         trace.clip_fractions.append(clip_sum)
         trace.grad_norms.append(norm.item())
         return kl_sum
+
+    def _kl_loss(self, distributions: torch.Tensor, part: Rollout) -> torch.Tensor:
+        """Return β · KL to the base, summed over tokens as the policy loss is; 0 in reward form."""
+        if part.loss_beta == 0:
+            return distributions.new_zeros(())
+        reference = self._policy.reference_distributions(part.batch)
+        kl_BT = spread(kl.full(distributions, reference), part.batch)
+        per_reply = masked_sum(kl_BT, part.batch.mask).mean()
+        return part.loss_beta * per_reply / self._settings.length_constant
 
     def _micro_batches(self, samples: Sequence[Sample], rows: Sequence[int]) -> list[MicroBatch]:
         return micro_batches(
@@ -299,7 +312,7 @@ class Learner:
     ) -> dict[str, Any]:
         rewards = [s.reward for s in samples]
         mask = rollout.batch.mask[: len(samples)]
-        kl_B = masked_sum(k1(rollout.start, rollout.reference)[: len(samples)], mask)
+        kl_B = masked_sum(kl.k1(rollout.start, rollout.reference)[: len(samples)], mask)
         return {
             "votes": len(samples),
             "replayed": len(rollout.kept) - len(samples),
@@ -332,7 +345,7 @@ class Learner:
         first, second = adam_moments(optimizer, self._policy.master)
         users, rewards = [s.user for s in samples], [s.reward for s in samples]
         return LearnerState(
-            beta=adapt_beta(
+            beta=kl.adapt_beta(
                 before.beta,
                 kl=report["kl_per_reply"],
                 target=self._settings.kl_target,
@@ -357,13 +370,15 @@ def fix_rollout(
     """Compute weights and advantages from log-probs ``[B, T]`` taken at the start of an update."""
     rewards_B = torch.tensor([s.reward for s in samples], device=start.device)
     baseline_B = shrunken_baseline(
-        leave_one_out(rewards_B), [s.user for s in samples], state.users, prior=USER_PRIOR
+        leave_one_out(rewards_B), [s.user for s in samples], state.users, prior=settings.user_prior
     )
     scores_B = scale_scores(rewards_B - baseline_B, least_votes=WHITEN_FROM, floor=WHITEN_FLOOR)
     greedy_B = torch.tensor([s.temperature == 0 for s in samples], device=start.device)
     behaviour = torch.where(greedy_B[:, None], start, batch.behaviour)
     keep_B = keep_sequences(scores_B, start, behaviour, batch.mask, limit=DRIFT_LIMIT)
-    to_go = reward_to_go(-state.beta * k1(start, reference), batch.mask)
+    in_loss = settings.kl_form == "loss"
+    reward_beta = 0.0 if in_loss else state.beta
+    to_go = reward_to_go(-reward_beta * kl.k1(start, reference), batch.mask)
     return Rollout(
         batch=batch,
         start=start,
@@ -371,6 +386,7 @@ def fix_rollout(
         weights=behaviour_weights(start, behaviour, cap=settings.behaviour_cap),
         kept=batch.mask & keep_B[:, None],
         advantages=token_advantages(scores_B, to_go, batch.mask),
+        loss_beta=state.beta if in_loss else 0.0,
     )
 
 
@@ -384,6 +400,7 @@ def _cut(rollout: Rollout, micro: MicroBatch) -> Rollout:
         weights=rollout.weights[rows, :width],
         kept=rollout.kept[rows, :width],
         advantages=rollout.advantages[rows, :width],
+        loss_beta=rollout.loss_beta,
     )
 
 

@@ -120,25 +120,47 @@ class Policy:
             self.master[key].grad = None if grad is None else grad.float()
             parameter.grad = None
 
-    def logprobs(self, batch: MicroBatch) -> torch.Tensor:
-        """Return log-probs of the reply tokens at their sampling temperature, ``[B, T]`` fp32."""
+    def distributions(self, batch: MicroBatch) -> torch.Tensor:
+        """Return the log-probs of all tokens at each kept reply position, ``[kept, V]`` fp32.
+
+        The positions are those where ``batch.mask`` is True, row by row; the logits are divided by
+        the temperature at which the reply was sampled.
+        """
         head = self.base.model.get_output_embeddings()
         trunk = getattr(self.base.model, self.base.model.base_model_prefix)
         hidden = trunk(input_ids=batch.ids, attention_mask=batch.attention).last_hidden_state
         rows, columns = batch.mask.nonzero(as_tuple=True)
         kept = hidden[rows, batch.reply_positions[rows, columns]]
-        logits = head(kept).float() / batch.temperature[rows, None]
-        chosen = logits.log_softmax(-1).gather(1, batch.reply_ids[rows, columns][:, None])[:, 0]
-        out = torch.zeros(batch.mask.shape, device=chosen.device)
-        return out.index_put((rows, columns), chosen)
+        logits: torch.Tensor = head(kept).float() / batch.temperature[rows, None]
+        return logits.log_softmax(-1)
+
+    def reference_distributions(self, batch: MicroBatch) -> torch.Tensor:
+        """Return the same under the frozen base."""
+        with torch.no_grad(), self.model.disable_adapter():
+            return self.distributions(batch)
+
+    def logprobs(self, batch: MicroBatch) -> torch.Tensor:
+        """Return log-probs of the reply tokens at their sampling temperature, ``[B, T]`` fp32."""
+        return of_reply(self.distributions(batch), batch)
 
     def reference_logprobs(self, batch: MicroBatch) -> torch.Tensor:
         """Return the same under the frozen base."""
-        with torch.no_grad(), self.model.disable_adapter():
-            return self.logprobs(batch)
+        return of_reply(self.reference_distributions(batch), batch)
 
     def generate(self, **arguments: Any) -> torch.Tensor:
         """Decode with transformers' own loop; see ``GenerationMixin.generate``."""
         with torch.no_grad():
             ids: torch.Tensor = self.model.generate(**arguments)
         return ids
+
+
+def of_reply(distributions: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+    """Pick the log-probs of the tokens that were sampled: ``[kept, V]`` to ``[B, T]``."""
+    chosen = distributions.gather(1, batch.reply_ids[batch.mask][:, None])[:, 0]
+    return spread(chosen, batch)
+
+
+def spread(values: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+    """Put a value for each kept position where it belongs: ``[kept]`` to ``[B, T]``, else 0."""
+    out = torch.zeros(batch.mask.shape, device=values.device)
+    return out.masked_scatter(batch.mask, values)

@@ -71,21 +71,29 @@ class LearnerSettings(ModelSettings):
 
     lora_rank: int = Field(8, ge=1, description="Rank of a new adapter.")
     lora_alpha: int = Field(16, ge=1, description="Scale of a new adapter: alpha / rank.")
-    learning_rate: float = Field(3e-4, gt=0, description="Adam step size.")
+    learning_rate: float = Field(4e-4, gt=0, description="Adam step size.")
     epochs: int = Field(4, ge=1, description="Passes over the batch (N).")
     micro_batch: int = Field(8, ge=1, description="Replies in one forward pass.")
-    minibatch: int = Field(16, ge=0, description="Replies per optimiser step; 0 = the batch.")
+    minibatch: int = Field(8, ge=0, description="Replies per optimiser step; 0 = the batch.")
     replay_votes: int = Field(
-        32, ge=0, description="Votes of earlier updates that are learned from once more."
+        0, ge=0, description="Votes of earlier updates that are learned from once more."
     )
     clip: float = Field(0.2, gt=0, lt=1, description="Ratios are clipped to 1 ± this.")
     behaviour_cap: float = Field(
         2.0, ge=1, description="Most weight of the start policy against the logged behaviour."
     )
+    user_prior: float = Field(
+        2.0, gt=0, description="Past votes of a user that weigh as much as the batch's baseline."
+    )
     kl_target: float = Field(6.0, gt=0, description="Nats of KL to the base wanted per reply.")
-    kl_start: float = Field(0.02, ge=0, description="First value of the KL coefficient β.")
+    kl_start: float = Field(0.05, ge=0, description="First value of the KL coefficient β.")
+    kl_form: Literal["loss", "reward"] = Field(
+        "loss",
+        description="KL to the base as a loss over whole distributions, or, of the sampled tokens, "
+        "in the reward.",
+    )
     max_step_kl: float = Field(
-        0.05, gt=0, description="KL per token to the start policy that ends the epochs."
+        0.1, gt=0, description="KL per token to the start policy that ends the epochs."
     )
     max_grad_norm: float = Field(1.0, gt=0, description="Bound of the gradient's global norm.")
     length_constant: float = Field(64.0, gt=0, description="Divides the sum over a reply's tokens.")

@@ -255,9 +255,42 @@ def test_drifting_from_the_base_is_paid_for_from_where_it_happens(
     samples = [_sample("a", (40, 41), 1.0, behaviour_logprobs=(-1.0, -1.0))]
     batch = collate(samples, [0], device="cpu")
     start, reference = torch.tensor([[-1.0, -1.0]]), torch.tensor([[-2.0, -4.0]])
+    settings = settings.model_copy(update={"kl_form": "reward"})
     rollout = fix_rollout(samples, batch, start, reference, LearnerState(beta=0.1), settings)
+    assert rollout.loss_beta == 0
     # rewards -0.1 and -0.3; to go -0.4 and -0.3; centred -0.05 and +0.05; the score is 1
     assert rollout.advantages[0].tolist() == pytest.approx([0.95, 1.05])
+
+
+def test_in_loss_form_the_kl_is_not_in_the_advantages(settings: LearnerSettings) -> None:
+    samples = [_sample("a", (40, 41), 1.0, behaviour_logprobs=(-1.0, -1.0))]
+    batch = collate(samples, [0], device="cpu")
+    start, reference = torch.tensor([[-1.0, -1.0]]), torch.tensor([[-2.0, -4.0]])
+    rollout = fix_rollout(samples, batch, start, reference, LearnerState(beta=0.1), settings)
+    assert rollout.loss_beta == 0.1
+    assert rollout.advantages.tolist() == [[1.0, 1.0]]
+
+
+@pytest.mark.parametrize("form", ["loss", "reward"])
+def test_a_strong_penalty_keeps_the_policy_near_the_base(
+    settings: LearnerSettings, samples: list[Sample], form: str
+) -> None:
+    distances = []
+    for beta in (0.0, 5.0):
+        changes = {
+            "adapter_store": settings.data_dir / f"beta-{beta}",
+            "learning_rate": 0.01,
+            "kl_form": form,
+            "kl_start": beta,
+            "max_step_kl": 100.0,
+        }
+        learner = Learner(settings.model_copy(update=changes))
+        version = "base"
+        for sequence in (1, 2, 3):
+            learned = _learn(learner, _fair(learner, samples), version, seed=sequence)
+            version = _publish(learner, learned, sequence, version)
+        distances.append(learner.probe(version, lambda _: None).kl_per_reply)
+    assert distances[1] < distances[0] * 0.7
 
 
 def test_micro_batches_put_replies_of_similar_length_together() -> None:

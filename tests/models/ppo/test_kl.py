@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.ppo.kl import adapt_beta, k1, k3
+from models.ppo.kl import adapt_beta, full, k1, k3
 
 
 def test_k1_averaged_over_the_distribution_is_the_kl() -> None:
@@ -20,6 +20,19 @@ def test_k3_averaged_over_the_distribution_is_the_kl_too() -> None:
     p, q = torch.tensor([0.7, 0.3]), torch.tensor([0.4, 0.6])
     expected = 0.7 * math.log(0.7 / 0.4) + 0.3 * math.log(0.3 / 0.6)
     assert (p * k3(p.log(), q.log())).sum().item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_full_kl_by_hand() -> None:
+    p, q = torch.tensor([[0.7, 0.3], [0.5, 0.5]]), torch.tensor([[0.4, 0.6], [0.5, 0.5]])
+    expected = 0.7 * math.log(0.7 / 0.4) + 0.3 * math.log(0.3 / 0.6)
+    assert full(p.log(), q.log()).tolist() == pytest.approx([expected, 0.0], abs=1e-7)
+
+
+def test_the_full_kls_gradient_is_that_of_finite_differences() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 5, dtype=torch.float64, requires_grad=True)
+    reference = torch.randn(2, 5, dtype=torch.float64).log_softmax(-1)
+    assert torch.autograd.gradcheck(lambda x: full(x.log_softmax(-1), reference), (logits,))
 
 
 @given(st.floats(-20, 0), st.floats(-20, 0))
