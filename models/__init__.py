@@ -2,10 +2,13 @@
 
 torch's OpenMP threads spin while they wait. With chat and the learner on the same cores each then
 burns the other's time: two processes of two threads on two cores ran a small bf16 product 26 times
-a second each while spinning, and 1,250 times while sleeping (bench/contention.py). OpenMP reads its
-setting once, when torch is first imported, which only this folder does.
+a second each while spinning, and 1,250 times while sleeping (bench/contention.py). And a learner's
+log-probs over the whole vocabulary come and go in blocks of many megabytes, whose pages the system
+clears each time: huge pages make that a fifth cheaper. Both settings are read once, when torch is
+first imported, which only this folder does.
 """
 
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
