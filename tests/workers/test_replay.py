@@ -32,6 +32,7 @@ async def test_an_update_is_given_the_votes_of_the_ones_before_newest_first(
     store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
+    place.settings = place.settings.model_copy(update={"replay_votes": 32})
     await vote_on("udu")
     await run_update(place)
     await vote_on("ddu", start=3)
