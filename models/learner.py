@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,21 +20,16 @@ from models.learner_state import (
 )
 from models.policy import Policy, of_reply, spread
 from models.ppo import kl
-from models.ppo.advantages import (
-    leave_one_out,
-    reward_to_go,
-    scale_scores,
-    shrunken_baseline,
-    token_advantages,
-    update_user_means,
-)
-from models.ppo.losses import behaviour_weights, keep_sequences, policy_loss
+from models.ppo.advantages import update_user_means
+from models.ppo.losses import policy_loss
 from models.ppo.masked import effective_sample_size, masked_mean, masked_sum
 from models.probes import probe_policy
+from models.scored_batch import ScoredBatch, score_batch
+from models.timing import Stopwatch
 from models.types import BASE, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from models.adapters import Manifest
@@ -50,11 +43,6 @@ USER_DECAY = 0.95
 """What a user's past counts for after each further run."""
 KL_HORIZON = 1_000.0
 """Votes over which β reacts fully to its error."""
-WHITEN_FROM = 16
-"""Votes from which the batch's standard deviation is known well enough to divide by."""
-WHITEN_FLOOR = 0.25
-DRIFT_LIMIT = 0.5
-"""Nats a token of drift beyond which a disliked reply is dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +56,6 @@ class Learned:
 
     write_files: Callable[[Path], None]
     report: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """A batch with everything that stays fixed during the epochs; tensors are ``[B, T]``.
-
-    ``loss_beta`` is what the loss multiplies the KL to the base with; 0 when the reward has it.
-    """
-
-    batch: MicroBatch
-    start: torch.Tensor
-    reference: torch.Tensor
-    weights: torch.Tensor
-    kept: torch.Tensor
-    advantages: torch.Tensor
-    loss_beta: float
 
 
 @dataclass(slots=True)
@@ -131,25 +103,25 @@ class Learner:
             LearningError: The batch cannot be learned from, or the result is not finite.
             AdapterError: The parent is missing, broken or of another shape.
         """
-        clock = _Clock()
+        stopwatch = Stopwatch()
         batch = [*samples, *replay]
         check_samples(batch)
         # 1. Start from the parent's weights and state.
-        with clock.phase("load"):
+        with stopwatch.phase("load"):
             state = self._start_from(parent, seed)
             optimizer = self._optimizer(state)
         # 2. Fix what the batch looks like at the start of the update.
-        with clock.phase("score"):
-            rollout = self._score(batch, state, progress)
+        with stopwatch.phase("score"):
+            scored = self._score(batch, state, progress)
         # 3. Learn for N epochs.
-        with clock.phase("learn"):
-            trace = self._epochs(batch, rollout, optimizer, seed, progress)
+        with stopwatch.phase("learn"):
+            trace = self._epochs(batch, scored, optimizer, seed, progress)
         self._check_finite()
         # 4. Measure where the policy went, and carry the state on.
-        with clock.phase("measure"):
-            report = self._report(samples, rollout, trace, state)
+        with stopwatch.phase("measure"):
+            report = self._report(samples, scored, trace, state)
         after = self._state_after(samples, optimizer, state, report)
-        report["seconds"] = clock.seconds
+        report["seconds"] = stopwatch.seconds
 
         def write_files(folder: Path) -> None:
             self._policy.save(folder)
@@ -206,7 +178,7 @@ class Learner:
         samples: Sequence[Sample],
         state: LearnerState,
         progress: Callable[[Progress], None],
-    ) -> Rollout:
+    ) -> ScoredBatch:
         """Compute start and reference log-probs, weights and advantages of the whole batch."""
         device = self._settings.device
         whole = collate(samples, range(len(samples)), device=device)
@@ -220,12 +192,12 @@ class Learner:
                 reference[rows, :width] = self._policy.reference_logprobs(micro)
                 done += len(rows)
                 progress(Progress("score", done, len(samples)))
-        return fix_rollout(samples, whole, start, reference, state, self._settings)
+        return score_batch(samples, whole, start, reference, state, self._settings)
 
     def _epochs(
         self,
         samples: Sequence[Sample],
-        rollout: Rollout,
+        scored: ScoredBatch,
         optimizer: torch.optim.Adam,
         seed: int,
         progress: Callable[[Progress], None],
@@ -238,7 +210,7 @@ class Learner:
             minibatches = [shuffled[i : i + size] for i in range(0, len(shuffled), size)]
             kls = []
             for number, rows in enumerate(minibatches, start=epoch * len(minibatches) + 1):
-                kls.append(self._step(samples, rows, rollout, optimizer, trace))
+                kls.append(self._step(samples, rows, scored, optimizer, trace))
                 total = self._settings.epochs * len(minibatches)
                 progress(Progress("learn", number, total))
             trace.step_kls.append(sum(kls) / len(kls))
@@ -251,7 +223,7 @@ class Learner:
         self,
         samples: Sequence[Sample],
         rows: Sequence[int],
-        rollout: Rollout,
+        scored: ScoredBatch,
         optimizer: torch.optim.Adam,
         trace: Trace,
     ) -> float:
@@ -259,7 +231,7 @@ class Learner:
         loss_sum = clip_sum = kl_sum = 0.0
         for micro in self._micro_batches(samples, rows):
             share = len(micro.rows) / len(rows)
-            part = _cut(rollout, micro)
+            part = scored.cut(micro)
             distributions = self._policy.distributions(micro)
             new = of_reply(distributions, micro)
             result = policy_loss(
@@ -289,7 +261,7 @@ class Learner:
         trace.grad_norms.append(norm.item())
         return kl_sum
 
-    def _kl_loss(self, distributions: torch.Tensor, part: Rollout) -> torch.Tensor:
+    def _kl_loss(self, distributions: torch.Tensor, part: ScoredBatch) -> torch.Tensor:
         """Return β · KL to the base, summed over tokens as the policy loss is; 0 in reward form."""
         if part.loss_beta == 0:
             return distributions.new_zeros(())
@@ -308,15 +280,15 @@ class Learner:
             raise LearningError("The update made weights that are not finite.")
 
     def _report(
-        self, samples: Sequence[Sample], rollout: Rollout, trace: Trace, state: LearnerState
+        self, samples: Sequence[Sample], scored: ScoredBatch, trace: Trace, state: LearnerState
     ) -> dict[str, Any]:
         rewards = [s.reward for s in samples]
-        mask = rollout.batch.mask[: len(samples)]
-        kl_B = masked_sum(kl.k1(rollout.start, rollout.reference)[: len(samples)], mask)
+        mask = scored.batch.mask[: len(samples)]
+        kl_B = masked_sum(kl.k1(scored.start, scored.reference)[: len(samples)], mask)
         return {
             "votes": len(samples),
-            "replayed": len(rollout.kept) - len(samples),
-            "dropped_as_stale": int((~rollout.kept.any(-1)).sum()),
+            "replayed": len(scored.kept) - len(samples),
+            "dropped_as_stale": int((~scored.kept.any(-1)).sum()),
             "up": sum(r > 0 for r in rewards),
             "down": sum(r < 0 for r in rewards),
             "reward_mean": sum(rewards) / len(rewards),
@@ -324,7 +296,7 @@ class Learner:
             "reply_tokens_mean": float(mask.sum() / len(samples)),
             "kl_per_reply": kl_B.mean().item(),
             "beta": state.beta,
-            "effective_sample_size": effective_sample_size(rollout.weights, rollout.kept).item(),
+            "effective_sample_size": effective_sample_size(scored.weights, scored.kept).item(),
             "clip_fraction": _mean(trace.clip_fractions),
             "loss_first": trace.losses[0],
             "loss_last": trace.losses[-1],
@@ -359,65 +331,5 @@ class Learner:
         )
 
 
-def fix_rollout(
-    samples: Sequence[Sample],
-    batch: MicroBatch,
-    start: torch.Tensor,
-    reference: torch.Tensor,
-    state: LearnerState,
-    settings: LearnerSettings,
-) -> Rollout:
-    """Compute weights and advantages from log-probs ``[B, T]`` taken at the start of an update."""
-    rewards_B = torch.tensor([s.reward for s in samples], device=start.device)
-    baseline_B = shrunken_baseline(
-        leave_one_out(rewards_B), [s.user for s in samples], state.users, prior=settings.user_prior
-    )
-    scores_B = scale_scores(rewards_B - baseline_B, least_votes=WHITEN_FROM, floor=WHITEN_FLOOR)
-    greedy_B = torch.tensor([s.temperature == 0 for s in samples], device=start.device)
-    behaviour = torch.where(greedy_B[:, None], start, batch.behaviour)
-    keep_B = keep_sequences(scores_B, start, behaviour, batch.mask, limit=DRIFT_LIMIT)
-    in_loss = settings.kl_form == "loss"
-    reward_beta = 0.0 if in_loss else state.beta
-    to_go = reward_to_go(-reward_beta * kl.k1(start, reference), batch.mask)
-    return Rollout(
-        batch=batch,
-        start=start,
-        reference=reference,
-        weights=behaviour_weights(start, behaviour, cap=settings.behaviour_cap),
-        kept=batch.mask & keep_B[:, None],
-        advantages=token_advantages(scores_B, to_go, batch.mask),
-        loss_beta=state.beta if in_loss else 0.0,
-    )
-
-
-def _cut(rollout: Rollout, micro: MicroBatch) -> Rollout:
-    """Return the rows and columns of ``micro``."""
-    rows, width = list(micro.rows), micro.mask.shape[1]
-    return Rollout(
-        batch=micro,
-        start=rollout.start[rows, :width],
-        reference=rollout.reference[rows, :width],
-        weights=rollout.weights[rows, :width],
-        kept=rollout.kept[rows, :width],
-        advantages=rollout.advantages[rows, :width],
-        loss_beta=rollout.loss_beta,
-    )
-
-
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
-
-
-class _Clock:
-    """Seconds per phase."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(time.perf_counter() - begin, 3)

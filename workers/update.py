@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from feedback.errors import FencedError, RolloutConflictError, StoreUnavailableError
 from models.errors import LearningError
 from models.gate import GateBounds, judge
+from models.timing import Stopwatch
 from workers.lease import StopFlag, under_lease
+from workers.progress import ProgressLog
 from workers.replay import replay_samples
 from workers.samples import make_batch
-from workers.timing import ProgressLog, Stopwatch
 from workers.watch import answer_requests, next_batch, watch
 
 if TYPE_CHECKING:
