@@ -1,11 +1,11 @@
 """What decodes and what learns: no Redis, no HTTP, no Celery.
 
 torch's OpenMP threads spin while they wait. With chat and the learner on the same cores each then
-burns the other's time: two processes of two threads on two cores ran a small bf16 product 26 times
-a second each while spinning, and 1,250 times while sleeping (bench/contention.py). And a learner's
-log-probs over the whole vocabulary come and go in blocks of many megabytes, whose pages the system
-clears each time: huge pages make that a fifth cheaper. Both settings are read once, when torch is
-first imported, which only this folder does.
+burns the other's time: on two cores, two processes ran a small bf16 product 800 times a second each
+while spinning and 2,300 times while sleeping. A process that has the cores to itself pays a fifth
+for that (bench/contention.py). And a learner's log-probs over the whole vocabulary come and go in
+blocks of many megabytes, whose pages the system clears each time: huge pages make that cheaper. Both
+settings are read once, when torch is first imported, which only this folder does.
 """
 
 import os
