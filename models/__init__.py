@@ -4,7 +4,7 @@ torch's OpenMP threads spin while they wait. With chat and the learner on the sa
 burns the other's time: on two cores, two processes ran a small bf16 product 800 times a second each
 while spinning and 2,300 times while sleeping. A process that has the cores to itself pays a fifth
 for that (bench/contention.py). And a learner's log-probs over the whole vocabulary come and go in
-blocks of many megabytes, whose pages the system clears each time: huge pages make that cheaper. Both
+blocks of many megabytes, whose pages the system clears each time: huge pages make it cheaper. Both
 settings are read once, when torch is first imported, which only this folder does.
 """
 
