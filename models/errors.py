@@ -43,11 +43,21 @@ class EngineError(ModelsError):
 
 
 class QueueFullError(EngineError):
-    """Too many requests wait already; try again later."""
+    """Too many requests wait already, of all users or of this one; try again later.
 
-    def __init__(self, waiting: int) -> None:
+    Attributes:
+        waiting: Requests that wait, of all users.
+        own: Those of the refused user, where it is they that are too many.
+    """
+
+    def __init__(self, waiting: int, *, own: int | None = None) -> None:
         self.waiting = waiting
-        super().__init__(f"{waiting} requests wait already: try again in a few seconds.")
+        self.own = own
+        super().__init__(
+            f"{waiting} requests wait already: try again in a few seconds."
+            if own is None
+            else f"{own} of your requests wait already: let some of them end before you send more."
+        )
 
 
 class LearningError(ModelsError):

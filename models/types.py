@@ -45,13 +45,18 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One reply to generate, pinned to one policy version for its whole life."""
+    """One reply to generate, pinned to one policy version for its whole life.
+
+    Attributes:
+        user: Who asks (owner and user); users who wait take turns.
+    """
 
     id: str
     prompt_ids: tuple[int, ...]
     version: str = BASE
     sampling: Sampling = field(default_factory=Sampling)
     top_logprobs: int = 0
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,6 +229,7 @@ def _request(question: Question, reply: Reply) -> GenerationRequest:
         version=question.version,
         sampling=reply.sampling,
         top_logprobs=question.top_logprobs,
+        user=f"{question.person.owner}:{question.person.user}",
     )
 
 
