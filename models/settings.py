@@ -53,11 +53,28 @@ class ModelSettings(Settings):
     engine_threads: int = Field(0, ge=0, description="torch threads for decoding; 0 = all cores.")
     max_rows: int = Field(32, ge=1, description="Replies decoded at the same time.")
     max_queue: int = Field(128, ge=1, description="Replies that may wait for a row.")
+    max_queue_per_user: int = Field(
+        64, ge=1, description="Replies of one user (API key and `user`) that may wait for a row."
+    )
     context_length: int = Field(
         2048, ge=64, description="Most tokens of prompt plus reply; bounds the KV memory."
     )
     prefill_chunk: int = Field(
         256, ge=16, description="Prompt tokens processed between two decode steps."
+    )
+    prefix_cache_mib: int = Field(
+        256, ge=0, description="MiB for prompt beginnings that are kept for reuse; 0 = none."
+    )
+    kv_memory_mib: int = Field(
+        0,
+        ge=0,
+        description="MiB for the rows' KV memory; replies that find no room wait. "
+        "0 = room for max_rows of context_length.",
+    )
+    runner: Literal["auto", "native", "transformers"] = Field(
+        "auto",
+        description="What executes a step: the compiled kernel where the model and machine allow "
+        "it, or transformers' forward.",
     )
 
     @property

@@ -25,6 +25,14 @@ class ServiceSettings(FeedbackSettings, ModelSettings):
     default_max_tokens: int = Field(
         256, ge=1, description="Longest reply when a request names no length of its own."
     )
+    queue_timeout: timedelta = Field(
+        timedelta(seconds=30),
+        gt=timedelta(0),
+        description="How long a request may wait for its first token.",
+    )
+    request_timeout: timedelta = Field(
+        timedelta(seconds=300), gt=timedelta(0), description="How long a whole answer may take."
+    )
     heartbeat: timedelta = Field(
         timedelta(seconds=15), description="Time between the keep-alive comments of a stream."
     )
