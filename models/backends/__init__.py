@@ -13,12 +13,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """Rows decoding, requests waiting for a row, and totals since the start."""
+    """Rows running, requests waiting for a row, and totals since the start.
+
+    ``reused_tokens_total`` counts prompt tokens that were not computed again, because an earlier
+    request with the same beginning had left them.
+    """
 
     running: int
     waiting: int
     tokens_total: int
     steps_total: int
+    reused_tokens_total: int
 
 
 class Generator(Protocol):

@@ -1,15 +1,22 @@
-"""The attention function that the decoding engine registers with transformers.
+"""The attention and mask functions that the generic runner registers with transformers.
 
 Grouped-query attention over KV slots. With one query a row, torch's fused attention is slower than
 two batched products over (row, KV head) with the group's query heads as the matrix rows.
+
+The model itself says which earlier positions a token sees in which layer (all, or a window of
+them): it calls the mask function with its rule, and with where each row's new tokens start.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NAME = "thumbloop_slots"
 
@@ -55,6 +62,38 @@ def slot_attention(
     return out.view(rows, 1, heads, size), None
 
 
+def slot_mask(
+    *,
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    q_offset: torch.Tensor,
+    mask_function: Callable[..., torch.Tensor],
+    dtype: torch.dtype,
+    **_: Any,
+) -> torch.Tensor:
+    """Return the mask of the new tokens of each row over what its slot holds.
+
+    Args:
+        batch_size: Rows.
+        q_length: New tokens a row.
+        kv_length: Positions that are read.
+        q_offset: The position of each row's first new token, ``[rows, 1, 1, 1]``.
+        mask_function: The model's rule: whether the query at one position sees the key at another.
+        dtype: Number format of the mask.
+
+    Returns:
+        ``[rows, 1, new tokens, length]``, added to the scores; 0 keeps, -inf masks.
+    """
+    device = q_offset.device
+    row = torch.arange(batch_size, device=device)[:, None, None, None]
+    query = torch.arange(q_length, device=device)[None, None, :, None] + q_offset
+    key = torch.arange(kv_length, device=device)[None, None, None, :]
+    seen = mask_function(row, 0, query, key).expand(batch_size, 1, q_length, kv_length)
+    return torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, -torch.inf)
+
+
 def register() -> None:
-    """Make the function known to transformers under ``NAME``."""
+    """Make the functions known to transformers under ``NAME``."""
     AttentionInterface.register(NAME, slot_attention)
+    AttentionMaskInterface.register(NAME, slot_mask)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from models.errors import AdapterError
 from models.types import BASE
@@ -11,20 +11,21 @@ from models.types import BASE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from models.decoding.lora import Adapter
-
 
 class AdapterBank:
-    """Adapters by version; safe to use from the event loop and the decode thread at once."""
+    """Adapters by version, as the runner prepared them.
+
+    Safe to use from the event loop and the decode thread at once.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._adapters: dict[str, Adapter] = {}
+        self._adapters: dict[str, Any] = {}
         self._users: dict[str, int] = {}
         self._retired: set[str] = set()
 
     @property
-    def adapters(self) -> Mapping[str, Adapter]:
+    def adapters(self) -> Mapping[str, Any]:
         """Every adapter in memory, the retired ones still in use included."""
         return self._adapters
 
@@ -33,7 +34,7 @@ class AdapterBank:
         with self._lock:
             return frozenset({BASE, *self._adapters}) - self._retired
 
-    def add(self, version: str, adapter: Adapter) -> None:
+    def add(self, version: str, adapter: Any) -> None:
         """Make a version available."""
         with self._lock:
             self._adapters.setdefault(version, adapter)

@@ -1,20 +1,19 @@
-"""The decoding engine's core: one ``step`` prefills a chunk and decodes one token of every row.
+"""The decoding engine's core: one ``step`` decodes a token of every row and prefills more prompts.
 
-Synchronous and single-threaded; ``models.backends.local`` gives it a thread.
+Synchronous and single-threaded; ``models.backends.decode_thread`` gives it a thread.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
-from models.decoding import attention
-from models.decoding.kv import SlotCache, Window
-from models.decoding.lora import LoraSwitch
 from models.decoding.row import Row
-from models.decoding.sampler import sample
+from models.decoding.runner import Segment
 from models.decoding.scheduler import Scheduler
+from models.decoding.waiting import WaitingLine
 from models.errors import PromptTooLongError
 
 if TYPE_CHECKING:
@@ -22,38 +21,41 @@ if TYPE_CHECKING:
 
     from models.base import Base
     from models.decoding.bank import AdapterBank
-    from models.decoding.scheduler import Chunk
+    from models.decoding.runner import Runner
+    from models.decoding.scheduler import Plan
     from models.settings import ModelSettings
-    from models.types import GenerationChunk, GenerationRequest, Token
+    from models.types import FinishReason, GenerationRequest, Token
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """A token that a row gained in one step; ``finish_reason`` is set with its last one."""
+
+    row: Row
+    token: Token
+    finish_reason: FinishReason | None
 
 
 class Engine:
     """Decodes many replies at once, of several policy versions, over one frozen base."""
 
-    def __init__(self, base: Base, bank: AdapterBank, settings: ModelSettings) -> None:
-        attention.register()
-        self._model = base.model
-        self._model.set_attn_implementation(attention.NAME)
-        self._tokenizer = base.tokenizer
+    def __init__(
+        self, base: Base, runner: Runner, bank: AdapterBank, settings: ModelSettings
+    ) -> None:
+        self.runner = runner
+        self.context_length = runner.cache.context
         self._end_ids = base.end_ids
-        self._device = settings.device
         self._bank = bank
-        self.switch = LoraSwitch(self._model)
-        self.context_length = min(
-            settings.context_length, self._model.config.max_position_embeddings
+        line: WaitingLine[Row] = WaitingLine(
+            max_rows=settings.max_queue, max_rows_per_user=settings.max_queue_per_user
         )
-        self._cache = SlotCache(
-            layers=self._model.config.num_hidden_layers,
-            slots=settings.max_rows,
-            context=self.context_length,
-        )
+        slots = runner.cache.keys.shape[1]
         self.scheduler: Scheduler[Row] = Scheduler(
-            max_rows=settings.max_rows,
-            max_queue=settings.max_queue,
-            prefill_chunk=settings.prefill_chunk,
+            line, max_rows=slots, prefill_chunk=settings.prefill_chunk
         )
         self.tokens_total = 0
         self.steps_total = 0
+        self.reused_tokens_total = 0
 
     def make_row(self, request: GenerationRequest) -> Row:
         """Check a request against the context and give it its state.
@@ -64,80 +66,69 @@ class Engine:
         prompt, most = len(request.prompt_ids), request.sampling.max_tokens
         if prompt + most > self.context_length:
             raise PromptTooLongError(prompt, most, self.context_length)
-        return Row(request, self._tokenizer, self._end_ids)
+        return Row(request, self._end_ids)
 
     @torch.inference_mode()
     def cancel(self, row_id: str) -> None:
         """Take a row out wherever it is; its slot is free for the next step."""
-        moves = self.scheduler.remove(row_id)
-        if moves:
-            self._cache.move(moves, self.scheduler.longest)
+        self._leave(row_id)
 
     @torch.inference_mode()
-    def step(self) -> list[tuple[Row, GenerationChunk]]:
+    def step(self) -> list[Gain]:
         """Advance every row; return what each one gained, finished rows taken out."""
-        gained: list[tuple[Row, GenerationChunk]] = []
-        chunk = self.scheduler.next_chunk()
-        if chunk is not None:
-            token = self._prefill(chunk)
-            self.scheduler.chunk_done(chunk)
-            if token is not None:
-                gained.append((chunk.row, chunk.row.accept(token)))
-                self._retire(gained)
-        rows = self.scheduler.decoding
-        if rows:
-            tokens = self._decode(rows)
-            decoded = [(row, row.accept(t)) for row, t in zip(rows, tokens, strict=True)]
-            self._retire(decoded)
-            gained += decoded
+        # 1. Which rows decode, which prompt chunks are prefilled, and where.
+        plan = self.scheduler.plan(self._restore)
+        segments = _segments(plan)
+        if not segments:
+            return []
+        # 2. One pass of the model over all of it.
+        tokens = self.runner.run(segments, self._bank.adapters)
+        # 3. Each row takes its token; rows whose prompt is complete decode from now on.
+        self.scheduler.advance(plan)
+        gained = _accept(plan, tokens)
+        # 4. Finished rows give their slots back.
+        for gain in gained:
+            if gain.finish_reason is not None:
+                self._leave(gain.row.id)
         self.steps_total += 1
         self.tokens_total += len(gained)
         return gained
 
-    def _prefill(self, chunk: Chunk[Row]) -> Token | None:
-        """Write a chunk of a prompt to its slot; return a token drawn after its last position."""
-        row, new = chunk.row, chunk.stop - chunk.start
-        ids = torch.tensor([row.request.prompt_ids[chunk.start : chunk.stop]], device=self._device)
-        positions = torch.arange(chunk.start, chunk.stop, device=self._device)[None]
-        columns = torch.arange(chunk.stop, device=self._device)
-        mask = self._mask(columns[None, :] > positions[0, :, None])[None, None]
-        self._cache.window = Window(first=chunk.slot, positions=positions, length=chunk.stop)
-        self.switch.set([row.adapter], self._bank.adapters)
-        logits = self._forward(ids, positions, mask.expand(1, 1, new, chunk.stop))
-        return sample(logits, [row.draw()])[0] if chunk.is_last else None
+    def drop(self) -> tuple[Row, ...]:
+        """Take every row out after a failed step; return them."""
+        return self.scheduler.clear()
 
-    def _decode(self, rows: Sequence[Row]) -> list[Token]:
-        """Write each row's newest token to its slot; return the token drawn after it."""
-        ids = torch.tensor([[row.generated[-1]] for row in rows], device=self._device)
-        positions = torch.tensor([[row.position] for row in rows], device=self._device)
-        length = max(row.position for row in rows) + 1
-        columns = torch.arange(length, device=self._device)
-        mask = self._mask(columns[None, :] > positions)[:, None, None]
-        self._cache.window = Window(first=0, positions=positions, length=length)
-        self.switch.set([row.adapter for row in rows], self._bank.adapters)
-        logits = self._forward(ids, positions, mask)
-        return sample(logits, [row.draw() for row in rows])
+    def _restore(self, row: Row, slot: int) -> int:  # noqa: ARG002
+        return 0
 
-    def _forward(
-        self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor
-    ) -> torch.Tensor:
-        """Run the model; returns the logits ``[rows, V]`` after each row's last new token."""
-        logits: torch.Tensor = self._model(
-            input_ids=ids,
-            position_ids=positions,
-            attention_mask=mask,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits
-        return logits[:, -1]
+    def _leave(self, row_id: str) -> None:
+        for move in self.scheduler.remove(row_id):
+            self.runner.cache.move((move,), move.length)
 
-    def _mask(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return 0 where a position is seen and -inf where ``hidden`` is True."""
-        dtype = self._model.dtype
-        return torch.zeros_like(hidden, dtype=dtype).masked_fill_(hidden, -torch.inf)
 
-    def _retire(self, gained: Sequence[tuple[Row, GenerationChunk]]) -> None:
-        for row, chunk in gained:
-            if chunk.finish_reason is not None:
-                self.cancel(row.id)
+def _segments(plan: Plan[Row]) -> list[Segment]:
+    """Return what the plan means for the model, the rows' random numbers drawn."""
+    decoding = [
+        Segment(slot, row.position, row.generated[-1:], row.adapter, row.draw())
+        for slot, row in enumerate(plan.decoding)
+    ]
+    chunks = [
+        Segment(
+            chunk.slot,
+            chunk.start,
+            chunk.row.request.prompt_ids[chunk.start : chunk.stop],
+            chunk.row.adapter,
+            chunk.row.draw() if chunk.is_last else None,
+        )
+        for chunk in plan.chunks
+    ]
+    return decoding + chunks
+
+
+def _accept(plan: Plan[Row], tokens: Sequence[Token | None]) -> list[Gain]:
+    rows = [*plan.decoding, *(chunk.row for chunk in plan.chunks)]
+    return [
+        Gain(row, token, row.accept(token))
+        for row, token in zip(rows, tokens, strict=True)
+        if token is not None
+    ]

@@ -17,7 +17,7 @@ from models.adapters import CONFIG_FILE, WEIGHTS_FILE
 from models.errors import AdapterError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 _PREFIX = "base_model.model."
@@ -82,11 +82,12 @@ class LoraLinear(torch.nn.Module):
 
 
 class LoraSwitch:
-    """Points every linear layer of a model at the adapters of one batch."""
+    """Points every linear layer of a model at the adapters of one step."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         self._modules = _wrap_linears(model)
-        self._key: tuple[str, ...] | None = None
+        self._versions: tuple[str, ...] = ()
+        self._chosen: tuple[Adapter, ...] = ()
         self._ranks: tuple[int, ...] = ()
 
     def check(self, adapter: Adapter) -> None:
@@ -99,32 +100,34 @@ class LoraSwitch:
             if (factors.b.shape[0], factors.a.shape[1]) != wanted:
                 raise AdapterError(f"The adapter's weights for {name} have the wrong shape.")
 
-    def set(self, versions: Sequence[str | None], adapters: Mapping[str, Adapter]) -> None:
-        """Prepare for a batch whose row ``i`` wants ``versions[i]``; None wants the base."""
-        key = tuple(sorted({v for v in versions if v is not None}))
-        if key != self._key:
-            self._point(key, adapters)
-        mask = self._mask(key, versions)
-        for module in self._modules.values():
-            module.mask = mask
-
-    def _point(self, key: tuple[str, ...], adapters: Mapping[str, Adapter]) -> None:
-        chosen = [adapters[version] for version in key]
+    def point(self, versions: Iterable[str | None], adapters: Mapping[str, Adapter]) -> None:
+        """Prepare for a step whose rows want ``versions``; None wants the base."""
+        self._versions = tuple(sorted({v for v in versions if v is not None}))
+        chosen = tuple(adapters[version] for version in self._versions)
+        # By identity: a version that was unloaded may come back with other weights.
+        if [id(adapter) for adapter in chosen] == [id(adapter) for adapter in self._chosen]:
+            return
         # One rank a version: mixed target modules would need a mask for each module.
         self._ranks = tuple(_rank(adapter) for adapter in chosen)
         for name, module in self._modules.items():
             module.pair = _side_by_side([_factors(a, name, module.inner) for a in chosen])
-        self._key = key
+        self._chosen = chosen
 
-    def _mask(self, key: tuple[str, ...], versions: Sequence[str | None]) -> torch.Tensor | None:
-        if not key or (len(key) == 1 and None not in versions):
+    def set_rows(self, versions: Sequence[str | None]) -> None:
+        """Let row ``i`` of the next forward pass feel ``versions[i]``, one of the step's, alone."""
+        mask = self._mask(versions)
+        for module in self._modules.values():
+            module.mask = mask
+
+    def _mask(self, versions: Sequence[str | None]) -> torch.Tensor | None:
+        if not self._versions or (len(self._versions) == 1 and None not in versions):
             return None
         first = next(iter(self._modules.values())).inner.weight
         mask = first.new_zeros(len(versions), 1, sum(self._ranks))
-        starts = {v: sum(self._ranks[:i]) for i, v in enumerate(key)}
+        starts = {v: sum(self._ranks[:i]) for i, v in enumerate(self._versions)}
         for row, version in enumerate(versions):
             if version is not None:
-                rank = self._ranks[key.index(version)]
+                rank = self._ranks[self._versions.index(version)]
                 mask[row, 0, starts[version] : starts[version] + rank] = 1
         return mask
 

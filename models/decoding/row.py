@@ -1,28 +1,27 @@
-"""One reply in flight: what was asked, what has come so far, and whether it is finished."""
+"""One reply in flight: what was asked, which tokens have come, and whether it is finished."""
 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from models.decoding.sampler import Draw
-from models.decoding.text import TextStream
-from models.types import BASE, GenerationChunk
+from models.types import BASE
 
 if TYPE_CHECKING:
     from models.types import FinishReason, GenerationRequest, Token
 
 
 class Row:
-    """The state of one request in the engine."""
+    """The state of one request in the engine: token ids only, its text is made elsewhere."""
 
-    def __init__(self, request: GenerationRequest, tokenizer: Any, end_ids: frozenset[int]) -> None:
+    def __init__(self, request: GenerationRequest, end_ids: frozenset[int]) -> None:
         self.request = request
         self.id = request.id
+        self.user = request.user
         self.prompt_length = len(request.prompt_ids)
         self.generated: list[int] = []
         self._end_ids = end_ids
-        self._text = TextStream(tokenizer, request.sampling.stop)
         # Not for secrets: a seed must give the same reply again.
         self._random = random.Random(request.sampling.seed)  # noqa: S311
 
@@ -30,6 +29,11 @@ class Row:
     def adapter(self) -> str | None:
         """The version whose adapter this row wants; None wants the base."""
         return None if self.request.version == BASE else self.request.version
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The prompt and what has come of the reply."""
+        return (*self.request.prompt_ids, *self.generated)
 
     @property
     def position(self) -> int:
@@ -46,17 +50,10 @@ class Row:
             uniform=self._random.random(),
         )
 
-    def accept(self, token: Token) -> GenerationChunk:
-        """Take a sampled token; return what it adds to the reply."""
+    def accept(self, token: Token) -> FinishReason | None:
+        """Take a drawn token; return why the reply ends with it, None when it goes on."""
         self.generated.append(token.id)
-        text = self._text.push(token.id)
-        reason = self._finish_reason(token)
-        if reason is not None and not self._text.stopped:
-            text += self._text.finish()
-        return GenerationChunk(text=text, tokens=(token,), finish_reason=reason)
-
-    def _finish_reason(self, token: Token) -> FinishReason | None:
-        if token.id in self._end_ids or self._text.stopped:
+        if token.id in self._end_ids:
             return "stop"
         if len(self.generated) >= self.request.sampling.max_tokens:
             return "length"

@@ -1,17 +1,20 @@
-"""Which rows decode, which one prefills, and which slot each has; knows no device and no tensor.
+"""Which rows decode, which prefill, and which slot each has; knows no device and no tensor.
 
-Slots ``0 .. decoding-1`` hold the rows that decode, so one slice of the KV memory is the whole
-batch. At most one further row prefills, in the slot right after them, a chunk at a time. When a row
-leaves, the last ones move up to keep the slice whole.
+Slots ``0 .. n-1`` hold the rows that decode, so one slice of the KV memory is the whole batch. The
+rows that prefill come right after them. All but the last of these complete their prompts within the
+step and decode from the next one on, so at most one row is partly prefilled between two steps. When
+a row leaves, the last ones move up to keep the slice whole.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from models.errors import QueueFullError
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from models.decoding.waiting import WaitingLine
 
 
 class Schedulable(Protocol):
@@ -23,13 +26,18 @@ class Schedulable(Protocol):
         ...
 
     @property
+    def user(self) -> str:
+        """Who asked for it."""
+        ...
+
+    @property
     def prompt_length(self) -> int:
         """Tokens to prefill."""
         ...
 
     @property
     def position(self) -> int:
-        """The last position that its slot may hold."""
+        """Once it decodes: the position that is written next, all before it being written."""
         ...
 
 
@@ -38,10 +46,11 @@ RowT = TypeVar("RowT", bound=Schedulable)
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """KV memory to copy, ``source`` slot to ``target`` slot."""
+    """KV memory to copy: the first ``length`` positions of ``source`` slot to ``target`` slot."""
 
     source: int
     target: int
+    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +64,48 @@ class Chunk(Generic[RowT]):
 
     @property
     def is_last(self) -> bool:
-        """Whether the row's first token can be sampled after this chunk."""
+        """Whether the row's first token can be drawn after this chunk."""
         return self.stop == self.row.prompt_length
 
 
-class Scheduler(Generic[RowT]):
-    """First come, first served, with a bounded queue."""
+@dataclass(frozen=True, slots=True)
+class Plan(Generic[RowT]):
+    """One step: the rows that decode, in slots 0 .. n-1, and the chunks in the slots after them."""
 
-    def __init__(self, *, max_rows: int, max_queue: int, prefill_chunk: int) -> None:
+    decoding: tuple[RowT, ...]
+    chunks: tuple[Chunk[RowT], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place(Generic[RowT]):
+    """Where a row is: its slot, and how many positions of it are written."""
+
+    row: RowT
+    slot: int
+    written: int
+
+
+@dataclass(slots=True)
+class _Prefilling(Generic[RowT]):
+    row: RowT
+    done: int
+
+
+class Scheduler(Generic[RowT]):
+    """Gives waiting rows their slots and their share of each step's prompt tokens.
+
+    Args:
+        line: Where rows wait.
+        max_rows: How many slots there are.
+        prefill_chunk: Most prompt tokens of one step.
+    """
+
+    def __init__(self, line: WaitingLine[RowT], *, max_rows: int, prefill_chunk: int) -> None:
+        self._line = line
         self._max_rows = max_rows
-        self._max_queue = max_queue
         self._prefill_chunk = prefill_chunk
-        self._waiting: deque[RowT] = deque()
         self._decoding: list[RowT] = []
-        self._prefilling: RowT | None = None
-        self._prefilled = 0
+        self._prefilling: list[_Prefilling[RowT]] = []
 
     @property
     def decoding(self) -> tuple[RowT, ...]:
@@ -79,18 +115,12 @@ class Scheduler(Generic[RowT]):
     @property
     def running(self) -> int:
         """Rows that have a slot."""
-        return len(self._decoding) + (self._prefilling is not None)
+        return len(self._decoding) + len(self._prefilling)
 
     @property
     def waiting(self) -> int:
         """Rows that wait for a slot."""
-        return len(self._waiting)
-
-    @property
-    def longest(self) -> int:
-        """Positions that the fullest slot holds."""
-        held = [row.position for row in self._decoding]
-        return max([*held, self._prefilled if self._prefilling is not None else 0])
+        return len(self._line)
 
     @property
     def idle(self) -> bool:
@@ -98,59 +128,90 @@ class Scheduler(Generic[RowT]):
         return self.running + self.waiting == 0
 
     def submit(self, row: RowT) -> None:
-        """Queue a row.
+        """Let a row wait.
 
         Raises:
             QueueFullError: Too many rows wait already.
         """
-        if len(self._waiting) >= self._max_queue:
-            raise QueueFullError(len(self._waiting))
-        self._waiting.append(row)
+        self._line.push(row)
 
-    def next_chunk(self) -> Chunk[RowT] | None:
-        """Return the prompt chunk to prefill in this step, admitting a row when there is room."""
-        if self._prefilling is None and self._waiting and len(self._decoding) < self._max_rows:
-            self._prefilling, self._prefilled = self._waiting.popleft(), 0
-        row = self._prefilling
-        if row is None:
-            return None
-        stop = min(self._prefilled + self._prefill_chunk, row.prompt_length)
-        return Chunk(row=row, slot=len(self._decoding), start=self._prefilled, stop=stop)
+    def plan(self, restore: Callable[[RowT, int], int]) -> Plan[RowT]:
+        """Return the next step, having admitted rows while slots and prompt tokens last.
 
-    def chunk_done(self, chunk: Chunk[RowT]) -> None:
-        """Note that ``chunk`` was prefilled; after its last chunk the row decodes."""
-        self._prefilled = chunk.stop
-        if chunk.is_last:
-            self._decoding.append(chunk.row)
-            self._prefilling = None
+        Args:
+            restore: Called with each newly admitted row and its slot; returns how many of its
+                prompt's first tokens the slot holds already, fewer than the prompt has.
+        """
+        left = self._prefill_chunk
+        chunks: list[Chunk[RowT]] = []
+        for index, entry in enumerate(self._prefilling):
+            chunks.append(self._chunk(index, entry, left))
+            left -= chunks[-1].stop - chunks[-1].start
+        while left > 0 and self._line and self.running < self._max_rows:
+            entry = _Prefilling(self._line.pop(), 0)
+            self._prefilling.append(entry)
+            entry.done = restore(entry.row, self.running - 1)
+            chunks.append(self._chunk(len(self._prefilling) - 1, entry, left))
+            left -= chunks[-1].stop - chunks[-1].start
+        return Plan(decoding=self.decoding, chunks=tuple(chunks))
+
+    def advance(self, plan: Plan[RowT]) -> None:
+        """Note that the plan's chunks were prefilled; rows whose prompt is complete decode next."""
+        for chunk, entry in zip(plan.chunks, tuple(self._prefilling), strict=True):
+            entry.done = chunk.stop
+            if chunk.is_last:
+                self._prefilling.remove(entry)
+                self._decoding.append(chunk.row)
+
+    def find(self, row_id: str) -> Place[RowT] | None:
+        """Return where a row is; None when it has no slot."""
+        return next((place for place in self._places() if place.row.id == row_id), None)
 
     def remove(self, row_id: str) -> tuple[Move, ...]:
         """Take a row out, wherever it is; return the moves that close the gap, in order.
 
         An unknown id changes nothing: the row has left already.
         """
-        if self._prefilling is not None and self._prefilling.id == row_id:
-            self._prefilling = None
+        self._line.remove(row_id)
+        found = self.find(row_id)
+        if found is None:
             return ()
-        for slot, row in enumerate(self._decoding):
-            if row.id == row_id:
-                return self._close_gap(slot)
-        self._waiting = deque(row for row in self._waiting if row.id != row_id)
-        return ()
-
-    def clear(self) -> None:
-        """Take every row out."""
-        self._waiting.clear()
-        self._decoding.clear()
-        self._prefilling = None
-
-    def _close_gap(self, slot: int) -> tuple[Move, ...]:
+        places = self._places()
         moves = []
-        last = len(self._decoding) - 1
-        tail = self._decoding.pop()
-        if slot != last:
-            self._decoding[slot] = tail
-            moves.append(Move(source=last, target=slot))
-        if self._prefilling is not None:
-            moves.append(Move(source=last + 1, target=last))
+        gap = found.slot
+        if gap < len(self._decoding):
+            tail = len(self._decoding) - 1
+            if gap != tail:
+                moves.append(Move(source=tail, target=gap, length=places[tail].written))
+                self._decoding[gap] = self._decoding[tail]
+            self._decoding.pop()
+            gap = tail
+        else:
+            del self._prefilling[gap - len(self._decoding)]
+        moves += [
+            Move(source=place.slot, target=place.slot - 1, length=place.written)
+            for place in places[gap + 1 :]
+        ]
         return tuple(moves)
+
+    def clear(self) -> tuple[RowT, ...]:
+        """Take every row out and return them."""
+        rows = [place.row for place in self._places()]
+        while self._line:
+            rows.append(self._line.pop())
+        self._decoding.clear()
+        self._prefilling.clear()
+        return tuple(rows)
+
+    def _chunk(self, index: int, entry: _Prefilling[RowT], most: int) -> Chunk[RowT]:
+        return Chunk(
+            row=entry.row,
+            slot=len(self._decoding) + index,
+            start=entry.done,
+            stop=min(entry.done + most, entry.row.prompt_length),
+        )
+
+    def _places(self) -> list[Place[RowT]]:
+        held = [(row, row.position) for row in self._decoding]
+        held += [(entry.row, entry.done) for entry in self._prefilling]
+        return [Place(row, slot, written) for slot, (row, written) in enumerate(held)]

@@ -142,7 +142,7 @@ async def test_a_failing_step_ends_its_replies_and_the_next_one_works(
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "_decode", fail)
+        patch.setattr(engine.runner, "run", fail)
         with pytest.raises(EngineError, match="send the request again"):
             await _reply(generator, "during")
     assert await _reply(generator, "after") == expected

@@ -14,6 +14,7 @@ from models.base import load_base
 from models.decoding.bank import AdapterBank
 from models.decoding.engine import Engine
 from models.decoding.lora import read_adapter
+from models.decoding.runners import make_runner
 from models.errors import PromptTooLongError
 from models.types import BASE, GenerationRequest, Sampling, Token
 
@@ -38,7 +39,8 @@ def engine(settings: LearnerSettings, versions: list[str]) -> Engine:
     for version in versions:
         adapter = read_adapter(store.path(version), dtype=torch.float32, device="cpu")
         bank.add(version, adapter)
-    return Engine(load_base(settings), bank, settings)
+    base = load_base(settings)
+    return Engine(base, make_runner(base, settings), bank, settings)
 
 
 def _decode(
@@ -50,8 +52,8 @@ def _decode(
         engine.scheduler.submit(rows[-1])
     tokens: dict[str, list[Token]] = {row.id: [] for row in rows}
     while not engine.scheduler.idle:
-        for row, chunk in engine.step():
-            tokens[row.id] += chunk.tokens
+        for gain in engine.step():
+            tokens[gain.row.id].append(gain.token)
     return [tokens[row.id] for row in rows]
 
 
@@ -126,8 +128,8 @@ def test_a_cancelled_row_frees_its_slot_and_leaves_the_others_as_they_were(
     for step in range(100):
         if step == 5:
             engine.cancel("c0")
-        for row, chunk in engine.step():
-            tokens[row.id] += [t.id for t in chunk.tokens]
+        for gain in engine.step():
+            tokens[gain.row.id].append(gain.token.id)
     assert engine.scheduler.idle
     assert len(tokens["c0"]) < GREEDY.max_tokens
     for number in (1, 2, 3):

@@ -43,15 +43,30 @@ def _pair(value: float) -> dict[str, Factors]:
 
 def test_each_row_feels_its_own_adapter_only(switch: LoraSwitch) -> None:
     adapters = {"one": _pair(10.0), "two": _pair(100.0)}
-    switch.set(["two", None, "one"], adapters)
+    switch.point(["two", None, "one"], adapters)
+    switch.set_rows(["two", None, "one"])
     x = torch.tensor([[[1.0, 2.0]]]).expand(3, 1, 2)
     out = switch._modules["proj"](x)[:, 0].tolist()
     # W = 1; low = x0 + x1 = 3
     assert out == [[301.0, 2.0], [1.0, 2.0], [31.0, 2.0]]
-    switch.set([None], adapters)
+    switch.set_rows([None])
     assert switch._modules["proj"](x[:1])[0, 0].tolist() == [1.0, 2.0]
-    switch.set(["one"], adapters)
+    switch.point([None], adapters)
+    switch.set_rows([None])
+    assert switch._modules["proj"](x[:1])[0, 0].tolist() == [1.0, 2.0]
+    switch.point(["one"], adapters)
+    switch.set_rows(["one"])
     assert switch._modules["proj"](x[:1])[0, 0].tolist() == [31.0, 2.0]
+
+
+def test_a_version_that_comes_back_with_other_weights_is_not_served_with_the_old_ones(
+    switch: LoraSwitch,
+) -> None:
+    x = torch.tensor([[[1.0, 2.0]]])
+    for value, expected in ((10.0, 31.0), (100.0, 301.0)):
+        switch.point(["one"], {"one": _pair(value)})
+        switch.set_rows(["one"])
+        assert switch._modules["proj"](x)[0, 0].tolist() == [expected, 2.0]
 
 
 def test_the_output_head_is_left_alone(switch: LoraSwitch) -> None:

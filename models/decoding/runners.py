@@ -1,0 +1,54 @@
+"""Which runner serves a base model, and how much KV memory it gets."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from models.decoding.transformers_runner import OffsetCache, TransformersRunner
+from models.errors import EngineError
+
+if TYPE_CHECKING:
+    from models.base import Base
+    from models.decoding.runner import Runner
+    from models.settings import ModelSettings
+
+_MIB = 2**20
+
+
+def make_runner(base: Base, settings: ModelSettings) -> Runner:
+    """Return the runner that the settings ask for; it takes the base model over.
+
+    Raises:
+        EngineError: The base model is of a kind that cannot be decoded exactly, or there is too
+            little KV memory.
+    """
+    return TransformersRunner(base.model, make_cache(base.model, settings))
+
+
+def make_cache(model: Any, settings: ModelSettings) -> OffsetCache:
+    """Return KV memory for as many rows as the settings have room for.
+
+    Raises:
+        EngineError: ``kv_memory_mib`` does not hold one row.
+    """
+    longest: int = model.config.get_text_config(decoder=True).max_position_embeddings
+    context = min(settings.context_length, longest)
+    make = partial(
+        OffsetCache.for_model,
+        model.config,
+        context=context,
+        dtype=model.dtype,
+        device=model.device,
+    )
+    if settings.kv_memory_mib == 0:
+        return make(slots=settings.max_rows)
+    row_mib = make(slots=1).bytes_per_token * context / _MIB
+    slots = min(settings.max_rows, int(settings.kv_memory_mib / row_mib))
+    if slots == 0:
+        raise EngineError(
+            f"One reply of {context} tokens takes {row_mib:.0f} MiB of KV memory, more than the "
+            f"{settings.kv_memory_mib} MiB allowed: raise THUMBLOOP_KV_MEMORY_MIB or lower "
+            "THUMBLOOP_CONTEXT_LENGTH."
+        )
+    return make(slots=slots)
