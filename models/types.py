@@ -34,6 +34,8 @@ class Sampling:
         max_tokens: Most tokens in the reply, end-of-sequence included.
         stop: Strings that end the reply; they are not part of its text.
         seed: Makes the draw repeatable for the same prompt and version.
+        top_k: Most tokens that can be drawn, the most probable ones; 0 sets no limit. The nucleus
+            is of what is left.
     """
 
     temperature: float = 1.0
@@ -41,6 +43,7 @@ class Sampling:
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    top_k: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +76,8 @@ class Token:
 
     Attributes:
         id: The token.
-        logprob: Its log-prob under the distribution that was sampled from (temperature and top_p
-            applied); at temperature 0, under the distribution at temperature 1.
+        logprob: Its log-prob under the distribution that was sampled from (temperature, top_k and
+            top_p applied); at temperature 0, under the distribution at temperature 1.
         top: The most probable alternatives under the same distribution, best first.
     """
 
