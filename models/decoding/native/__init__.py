@@ -1,0 +1,1 @@
+"""The native runner: one compiled forward pass for Llama-like models, adapters and all."""

@@ -1,0 +1,142 @@
+"""The structures of ``step.cpp``, field by field, and the library's functions."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PANEL = 32
+"""Outputs in a panel of packed weights."""
+
+LANES = 16
+"""Numbers in a vector."""
+
+BLOCK = 512
+"""Logits are padded to a multiple of this."""
+
+
+class Linear(Structure):
+    """A linear layer in panels."""
+
+    _fields_ = [
+        ("weights", c_void_p),
+        ("bias", c_void_p),
+        ("panels", c_int32),
+        ("inputs", c_int32),
+    ]
+
+
+class Layer(Structure):
+    """One decoder layer."""
+
+    _fields_ = [
+        ("attention_norm", c_void_p),
+        ("mlp_norm", c_void_p),
+        ("query_norm", c_void_p),
+        ("key_norm", c_void_p),
+        ("attention_in", Linear),
+        ("attention_out", Linear),
+        ("mlp_in", Linear),
+        ("mlp_out", Linear),
+    ]
+
+
+class Model(Structure):
+    """The base's weights and the KV memory."""
+
+    _fields_ = [
+        ("layers", c_int32),
+        ("hidden", c_int32),
+        ("inner", c_int32),
+        ("heads", c_int32),
+        ("kv_heads", c_int32),
+        ("head_size", c_int32),
+        ("tokens", c_int32),
+        ("context", c_int32),
+        ("key_column", c_int32),
+        ("value_column", c_int32),
+        ("epsilon", c_float),
+        ("scale", c_float),
+        ("embedding", c_void_p),
+        ("final_norm", c_void_p),
+        ("cosines", c_void_p),
+        ("sines", c_void_p),
+        ("layer", POINTER(Layer)),
+        ("head", Linear),
+        ("keys", c_void_p),
+        ("values", c_void_p),
+        ("layer_stride", c_int64),
+        ("slot_stride", c_int64),
+    ]
+
+
+class Pair(Structure):
+    """A low-rank pair beside a linear layer."""
+
+    _fields_ = [
+        ("down", c_void_p),
+        ("up", c_void_p),
+        ("part", c_void_p),
+        ("parts", c_int32),
+    ]
+
+
+class AdapterLayer(Structure):
+    """The pairs of one decoder layer."""
+
+    _fields_ = [
+        ("attention_in", Pair),
+        ("attention_out", Pair),
+        ("mlp_in", Pair),
+        ("mlp_out", Pair),
+    ]
+
+
+class Adapter(Structure):
+    """One policy version."""
+
+    _fields_ = [("rank", c_int32), ("layer", POINTER(AdapterLayer))]
+
+
+class Group(Structure):
+    """Neighbouring tokens of one adapter."""
+
+    _fields_ = [("adapter", POINTER(Adapter)), ("first", c_int32), ("count", c_int32)]
+
+
+class Step(Structure):
+    """One forward pass: its tokens, and where the tokens that it draws go."""
+
+    _fields_ = [
+        ("tokens", c_int32),
+        ("groups", c_int32),
+        ("outputs", c_int32),
+        ("ids", c_void_p),
+        ("slots", c_void_p),
+        ("positions", c_void_p),
+        ("group", POINTER(Group)),
+        ("last", c_void_p),
+        ("temperatures", c_void_p),
+        ("uniforms", c_void_p),
+        ("logits", c_void_p),
+        ("logits_stride", c_int64),
+        ("low_columns", c_int32),
+        ("drawn", c_void_p),
+        ("logprobs", c_void_p),
+    ]
+
+
+def open_library(path: Path) -> ctypes.CDLL:
+    """Load the compiled library and declare its functions."""
+    library = ctypes.CDLL(str(path))
+    library.thumbloop_machine.argtypes = [c_int32]
+    library.thumbloop_machine.restype = c_void_p
+    library.thumbloop_release.argtypes = [c_void_p]
+    library.thumbloop_release.restype = None
+    library.thumbloop_step.argtypes = [c_void_p, POINTER(Model), POINTER(Step), c_int32]
+    library.thumbloop_step.restype = c_int32
+    return library

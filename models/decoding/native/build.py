@@ -1,0 +1,94 @@
+"""Compiles ``step.cpp`` once for this machine's processor and keeps the library."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from models.errors import EngineError
+
+SOURCES = ("step.cpp", "attend.h", "draw.h", "products.h", "threads.h", "vectors.h")
+FLAGS = (
+    "-std=c++20",
+    "-O3",
+    "-march=native",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-exceptions",
+    "-fno-rtti",
+    "-fno-sanitize=all",
+    "-fvisibility=default",
+    "-fPIC",
+    "-shared",
+    "-nostdlib++",
+)
+_FOLDER = Path(__file__).parent
+_SECONDS = 300
+
+
+def library(folder: Path) -> Path:
+    """Return the compiled library, kept in ``folder``; compiles it if need be (about 5 s).
+
+    Raises:
+        EngineError: It does not compile here.
+    """
+    target = folder / f"step-{_fingerprint()}.so"
+    if target.is_file():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=folder) as scratch:
+        built = Path(scratch) / target.name
+        _compile(built)
+        built.rename(target)
+    return target
+
+
+def _compile(target: Path) -> None:
+    if importlib.util.find_spec("ziglang") is None:
+        raise EngineError(
+            "The compiler (the package ziglang) is missing: run `make setup`, or set "
+            "THUMBLOOP_RUNNER=transformers to do without the native runner."
+        )
+    # zig's wrapper of clang comes as a Python package, so no compiler need be installed.
+    command = [sys.executable, "-m", "ziglang", "c++", *FLAGS, SOURCES[0], "-o", str(target)]
+    command += ["-lm", "-lpthread"]
+    environment = {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(target.parent / "zig")}
+    try:
+        done = subprocess.run(
+            command,
+            cwd=_FOLDER,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EngineError(f"The native runner cannot be compiled here: {error}") from error
+    if done.returncode:
+        raise EngineError(f"The native runner cannot be compiled here: {done.stderr.strip()}")
+
+
+def _fingerprint() -> str:
+    """Name what the library depends on: its source, the flags, and the processor."""
+    digest = hashlib.sha256(" ".join(FLAGS).encode())
+    for name in SOURCES:
+        digest.update((_FOLDER / name).read_bytes())
+    digest.update(_processor().encode())
+    return digest.hexdigest()[:16]
+
+
+def _processor() -> str:
+    """Name the processor and what it can do, so that a data folder may move between machines."""
+    described = [platform.machine(), platform.processor()]
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        wanted = ("model name", "flags", "Features")
+        described += [line for line in info.read_text().splitlines() if line.startswith(wanted)][:2]
+    return "\n".join(described)

@@ -1,0 +1,173 @@
+"""Executes a step with the compiled forward pass: one call for all rows, whatever their version."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from models.decoding.native import abi
+from models.decoding.native.build import library
+from models.decoding.native.weights import (
+    NativeAdapter,
+    NativeWeights,
+    low_columns,
+    pack_adapter,
+)
+from models.decoding.sampler import sample
+from models.errors import EngineError
+from models.types import Token
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from models.decoding.kv import SlotCache
+    from models.decoding.lora import Adapter
+    from models.decoding.runner import Segment
+    from models.decoding.sampler import Draw
+
+
+class NativeRunner:
+    """The compiled step over packed weights.
+
+    Args:
+        model: A transformers model that ``weights.unsupported`` has nothing against.
+        cache: The KV memory, in the model's number format.
+        threads: Threads of a step; 0 = all cores.
+        build_dir: Where the compiled library is kept.
+    """
+
+    def __init__(self, model: Any, cache: SlotCache, *, threads: int, build_dir: Path) -> None:
+        self.cache = cache
+        self._weights = NativeWeights(model, cache)
+        self._library = abi.open_library(library(build_dir))
+        self._machine = self._library.thumbloop_machine(threads or len(os.sched_getaffinity(0)))
+        if not self._machine:
+            raise EngineError("There is no memory for the native runner.")
+        vocabulary = self._weights.vocabulary
+        self._stride = vocabulary + -vocabulary % abi.BLOCK
+        self._padded_logits = torch.empty(0, self._stride)
+
+    def __del__(self) -> None:
+        """End the threads."""
+        machine = getattr(self, "_machine", None)
+        if machine:
+            self._library.thumbloop_release(machine)
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """The last step's logits, one row a token that was drawn, the versions' rows together."""
+        return self._padded_logits[:, : self._weights.vocabulary]
+
+    def prepare(self, adapter: Adapter) -> NativeAdapter:
+        """Pack an adapter; safe beside a running step.
+
+        Raises:
+            AdapterError: It does not fit the model.
+        """
+        return pack_adapter(adapter, self._weights)
+
+    def run(
+        self, segments: Sequence[Segment], adapters: Mapping[str, NativeAdapter]
+    ) -> list[Token | None]:
+        """Run one step; returns one entry a segment, None where it wants no token.
+
+        Raises:
+            EngineError: The weights give no numbers, or memory is short.
+        """
+        by_version = sorted(segments, key=lambda segment: segment.version or "")
+        drawing = [segment for segment in by_version if segment.draw is not None]
+        ids, logprobs = self._step(by_version, adapters)
+        tokens = self._tokens(drawing, ids, logprobs)
+        return [tokens.get(id(segment)) for segment in segments]
+
+    def _step(
+        self, segments: Sequence[Segment], adapters: Mapping[str, NativeAdapter]
+    ) -> tuple[list[int], list[float]]:
+        lengths = np.array([len(segment.ids) for segment in segments])
+        ends = lengths.cumsum()
+        total = int(ends[-1])
+        ids = np.fromiter((i for s in segments for i in s.ids), np.int32, total)
+        slots = np.repeat(np.array([s.slot for s in segments], np.int32), lengths)
+        starts = np.array([s.start for s in segments])
+        positions = np.arange(total) + np.repeat(starts - ends + lengths, lengths)
+        positions = positions.astype(np.int32)
+        draws = [s.draw for s in segments if s.draw is not None]
+        wanted = [s.draw is not None for s in segments]
+        last = (ends[wanted] - 1).astype(np.int32)
+        temperatures = np.array([d.temperature for d in draws], np.float32)
+        uniforms = np.array([d.uniform for d in draws], np.float64)
+        if len(draws) > len(self._padded_logits):
+            self._padded_logits = torch.empty(len(draws), self._stride)
+        drawn, logprobs = np.empty(len(draws), np.int32), np.empty(len(draws), np.float32)
+        groups, rank = _groups(segments, ends, adapters)
+        step = abi.Step(
+            tokens=total,
+            groups=len(groups),
+            outputs=len(draws),
+            ids=ids.ctypes.data,
+            slots=slots.ctypes.data,
+            positions=positions.ctypes.data,
+            group=groups,
+            last=last.ctypes.data,
+            temperatures=temperatures.ctypes.data,
+            uniforms=uniforms.ctypes.data,
+            logits=self._padded_logits.data_ptr(),
+            logits_stride=self._stride,
+            low_columns=low_columns(rank),
+            drawn=drawn.ctypes.data,
+            logprobs=logprobs.ctypes.data,
+        )
+        failed = self._library.thumbloop_step(
+            self._machine,
+            ctypes.byref(self._weights.struct),
+            ctypes.byref(step),
+            self._weights.dtype == torch.bfloat16,
+        )
+        if failed:
+            raise EngineError("There is no memory for this step: lower THUMBLOOP_PREFILL_CHUNK.")
+        if (drawn < 0).any():
+            raise EngineError("The model's output is not a number: are its weights broken?")
+        return drawn.tolist(), logprobs.tolist()
+
+    def _tokens(
+        self, drawing: Sequence[Segment], ids: Sequence[int], logprobs: Sequence[float]
+    ) -> dict[int, Token]:
+        """Return the tokens by their segments' ``id()``."""
+        tokens = {
+            id(segment): Token(id=i, logprob=logprob)
+            for segment, i, logprob in zip(drawing, ids, logprobs, strict=True)
+        }
+        special = [(row, s) for row, s in enumerate(drawing) if s.draw and _is_special(s.draw)]
+        if special:
+            rows = self.logits[[row for row, _ in special]]
+            chosen = sample(rows, [s.draw for _, s in special if s.draw])
+            tokens |= {id(s): token for (_, s), token in zip(special, chosen, strict=True)}
+        return tokens
+
+
+def _is_special(draw: Draw) -> bool:
+    """Whether the compiled step cannot draw this token: it neither truncates nor lists."""
+    truncates = draw.temperature > 0 and (draw.top_p < 1 or draw.top_k > 0)
+    return truncates or draw.top_logprobs > 0
+
+
+def _groups(
+    segments: Sequence[Segment], ends: np.ndarray, adapters: Mapping[str, NativeAdapter]
+) -> tuple[ctypes.Array[abi.Group], int]:
+    """Return the runs of tokens with the same adapter, and the largest rank among them."""
+    versions = [segment.version for segment in segments]
+    firsts = [i for i, v in enumerate(versions) if i == 0 or v != versions[i - 1]]
+    groups, rank = (abi.Group * len(firsts))(), 0
+    for group, first, beyond in zip(groups, firsts, [*firsts[1:], len(segments)], strict=True):
+        version = versions[first]
+        group.first = int(ends[first]) - len(segments[first].ids)
+        group.count = int(ends[beyond - 1]) - group.first
+        if version is not None:
+            group.adapter = ctypes.pointer(adapters[version].struct)
+            rank = max(rank, adapters[version].rank)
+    return groups, rank

@@ -1,0 +1,162 @@
+// A pool of threads that pass through the phases of a step together.
+//
+// Tasks of a phase are taken from a counter, so a thread whose core is busy elsewhere takes fewer.
+// Between phases threads spin, for a phase is shorter than a sleep; between steps they sleep.
+
+#pragma once
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+namespace thumbloop {
+
+constexpr int SPINS = 4000;  // about 50 µs
+constexpr int LINE = 64;     // bytes of a cache line
+
+static inline void relax() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("isb" ::: "memory");
+#endif
+}
+
+class Pool;
+
+// What a step sees of the pool: which thread this is, and the phases.
+class Team {
+  public:
+    Team(Pool& pool, int thread) : thread(thread), pool_(pool) {}
+
+    // Run ``task(0) .. task(count - 1)`` among all threads; return when all are done.
+    template <typename Task>
+    inline void phase(int count, const Task& task);
+
+    const int thread;
+
+  private:
+    Pool& pool_;
+    unsigned phase_ = 0;
+};
+
+class Pool {
+  public:
+    typedef void (*Work)(void*, Team&);
+
+    explicit Pool(int threads) : threads_(threads) {
+        pthread_mutex_init(&lock_, nullptr);
+        pthread_cond_init(&wake_, nullptr);
+        workers_ = static_cast<pthread_t*>(malloc(threads * sizeof(pthread_t)));
+        starts_ = static_cast<Start*>(malloc(threads * sizeof(Start)));
+        for (int i = 1; i < threads; i++) {
+            starts_[i] = {this, i};
+            pthread_create(&workers_[i], nullptr, &Pool::serve, &starts_[i]);
+        }
+    }
+
+    ~Pool() {
+        pthread_mutex_lock(&lock_);
+        closing_ = true;
+        pthread_cond_broadcast(&wake_);
+        pthread_mutex_unlock(&lock_);
+        for (int i = 1; i < threads_; i++) pthread_join(workers_[i], nullptr);
+        free(workers_);
+        free(starts_);
+        pthread_mutex_destroy(&lock_);
+        pthread_cond_destroy(&wake_);
+    }
+
+    int threads() const { return threads_; }
+
+    // Run ``work(argument, team)`` on every thread, the caller's included.
+    void run(Work work, void* argument) {
+        __atomic_store_n(&counters_[0].value, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&done_.value, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&finished_.value, 0, __ATOMIC_RELAXED);
+        pthread_mutex_lock(&lock_);
+        work_ = work;
+        argument_ = argument;
+        __atomic_add_fetch(&step_, 1, __ATOMIC_RELEASE);
+        pthread_cond_broadcast(&wake_);
+        pthread_mutex_unlock(&lock_);
+        Team team(*this, 0);
+        work(argument, team);
+        // No worker may still be inside the step when the next one resets the counters.
+        wait(finished_, (unsigned)(threads_ - 1));
+    }
+
+  private:
+    friend class Team;
+    struct alignas(LINE) Counter {
+        unsigned value = 0;
+    };
+    struct Start {
+        Pool* pool;
+        int thread;
+    };
+
+    static void* serve(void* start) {
+        Start* mine = static_cast<Start*>(start);
+        mine->pool->follow(mine->thread);
+        return nullptr;
+    }
+
+    void follow(int thread) {
+        unsigned seen = 0;
+        while (true) {
+            pthread_mutex_lock(&lock_);
+            while (!closing_ && step_ == seen) pthread_cond_wait(&wake_, &lock_);
+            if (closing_) {
+                pthread_mutex_unlock(&lock_);
+                return;
+            }
+            seen = step_;
+            Work work = work_;
+            void* argument = argument_;
+            pthread_mutex_unlock(&lock_);
+            Team team(*this, thread);
+            work(argument, team);
+            __atomic_add_fetch(&finished_.value, 1, __ATOMIC_RELEASE);
+        }
+    }
+
+    static void wait(const Counter& counter, unsigned least) {
+        for (int spin = 0; __atomic_load_n(&counter.value, __ATOMIC_ACQUIRE) < least; spin++) {
+            relax();
+            if (spin >= SPINS) sched_yield();
+        }
+    }
+
+    int threads_;
+    pthread_t* workers_;
+    Start* starts_;
+    pthread_mutex_t lock_;
+    pthread_cond_t wake_;
+    bool closing_ = false;
+    unsigned step_ = 0;
+    Work work_ = nullptr;
+    void* argument_ = nullptr;
+    Counter counters_[2];  // tasks taken, in this phase and the next
+    Counter done_;         // threads that have left a phase, since the step began
+    Counter finished_;     // workers that have left the step
+};
+
+template <typename Task>
+inline void Team::phase(int count, const Task& task) {
+    unsigned* taken = &pool_.counters_[phase_ & 1].value;
+    unsigned* next_phase = &pool_.counters_[(phase_ + 1) & 1].value;
+    // Everybody has left the phase before this one, which was the last to use that counter.
+    if (thread == 0) __atomic_store_n(next_phase, 0, __ATOMIC_RELAXED);
+    while (true) {
+        int next = (int)__atomic_fetch_add(taken, 1, __ATOMIC_RELAXED);
+        if (next >= count) break;
+        task(next);
+    }
+    phase_++;
+    __atomic_add_fetch(&pool_.done_.value, 1, __ATOMIC_ACQ_REL);
+    Pool::wait(pool_.done_, phase_ * pool_.threads_);
+}
+
+}  // namespace thumbloop

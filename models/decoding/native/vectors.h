@@ -1,0 +1,129 @@
+// Sixteen lanes of fp32, and the two number formats that weights and KV memory may have.
+//
+// Written with the compiler's vector types, so that it builds for any instruction set; on x86 with
+// AVX512-BF16 the dot product of bfloat16 pairs is one instruction.
+
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+
+namespace thumbloop {
+
+constexpr int LANES = 16;
+
+typedef float f32v __attribute__((vector_size(64)));
+typedef int32_t i32v __attribute__((vector_size(64)));
+typedef uint32_t u32v __attribute__((vector_size(64)));
+typedef uint16_t u16v __attribute__((vector_size(32)));
+
+template <typename V, typename T>
+static inline V load(const T* from) {
+    V out;
+    memcpy(&out, from, sizeof(V));
+    return out;
+}
+
+template <typename V, typename T>
+static inline void store(T* to, V value) {
+    memcpy(to, &value, sizeof(V));
+}
+
+static inline f32v splat(float x) { return f32v{} + x; }
+
+static inline float sum(f32v v) {
+    typedef float f8 __attribute__((vector_size(32)));
+    typedef float f4 __attribute__((vector_size(16)));
+    f8 a = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+           __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+    f4 b = __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
+    return (b[0] + b[2]) + (b[1] + b[3]);
+}
+
+// e^x for x <= 88; 0 below -87. Relative error about 2e-7 (Cephes' polynomial for expf).
+static inline f32v exp(f32v x) {
+    const f32v low = splat(-87.0f);
+    i32v zero = x < low;
+    x = zero ? low : x;
+    f32v n = x * 1.44269504088896341f;
+    const f32v magic = splat(12582912.0f);  // 1.5 · 2^23: adding it rounds to an integer
+    f32v rounded = (n + magic) - magic;
+    f32v r = x - rounded * 0.693359375f;
+    r = r - rounded * -2.12194440e-4f;
+    f32v p = splat(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    i32v exponent = __builtin_convertvector(rounded, i32v) << 23;
+    f32v out = (f32v)((i32v)p + exponent);
+    return zero ? f32v{} : out;
+}
+
+// One number format: ``Unit`` is what one broadcast of an activation carries (two bfloat16, or one
+// fp32), so a weight vector holds 16 outputs times ``WIDTH`` inputs.
+
+struct Float32 {
+    typedef float Value;
+    static constexpr int WIDTH = 1;
+    static inline f32v widen(const Value* from) { return load<f32v>(from); }
+    static inline void narrow(Value* to, f32v v) { store(to, v); }
+    static inline f32v accumulate(f32v acc, const Value* unit, const Value* weights) {
+        return acc + splat(*unit) * load<f32v>(weights);
+    }
+    // The sum of products of ``16 · count`` values, lane by lane.
+    template <int COUNT>
+    static inline f32v products(const Value* a, const Value* b) {
+        f32v out{};
+        for (int i = 0; i < COUNT; i++) out += load<f32v>(a + i * LANES) * load<f32v>(b + i * LANES);
+        return out;
+    }
+};
+
+struct BFloat16 {
+    typedef uint16_t Value;
+    static constexpr int WIDTH = 2;
+    static inline f32v widen(const Value* from) {
+        return (f32v)(__builtin_convertvector(load<u16v>(from), u32v) << 16);
+    }
+    // Round to nearest, ties to even.
+    static inline void narrow(Value* to, f32v v) {
+        u32v bits = (u32v)v;
+        bits = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+        store(to, __builtin_convertvector(bits, u16v));
+    }
+    static inline f32v accumulate(f32v acc, const Value* unit, const Value* weights) {
+        uint32_t pair;
+        memcpy(&pair, unit, sizeof(pair));
+        return dot(acc, u32v{} + pair, load<u32v>(weights));
+    }
+    template <int COUNT>
+    static inline f32v products(const Value* a, const Value* b) {
+        f32v out{};
+        if constexpr (COUNT % 2 == 0) {
+            for (int i = 0; i < COUNT / 2; i++)
+                out = dot(out, load<u32v>(a + i * 2 * LANES), load<u32v>(b + i * 2 * LANES));
+        } else {
+            for (int i = 0; i < COUNT; i++) out += widen(a + i * LANES) * widen(b + i * LANES);
+        }
+        return out;
+    }
+
+  private:
+    static inline f32v dot(f32v acc, u32v a, u32v b) {
+#if defined(__AVX512BF16__)
+        return (f32v)_mm512_dpbf16_ps((__m512)acc, (__m512bh)a, (__m512bh)b);
+#else
+        const u32v high = u32v{} + 0xffff0000u;
+        acc += (f32v)(a << 16) * (f32v)(b << 16);
+        return acc + (f32v)(a & high) * (f32v)(b & high);
+#endif
+    }
+};
+
+}  // namespace thumbloop
