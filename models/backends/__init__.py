@@ -23,7 +23,7 @@ class EngineStats:
     waiting: int
     tokens_total: int
     steps_total: int
-    reused_tokens_total: int
+    reused_tokens_total: int = 0
 
 
 class Generator(Protocol):

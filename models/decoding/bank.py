@@ -23,6 +23,7 @@ class AdapterBank:
         self._adapters: dict[str, Any] = {}
         self._users: dict[str, int] = {}
         self._retired: set[str] = set()
+        self._freed: set[str] = set()
 
     @property
     def adapters(self) -> Mapping[str, Any]:
@@ -68,8 +69,15 @@ class AdapterBank:
             self._users[version] -= 1
             self._free(version)
 
+    def take_freed(self) -> frozenset[str]:
+        """Return the versions freed since the last call: what was computed with them may go too."""
+        with self._lock:
+            freed, self._freed = frozenset(self._freed), set()
+            return freed
+
     def _free(self, version: str) -> None:
         if version in self._retired and not self._users.get(version):
             self._retired.discard(version)
             self._adapters.pop(version, None)
             self._users.pop(version, None)
+            self._freed.add(version)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from models.decoding.prefix import PrefixCache
 from models.decoding.row import Row
 from models.decoding.runner import Segment
 from models.decoding.scheduler import Scheduler
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from models.decoding.scheduler import Plan
     from models.settings import ModelSettings
     from models.types import FinishReason, GenerationRequest, Token
+
+
+BLOCK_TOKENS = 32
+"""Prompts are reused in blocks of so many tokens."""
+
+_MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,11 @@ class Engine:
         self.scheduler: Scheduler[Row] = Scheduler(
             line, max_rows=slots, prefill_chunk=settings.prefill_chunk
         )
+        self._prefixes: PrefixCache[torch.Tensor] = PrefixCache(
+            capacity_bytes=settings.prefix_cache_mib * _MIB,
+            block_bytes=runner.cache.bytes_per_token * BLOCK_TOKENS,
+            block_tokens=BLOCK_TOKENS,
+        )
         self.tokens_total = 0
         self.steps_total = 0
         self.reused_tokens_total = 0
@@ -77,6 +89,8 @@ class Engine:
     def step(self) -> list[Gain]:
         """Advance every row; return what each one gained, finished rows taken out."""
         # 1. Which rows decode, which prompt chunks are prefilled, and where.
+        for version in self._bank.take_freed():
+            self._prefixes.forget(version)
         plan = self.scheduler.plan(self._restore)
         segments = _segments(plan)
         if not segments:
@@ -86,7 +100,10 @@ class Engine:
         # 3. Each row takes its token; rows whose prompt is complete decode from now on.
         self.scheduler.advance(plan)
         gained = _accept(plan, tokens)
-        # 4. Finished rows give their slots back.
+        # 4. Prompts that are complete can be reused, and finished rows give their slots back.
+        for chunk in plan.chunks:
+            if chunk.is_last:
+                self._store(chunk.row.id)
         for gain in gained:
             if gain.finish_reason is not None:
                 self._leave(gain.row.id)
@@ -98,10 +115,27 @@ class Engine:
         """Take every row out after a failed step; return them."""
         return self.scheduler.clear()
 
-    def _restore(self, row: Row, slot: int) -> int:  # noqa: ARG002
-        return 0
+    def _restore(self, row: Row, slot: int) -> int:
+        """Bring what is known of a new row's prompt into its slot; returns how many tokens."""
+        version, ids = row.request.version, row.request.prompt_ids
+        blocks = self._prefixes.match(version, ids, most=len(ids) - 1)
+        for number, block in enumerate(blocks):
+            self.runner.cache.write_block(slot, number * BLOCK_TOKENS, block)
+        reused = len(blocks) * BLOCK_TOKENS
+        self.reused_tokens_total += reused
+        return reused
+
+    def _store(self, row_id: str) -> None:
+        """Keep what is written of a row for others that begin alike."""
+        place = self.scheduler.find(row_id)
+        if place is None:
+            return
+        version, ids, slot = place.row.request.version, place.row.ids[: place.written], place.slot
+        cache = self.runner.cache
+        self._prefixes.store(version, ids, lambda at: cache.read_block(slot, at, BLOCK_TOKENS))
 
     def _leave(self, row_id: str) -> None:
+        self._store(row_id)
         for move in self.scheduler.remove(row_id):
             self.runner.cache.move((move,), move.length)
 

@@ -111,8 +111,10 @@ def test_a_retired_version_stays_until_its_last_request_ends() -> None:
     assert bank.loaded() == {"base"}
     bank.release("v")
     assert "v" in bank.adapters
+    assert bank.take_freed() == frozenset()
     bank.release("v")
     assert bank.adapters == {}
+    assert [bank.take_freed(), bank.take_freed()] == [{"v"}, frozenset()]
 
 
 def test_a_retired_version_can_come_back_while_still_in_use() -> None:
