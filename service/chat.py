@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from feedback.errors import StoreUnavailableError
 from feedback.events import Completion
 from models.errors import PromptTooLongError
-from models.types import BASE, GenerationRequest, Sampling
+from models.types import BASE, GenerationRequest
 from service.errors import ModelNotFoundError
 from service.merging import Merged
 from service.waiting import within
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from feedback.events import Person
     from models.backends import Generator
-    from models.types import FinishReason, GenerationChunk, Message, Token
+    from models.types import FinishReason, GenerationChunk, Message, Sampling, Token
     from service.auth import Caller
     from service.rollout_watcher import RolloutWatcher
     from service.runtime import Runtime
@@ -99,7 +99,7 @@ async def ask(runtime: Runtime, caller: Caller, body: ChatRequest) -> Question:
         person=caller.person(body.user),
         messages=messages,
         prompt_ids=prompt_ids,
-        sampling=Sampling(body.temperature, body.top_p, limit, tuple(body.stop), body.seed),
+        sampling=body.sampling(limit),
         n=body.n,
         top_logprobs=body.top_logprobs,
         metadata=body.metadata,

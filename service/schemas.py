@@ -2,15 +2,15 @@
 
 A field of OpenAI's API that would change the reply and is not supported here is refused. It is
 let through only where its value asks for nothing (``tools: []``), or where it cannot change the
-reply (``prompt_cache_key``).
+reply (``prompt_cache_key``). ``top_k`` is not OpenAI's; other servers take it too.
 """
 
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from models.types import FinishReason, Message, Role
+from models.types import FinishReason, Message, Role, Sampling
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "presence_penalty": (0,),
@@ -34,6 +34,9 @@ HARMLESS = frozenset({"prompt_cache_key", "prompt_cache_retention", "parallel_to
 
 LEAST_LOGPROB = -9999.0
 """Stands for minus infinity, which JSON cannot say; OpenAI's API has the same convention."""
+
+LEAST_TEMPERATURE = 0.01
+"""Below it the most probable token is drawn, as at 0."""
 
 
 def without_nulls(data: Any) -> Any:
@@ -71,6 +74,11 @@ def joined_parts(content: Any) -> Any:
 def as_list(stop: Any) -> Any:
     """Turn a single stop string into a list."""
     return [stop] if isinstance(stop, str) else stop
+
+
+def or_greedy(temperature: float) -> float:
+    """Return 0 for temperatures so low that logits divided by them are no longer useful numbers."""
+    return 0.0 if temperature < LEAST_TEMPERATURE else temperature
 
 
 def whole_text(data: Any) -> Any:
@@ -130,8 +138,9 @@ class ChatRequest(Body):
     stream_options: StreamOptions = StreamOptions()
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    temperature: Annotated[float, Field(ge=0, le=2), AfterValidator(or_greedy)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=-1)] = 0
     stop: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=256)]],
         Field(max_length=4),
@@ -160,6 +169,17 @@ class ChatRequest(Body):
         if self.max_tokens and self.max_completion_tokens not in {None, self.max_tokens}:
             raise ValueError("Send either `max_tokens` or `max_completion_tokens`, not both.")
         return self
+
+    def sampling(self, max_tokens: int) -> Sampling:
+        """Return how tokens are drawn; a ``top_k`` of -1 sets no limit, as 0 does."""
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            max_tokens=max_tokens,
+            stop=tuple(self.stop),
+            seed=self.seed,
+            top_k=max(0, self.top_k),
+        )
 
     @property
     def reply_limit(self) -> int | None:

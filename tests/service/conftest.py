@@ -161,3 +161,25 @@ def happens() -> Callable[..., Awaitable[None]]:
 @pytest.fixture
 def until() -> Callable[..., None]:
     return wait_until
+
+
+@pytest.fixture
+def chat() -> Callable[..., Awaitable[httpx.Response]]:
+    """Return a function that says `Hi` to an application, with whatever else is asked for."""
+
+    async def send(running: Running, **fields: Any) -> httpx.Response:
+        body = {"model": "policy", "messages": [{"role": "user", "content": "Hi"}], **fields}
+        return await running.client.post("/v1/chat/completions", json=body)
+
+    return send
+
+
+@pytest.fixture
+def events() -> Callable[[httpx.Response], list[str]]:
+    """Return a function that lists the data of a stream's events."""
+
+    def read(response: httpx.Response) -> list[str]:
+        lines = [line for line in response.text.splitlines() if line.startswith("data: ")]
+        return [line.removeprefix("data: ") for line in lines]
+
+    return read

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +26,13 @@ async def test_a_completion_comes_back_as_it_was(store: Store, completion: MakeC
     await store.completions.record(completion("c1"))
     assert await store.completions.get("c1") == completion("c1")
     assert await store.completions.get_owned("c1", ANN) == completion("c1")
+
+
+async def test_a_record_from_before_top_k_is_read(store: Store, completion: MakeCompletion) -> None:
+    await store.completions.record(completion("c1"))
+    old = {"temperature": 0.7, "top_p": 1.0, "max_tokens": 256, "stop": ["\n"], "seed": 3}
+    await store._client.command("HSET", keys.completion("c1"), "sampling", json.dumps(old))
+    assert await store.completions.get("c1") == completion("c1")
 
 
 async def test_many_come_in_order_with_gaps(store: Store, completion: MakeCompletion) -> None:

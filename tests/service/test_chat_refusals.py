@@ -1,0 +1,169 @@
+"""Chat requests that make no sense, ask for what there is not, or are too large."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from feedback.store import Store
+    from service.settings import ServiceSettings
+
+pytestmark = pytest.mark.anyio
+
+CHAT = {"model": "policy", "messages": [{"role": "user", "content": "Hi"}]}
+URL = "/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"presence_penalty": 0.5}, "presence_penalty"),
+        ({"frequency_penalty": -1}, "frequency_penalty"),
+        ({"logit_bias": {"5": 1}}, "logit_bias"),
+        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"top_k": -2}, "top_k"),
+        ({"top_k": 1.5}, "top_k"),
+        ({"min_p": 0.1}, "min_p"),
+        ({"n": 5}, "n"),
+        ({"n": 0}, "n"),
+        ({"temperature": 2.5}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
+        ({"stop": ""}, "stop.0"),
+        ({"top_logprobs": 21, "logprobs": True}, "top_logprobs"),
+        ({"top_logprobs": 2}, None),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, None),
+        ({"messages": []}, "messages"),
+        ({"messages": None}, "messages"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": "user", "content": "x", "name": "n"}]}, "messages.0.name"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "messages.0.content",
+        ),
+        ({"messages": [{"role": "user"}]}, "messages.0.content"),
+        ({"metadata": {"a": 1}}, "metadata.a"),
+        ({"user": "u" * 257}, "user"),
+        ({"stream": "yes"}, "stream"),
+    ],
+)
+async def test_what_would_change_the_reply_is_refused(
+    running: Any, generator: Any, fields: Any, param: str | None, chat: Any
+) -> None:
+    response = await chat(running, **fields)
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert error["type"] == "invalid_request_error"
+    assert error["param"] == param
+    assert error["message"]
+    assert generator.requests == []
+
+
+async def test_fields_that_ask_for_nothing_are_let_through(running: Any, chat: Any) -> None:
+    fields = {
+        "presence_penalty": 0,
+        "frequency_penalty": 0.0,
+        "tools": [],
+        "tool_choice": "none",
+        "response_format": {"type": "text"},
+        "logit_bias": None,
+        "parallel_tool_calls": True,
+        "stop": None,
+        "seed": None,
+        "user": None,
+        "stream_options": None,
+    }
+    assert (await chat(running, **fields)).status_code == 200
+
+
+async def test_an_unsupported_field_is_named(running: Any, chat: Any) -> None:
+    error = (await chat(running, min_p=0.1)).json()["error"]
+    assert error["code"] == "unsupported_parameter"
+    assert "min_p" in error["message"]
+
+
+async def test_a_conversation_that_is_too_long_is_told_the_numbers(running: Any, chat: Any) -> None:
+    messages = [{"role": "user", "content": "x" * 190}]
+    response = await chat(running, messages=messages, max_tokens=11)
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert error["code"] == "context_length_exceeded"
+    assert error["param"] == "messages"
+    for number in ("200", "201", "190", "11"):
+        assert number in error["message"]
+
+
+async def test_a_prompt_that_fills_the_context_is_refused(running: Any, chat: Any) -> None:
+    messages = [{"role": "user", "content": "x" * 200}]
+    response = await chat(running, messages=messages)
+    assert response.json()["error"]["code"] == "context_length_exceeded"
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["gpt-5", "policy@v000009-000000000009", "policy@../../x", "policy@", "", "policy@/etc"],
+)
+async def test_an_unknown_model_is_404(running: Any, model: str, chat: Any) -> None:
+    response = await chat(running, model=model)
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "model_not_found"
+    assert response.json()["error"]["param"] == "model"
+
+
+async def test_a_body_over_the_limit_is_413(
+    start_app: Any, service_settings: ServiceSettings, generator: Any, store: Store
+) -> None:
+    settings = service_settings.model_copy(update={"max_body_bytes": 1024})
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b'{"a": "' + b"x" * 100
+
+    async with start_app(settings, generator, store) as running:
+        json_type = {"content-type": "application/json"}
+        declared = await running.client.post(URL, content=b"x" * 1025, headers=json_type)
+        chunked = await running.client.post(URL, content=pieces(), headers=json_type)
+    for response in (declared, chunked):
+        assert response.status_code == 413
+        assert response.json()["error"]["code"] == "body_too_large"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"[" * 100_000,
+        b'{"model": "policy", "messages": ' + b'[{"a":' * 50_000,
+        b'{"model": "policy", "messages": [{"role": "user", "content": "\\ud800"}]}',
+        b'{"model": "policy", "messages": [{"role": "user", "content": "x"}], "\\ud800": 1}',
+        b'{"model": "\\ud800", "messages": [{"role": "user", "content": "x"}]}',
+        b'{"model": "policy", "messages": [{"role": "user", "content": "\xff"}]}',
+        b'{"model": "policy", "messages": [{"role": "user", "content": "x"}], "temperature": NaN}',
+        b'{"model": "policy", "messages": [{"role": "user", "content": "x"}], "seed": '
+        + b"9" * 5000
+        + b"}",
+    ],
+)
+async def test_a_body_that_is_no_request_is_the_clients_fault(running: Any, content: Any) -> None:
+    response = await running.client.post(
+        URL, content=content, headers={"content-type": "application/json"}
+    )
+    assert 400 <= response.status_code < 500
+    assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("headers", [{}, {"content-type": "text/plain"}])
+async def test_a_body_of_another_type_is_refused(running: Any, headers: dict[str, str]) -> None:
+    # Browsers send such bodies to other sites without asking first.
+    response = await running.client.post(URL, content=json.dumps(CHAT), headers=headers)
+    assert response.status_code == 400
