@@ -181,7 +181,7 @@ def _kept(masses: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
         ``masses`` with those that are not kept set to 0.
     """
     count, device = masses.shape[1], masses.device
-    limits = torch.tensor([draw.top_k or count for draw in draws], device=device)
+    limits = torch.tensor([min(draw.top_k, count) or count for draw in draws], device=device)
     masses = masses * (torch.arange(count, device=device) < limits[:, None])
     upto = masses.cumsum(-1)
     limited = torch.tensor([draw.top_k > 0 for draw in draws], device=device)

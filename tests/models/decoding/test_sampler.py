@@ -73,6 +73,7 @@ def test_greedy_is_torchs_argmax_in_a_vocabulary_of_any_size(vocabulary: int) ->
         ({"top_p": 0.4}, [1.0]),
         ({"top_k": 3}, [0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95]),
         ({"top_k": 9}, PROBS),
+        ({"top_k": 10**30}, PROBS),
         # top_p is of what top_k left: 0.5 / 0.8 = 0.625 of two tokens.
         ({"top_k": 2, "top_p": 0.6}, [1.0]),
         ({"top_k": 2, "top_p": 0.65}, [0.5 / 0.8, 0.3 / 0.8]),
