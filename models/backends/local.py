@@ -6,8 +6,6 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from models.adapters import AdapterStore
 from models.backends import EngineStats
 from models.backends.decode_thread import DecodeThread
@@ -129,12 +127,7 @@ class LocalGenerator:
                 f"Version {version} was trained on {manifest.origin.base_model}, not on the base "
                 f"model served here ({self._live.base.name})."
             )
-        adapter = read_adapter(
-            self._store.path(version),
-            dtype=getattr(torch, self._settings.dtype),
-            device=self._settings.device,
-        )
-        return self._live.engine.runner.prepare(adapter)
+        return self._live.engine.runner.prepare(read_adapter(self._store.path(version)))
 
     async def _gains(self, row: Row) -> AsyncGenerator[Gain]:
         if row.id in self._sinks:

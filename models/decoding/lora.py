@@ -36,8 +36,8 @@ Adapter = dict[str, Factors]
 """Factors by module name."""
 
 
-def read_adapter(folder: Path, *, dtype: torch.dtype, device: str) -> Adapter:
-    """Read a PEFT LoRA folder whose hashes were checked before.
+def read_adapter(folder: Path) -> Adapter:
+    """Read a PEFT LoRA folder whose hashes were checked before, into fp32 on the CPU.
 
     Raises:
         AdapterError: It is not a plain LoRA adapter of linear layers.
@@ -52,9 +52,8 @@ def read_adapter(folder: Path, *, dtype: torch.dtype, device: str) -> Adapter:
     for name, a in tensors.items():
         if name.endswith(_A):
             module = name.removesuffix(_A)
-            b = tensors[module + _B] * scale
             adapter[module.removeprefix(_PREFIX)] = Factors(
-                a=a.to(device, dtype), b=b.to(device, dtype)
+                a=a.float(), b=tensors[module + _B].float() * scale
             )
     if len(adapter) * 2 != len(tensors):
         raise AdapterError(f"{folder} holds tensors that are no LoRA pair of a linear layer.")

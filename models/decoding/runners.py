@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from models.decoding.native.runner import NativeRunner
+from models.decoding.native.weights import unsupported
 from models.decoding.transformers_runner import OffsetCache, TransformersRunner
 from models.errors import EngineError
 
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 
 _MIB = 2**20
 
+_log = logging.getLogger(__name__)
+
 
 def make_runner(base: Base, settings: ModelSettings) -> Runner:
     """Return the runner that the settings ask for; it takes the base model over.
@@ -23,7 +28,27 @@ def make_runner(base: Base, settings: ModelSettings) -> Runner:
         EngineError: The base model is of a kind that cannot be decoded exactly, or there is too
             little KV memory.
     """
-    return TransformersRunner(base.model, make_cache(base.model, settings))
+    cache = make_cache(base.model, settings)
+    if settings.runner == "transformers":
+        return TransformersRunner(base.model, cache)
+    try:
+        return _native(base.model, cache, settings)
+    except EngineError as error:
+        if settings.runner == "native":
+            raise
+        _log.warning("Decoding with transformers' own forward pass, which is slower. %s", error)
+        return TransformersRunner(base.model, cache)
+
+
+def _native(model: Any, cache: OffsetCache, settings: ModelSettings) -> NativeRunner:
+    reason = unsupported(model)
+    if reason is not None:
+        raise EngineError(f"The native runner cannot serve {settings.base_model}: {reason}.")
+    runner = NativeRunner(
+        model, cache, threads=settings.engine_threads, build_dir=settings.data_dir / "native"
+    )
+    model.to("meta")  # the runner has packed the weights; these are of no more use
+    return runner
 
 
 def make_cache(model: Any, settings: ModelSettings) -> OffsetCache:

@@ -9,7 +9,7 @@ import torch
 
 from models.decoding import attention
 from models.decoding.kv import SlotCache, Window
-from models.decoding.lora import LoraSwitch
+from models.decoding.lora import Factors, LoraSwitch
 from models.decoding.sampler import sample
 
 if TYPE_CHECKING:
@@ -36,13 +36,17 @@ class TransformersRunner:
         self._switch = LoraSwitch(model)
 
     def prepare(self, adapter: Adapter) -> Adapter:
-        """Check that the adapter fits the model; its form is ours already.
+        """Check that the adapter fits the model, and bring it into the model's number format.
 
         Raises:
             AdapterError: It does not fit.
         """
         self._switch.check(adapter)
-        return adapter
+        device, dtype = self._model.device, self._model.dtype
+        return {
+            name: Factors(a=pair.a.to(device, dtype), b=pair.b.to(device, dtype))
+            for name, pair in adapter.items()
+        }
 
     @torch.inference_mode()
     def run(

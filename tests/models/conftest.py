@@ -49,8 +49,15 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory, shared_data_dir: Path)
     return folder
 
 
+@pytest.fixture(scope="session")
+def build_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the native runner is compiled, once for all tests."""
+    return tmp_path_factory.mktemp("native")
+
+
 @pytest.fixture
-def settings(tiny_folder: Path, tmp_path: Path) -> LearnerSettings:
+def settings(tiny_folder: Path, tmp_path: Path, build_dir: Path) -> LearnerSettings:
+    (tmp_path / "native").symlink_to(build_dir)
     return LearnerSettings(
         data_dir=tmp_path,
         base_model=str(tiny_folder),

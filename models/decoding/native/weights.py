@@ -16,7 +16,7 @@ from models.decoding.native.packing import (
     rank_panels,
     stack_parts,
 )
-from models.errors import AdapterError, EngineError
+from models.errors import AdapterError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,9 +102,6 @@ class NativeWeights:
     """A model's weights, packed, with the KV memory that they read and write."""
 
     def __init__(self, model: Any, cache: SlotCache) -> None:
-        reason = unsupported(model)
-        if reason is not None:
-            raise EngineError(f"The native runner cannot serve this model: {reason}.")
         self.dtype: torch.dtype = model.dtype
         self._memory = _Memory()
         layers = model.model.layers

@@ -32,15 +32,18 @@ def versions(make_version: Callable[[int], str]) -> list[str]:
     return [make_version(1), make_version(2)]
 
 
-@pytest.fixture
-def engine(settings: LearnerSettings, versions: list[str]) -> Engine:
+@pytest.fixture(params=["native", "transformers"])
+def engine(
+    request: pytest.FixtureRequest, settings: LearnerSettings, versions: list[str]
+) -> Engine:
+    settings = settings.model_copy(update={"runner": request.param})
     bank = AdapterBank()
     store = AdapterStore(settings.adapters_dir)
-    for version in versions:
-        adapter = read_adapter(store.path(version), dtype=torch.float32, device="cpu")
-        bank.add(version, adapter)
     base = load_base(settings)
-    return Engine(base, make_runner(base, settings), bank, settings)
+    runner = make_runner(base, settings)
+    for version in versions:
+        bank.add(version, runner.prepare(read_adapter(store.path(version))))
+    return Engine(base, runner, bank, settings)
 
 
 def _decode(

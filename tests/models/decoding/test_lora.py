@@ -90,14 +90,14 @@ def test_what_the_engine_cannot_serve_is_refused(
     config = json.loads((folder / CONFIG_FILE).read_text())
     (folder / CONFIG_FILE).write_text(json.dumps(config | change))
     with pytest.raises(AdapterError, match="not a plain LoRA"):
-        read_adapter(folder, dtype=torch.float32, device="cpu")
+        read_adapter(folder)
 
 
 def test_a_real_adapter_fits_its_model(
     make_version: Callable[[int], str], settings: LearnerSettings
 ) -> None:
     folder = settings.adapters_dir / make_version(1)
-    adapter = read_adapter(folder, dtype=torch.float32, device="cpu")
+    adapter = read_adapter(folder)
     assert len(adapter) == 2 * 7  # two layers of seven linear maps each
     LoraSwitch(load_base(settings).model).check(adapter)
 

@@ -66,11 +66,6 @@ def _model(config: PreTrainedConfig, dtype: torch.dtype = torch.float32) -> Any:
     return model.eval()
 
 
-@pytest.fixture(scope="session")
-def build_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("native")
-
-
 @pytest.fixture
 def make_runner(build_dir: Path) -> Callable[..., NativeRunner]:
     def make(model: Any, threads: int = 2, slots: int = 6) -> NativeRunner:
