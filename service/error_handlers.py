@@ -44,7 +44,8 @@ _KNOWN: dict[type[Exception], tuple[int, str]] = {
     StoreUnavailableError: (503, "store_unavailable"),
 }
 _PARAMS: dict[str, str] = {"context_length_exceeded": "messages"}
-_RETRY_AFTER = {429: "2", 503: "1"}
+_RETRY_AFTER = {503: "1"}
+TOO_MANY = 429
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 _FIELD_CODES = {
     "extra_forbidden": "unsupported_parameter",
@@ -109,8 +110,11 @@ def _describe_invalid(error: RequestValidationError) -> Described:
     return Described(400, error_body(400, message, code, name or None))
 
 
-async def _answer(_: Request, error: Exception) -> Response:
-    return describe(error).response()
+async def _answer(request: Request, error: Exception) -> Response:
+    described = describe(error)
+    if described.status == TOO_MANY:
+        described.headers["retry-after"] = str(request.state.runtime.retry_after())
+    return described.response()
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -8,7 +8,9 @@ ServiceError
     ├── ForbiddenError        403: the key, host or origin may not do this
     ├── ModelNotFoundError    404: no such model
     ├── NotFoundError         404: no such record
-    └── NotReadyError         503: something that the answer needs is missing for now
+    ├── NotReadyError         503: something that the answer needs is missing for now
+    ├── QueueTimeoutError     503: the request waited too long for its first token
+    └── RequestTimeoutError   504: the answer took too long
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import timedelta
 
 TYPES: Mapping[int, str] = {
     401: "authentication_error",
@@ -122,6 +125,33 @@ class NotReadyError(ApiError):
 
     def __init__(self, message: str, *, code: str | None = None, retry_after: int = 2) -> None:
         super().__init__(message, code=code, headers={"retry-after": str(retry_after)})
+
+
+class QueueTimeoutError(ApiError):
+    """The request waited too long for its first token."""
+
+    status = 503
+    code = "queue_timeout"
+
+    def __init__(self, limit: timedelta, *, retry_after: int) -> None:
+        super().__init__(
+            f"The server is busy: the reply did not begin within {limit.total_seconds():g} "
+            "seconds. Try again later.",
+            headers={"retry-after": str(retry_after)},
+        )
+
+
+class RequestTimeoutError(ApiError):
+    """The answer took too long."""
+
+    status = 504
+    code = "request_timeout"
+
+    def __init__(self, limit: timedelta) -> None:
+        super().__init__(
+            f"The answer was not complete within {limit.total_seconds():g} seconds. Ask for a "
+            "shorter one with max_tokens, or try again when the server is less busy."
+        )
 
 
 def error_body(

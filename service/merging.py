@@ -46,10 +46,22 @@ class Merged(Generic[T]):
             else:
                 yield event
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything has come yet."""
+        return self._begun.is_set()
+
+    def fail(self, error: Exception) -> bool:
+        """End all with an error and cancel what still runs; False if nothing does any more."""
+        if all(task.done() for task in self._tasks):
+            return False
+        self._put_error(error)
+        self._cancel()
+        return True
+
     async def close(self) -> None:
         """Cancel what still runs, and wait until it has stopped."""
-        for task in self._tasks:
-            task.cancel()
+        self._cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _pump(self, index: int, source: AsyncIterator[T]) -> None:
@@ -58,13 +70,20 @@ class Merged(Generic[T]):
                 self._put((index, item))
             self._put(None)
         except Exception as error:  # handed to whoever reads the events
-            if not self._begun.is_set():
-                self._refused = error
-            self._put(error)
+            self._put_error(error)
         finally:
             close = getattr(source, "aclose", None)
             if close is not None:
                 await close()
+
+    def _cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    def _put_error(self, error: Exception) -> None:
+        if not self.has_begun:
+            self._refused = error
+        self._put(error)
 
     def _put(self, event: tuple[int, T] | Exception | None) -> None:
         self._events.put_nowait(event)

@@ -49,6 +49,15 @@ class Metrics:
         self.unrecorded = Counter(
             "thumbloop_unrecorded", "Replies served without a record.", registry=registry
         )
+        self.refused = Counter(
+            "thumbloop_refused", "Requests refused because too many waited.", registry=registry
+        )
+        self.timeouts = Counter(
+            "thumbloop_timeouts",
+            "Requests given up: the first token (queue) or the last (request) came too late.",
+            ("kind",),
+            registry=registry,
+        )
         self.votes = Counter("thumbloop_votes", "Votes accepted.", ("kind",), registry=registry)
         self.swaps = Counter(
             "thumbloop_swaps", "Changes of the version that this replica serves.", registry=registry

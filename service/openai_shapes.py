@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from feedback.events import Completion
     from models.backends import Generator
     from models.types import FinishReason, Token, TopLogprob
-    from service.chat import Answer
+    from service.answer import Answer
 
 _INCOMPLETE = "\ufffd"
 

@@ -16,6 +16,7 @@ from service.auth import Authenticator, Caller
 from service.errors import NotReadyError
 from service.last_known import LastKnown
 from service.metrics import Metrics
+from service.pace import Pace
 from service.rollout_watcher import RolloutWatcher
 from service.settings import ServiceSettings
 
@@ -67,6 +68,7 @@ class Runtime:
         self.store = store
         self.lifecycle = lifecycle
         self.metrics = Metrics()
+        self.pace = Pace(settings.max_rows)
         self.unrecorded = Unrecorded()
         self.started = asyncio.Event()
         self._generator = generator
@@ -102,6 +104,11 @@ class Runtime:
                 retry_after=5,
             )
         return self._watcher
+
+    def retry_after(self) -> int:
+        """Return in how many seconds a request that is refused now should come back."""
+        waiting = self._watcher.generator.stats().waiting if self._watcher else 0
+        return self.pace.seconds_for(waiting)
 
     @property
     def watcher(self) -> RolloutWatcher | None:

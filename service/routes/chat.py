@@ -1,7 +1,7 @@
 """POST /v1/chat/completions, and the stored completions."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -14,9 +14,10 @@ from feedback.events import Person
 from models.backends import Generator
 from models.errors import ModelsError
 from service import openai_shapes
-from service.chat import Answer, ask
+from service.answer import Answer
+from service.chat import ask
 from service.error_handlers import describe
-from service.errors import NotFoundError
+from service.errors import ApiError, NotFoundError
 from service.openai_shapes import Chunks
 from service.runtime import CallerDep, Runtime, RuntimeDep, may_chat
 from service.schemas import ChatCompletionOut, ChatRequest
@@ -58,10 +59,13 @@ async def create(
     if not body.stream:
         return await _whole(request, answer, spell, headers)
     try:
-        await answer.begun(BEGIN_SECONDS)
+        waited = await _unless_gone(request, answer.begun(BEGIN_SECONDS))
     except BaseException:
         await answer.close()
         raise
+    if not waited:
+        await answer.close()
+        return Response(status_code=CLIENT_CLOSED)
     chunks = Chunks(answer, spell, with_usage=body.stream_options.include_usage)
     return ChatStream(
         answer,
@@ -75,16 +79,10 @@ async def _whole(
     request: Request, answer: Answer, spell: Generator | None, headers: dict[str, str]
 ) -> Response:
     """Answer without streaming; a client that goes away cancels the decoding."""
-    collecting = asyncio.create_task(_collect(answer))
-    leaving = asyncio.create_task(_gone(request))
     try:
-        await asyncio.wait({collecting, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not collecting.done():
+        if not await _unless_gone(request, _collect(answer)):
             return Response(status_code=CLIENT_CLOSED)
-        await collecting
     finally:
-        collecting.cancel()
-        leaving.cancel()
         await answer.close()
     body = openai_shapes.completion(answer, spell)
     return JSONResponse(body.model_dump(exclude={"metadata"}), headers=headers)
@@ -94,6 +92,20 @@ async def _collect(answer: Answer) -> None:
     async for _ in answer.events():
         pass
     await asyncio.gather(*(answer.finish(index) for index in range(len(answer.replies))))
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, None]) -> bool:
+    """Do some work and return True; or, if the client goes away first, stop it and return False."""
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            await working
+        return working.done()
+    finally:
+        working.cancel()
+        leaving.cancel()
 
 
 async def _gone(request: Request) -> None:
@@ -113,7 +125,7 @@ async def _events(answer: Answer, chunks: Chunks, *, with_usage: bool) -> AsyncI
             if step.finish_reason is not None:
                 await answer.finish(index)
                 yield chunks.ending(index, step.finish_reason)
-    except ModelsError as error:
+    except (ApiError, ModelsError) as error:
         yield describe(error).text()
         return
     if with_usage:

@@ -34,6 +34,7 @@ class FakeGenerator:
         self.requests: list[GenerationRequest] = []
         self.cancelled: list[str] = []
         self.running = 0
+        self.waiting = 0
         self.tokens = 0
         self.held = asyncio.Event()
         self.held.set()
@@ -65,7 +66,7 @@ class FakeGenerator:
         return frozenset(self._loaded)
 
     def stats(self) -> EngineStats:
-        return EngineStats(self.running, 0, self.tokens, self.tokens)
+        return EngineStats(self.running, self.waiting, self.tokens, self.tokens)
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
         if request.version not in self._loaded:

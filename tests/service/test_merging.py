@@ -79,3 +79,39 @@ async def test_begun_waits_only_so_long() -> None:
     merged = Merged([Source(1).run()])
     await merged.begun(0.01)
     await merged.close()
+
+
+async def test_a_failure_from_outside_comes_after_what_came_before_and_ends_all() -> None:
+    source, silent = Source(3), Source(1)
+    merged = Merged([source.run(), silent.run()])
+    source.go.release()
+    events = aiter(merged)
+    assert await anext(events) == (0, 0)
+    source.go.release()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert merged.fail(TimeoutError("too late"))
+    assert await anext(events) == (0, 1)
+    with pytest.raises(TimeoutError, match="too late"):
+        await anext(events)
+    await merged.close()
+    assert source.closed
+    assert silent.closed
+
+
+async def test_a_failure_before_the_first_event_is_raised_to_who_waits_for_it() -> None:
+    merged = Merged([Source(1).run()])
+    asyncio.get_running_loop().call_later(0.01, merged.fail, TimeoutError("too late"))
+    assert not merged.has_begun
+    with pytest.raises(TimeoutError, match="too late"):
+        await merged.begun(5)
+    await merged.close()
+
+
+async def test_what_has_ended_cannot_fail_any_more() -> None:
+    source = Source(1)
+    merged = Merged([source.run()])
+    source.go.release()
+    await asyncio.sleep(0.01)
+    assert not merged.fail(TimeoutError("too late"))
+    assert [event async for event in merged] == [(0, 0)]

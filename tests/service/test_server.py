@@ -146,11 +146,15 @@ def test_a_client_that_goes_away_ends_the_decoding(
     assert httpx.get(f"{listening.url}{URL}/{reply_id}").status_code == 404
 
 
-def test_a_client_that_goes_away_while_it_waits_is_forgotten(listening: Any, until: Any) -> None:
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_goes_away_while_it_waits_is_forgotten(
+    listening: Any, until: Any, stream: bool
+) -> None:
     listening.generator.held.clear()
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{listening.url}{URL}", json=CHAT | {"n": 3}, timeout=0.2)
-    until(lambda: listening.generator.running == 0, seconds=1.0)
+        httpx.post(f"{listening.url}{URL}", json=CHAT | {"n": 3, "stream": stream}, timeout=0.2)
+    # Well before the stream would have opened.
+    until(lambda: listening.generator.running == 0, seconds=0.6)
     assert len(listening.generator.cancelled) == 3
     listening.generator.held.set()
 
