@@ -1,4 +1,4 @@
-// Attention of one query head of one token to what its slot holds.
+// Attention of one token's query heads that share a head of keys and values.
 
 #pragma once
 
@@ -8,12 +8,19 @@
 
 namespace thumbloop {
 
+constexpr int MOST_SHARED = 4;  // query heads looked at together
+
 // Softmax of ``scores[0 .. count - 1]`` in place, not yet divided; returns the sum.
 // The array must have room for ``count`` rounded up to 16.
 static inline float exponentials(float* scores, int count) {
-    float most = scores[0];
-    for (int i = 1; i < count; i++) most = scores[i] > most ? scores[i] : most;
     for (int i = count; i % LANES; i++) scores[i] = -INFINITY;
+    f32v highest = load<f32v>(scores);
+    for (int i = LANES; i < count; i += LANES) {
+        f32v x = load<f32v>(scores + i);
+        highest = x > highest ? x : highest;
+    }
+    float most = highest[0];
+    for (int i = 1; i < LANES; i++) most = highest[i] > most ? highest[i] : most;
     f32v total{};
     for (int i = 0; i < count; i += LANES) {
         f32v e = exp(load<f32v>(scores + i) - most);
@@ -23,33 +30,71 @@ static inline float exponentials(float* scores, int count) {
     return sum(total);
 }
 
-// ``COUNT`` is the head size over 16; ``keys`` and ``values`` are ``[positions][head size]``;
-// ``query`` is scaled already; ``out`` is ``[head size]`` fp32; ``scores`` is scratch.
-template <typename F, int COUNT>
+// ``COUNT`` is the head size over 16, ``HEADS`` how many query heads there are. ``keys`` and
+// ``values`` are ``[positions][head size]``; ``queries``, scaled already, and ``out`` are
+// ``[HEADS][head size]``; ``scores`` is scratch, ``stride`` numbers for each head.
+template <typename F, int COUNT, int HEADS>
 static inline void attend(
-    const typename F::Value* query, const typename F::Value* keys, const typename F::Value* values,
-    int positions, float* scores, typename F::Value* out) {
+    const typename F::Value* queries, const typename F::Value* keys, const typename F::Value* values,
+    int positions, float* scores, long stride, typename F::Value* out) {
     constexpr int SIZE = COUNT * LANES;
-    for (int p = 0; p < positions; p++) scores[p] = sum(F::template products<COUNT>(query, keys + (long)p * SIZE));
-    float total = exponentials(scores, positions);
-    f32v acc[COUNT] = {};
-    for (int p = 0; p < positions; p++)
-        for (int i = 0; i < COUNT; i++) acc[i] += scores[p] * F::widen(values + (long)p * SIZE + i * LANES);
-    for (int i = 0; i < COUNT; i++) F::narrow(out + i * LANES, acc[i] / total);
+    int p = 0;
+    for (; p + LANES <= positions; p += LANES)
+        for (int h = 0; h < HEADS; h++) {
+            f32v products[LANES];
+            for (int i = 0; i < LANES; i++)
+                products[i] = F::template products<COUNT>(queries + h * SIZE, keys + (long)(p + i) * SIZE);
+            store(scores + h * stride + p, sums(products));
+        }
+    for (; p < positions; p++)
+        for (int h = 0; h < HEADS; h++)
+            scores[h * stride + p] = sum(F::template products<COUNT>(queries + h * SIZE, keys + (long)p * SIZE));
+    float totals[HEADS];
+    for (int h = 0; h < HEADS; h++) totals[h] = exponentials(scores + h * stride, positions);
+    f32v acc[HEADS][COUNT] = {};
+    for (p = 0; p < positions; p++)
+        for (int i = 0; i < COUNT; i++) {
+            f32v value = F::widen(values + (long)p * SIZE + i * LANES);
+            for (int h = 0; h < HEADS; h++) acc[h][i] += scores[h * stride + p] * value;
+        }
+    for (int h = 0; h < HEADS; h++)
+        for (int i = 0; i < COUNT; i++) F::narrow(out + h * SIZE + i * LANES, acc[h][i] / totals[h]);
+}
+
+template <typename F, int COUNT>
+static inline void attend_shared(
+    int heads, const typename F::Value* queries, const typename F::Value* keys,
+    const typename F::Value* values, int positions, float* scores, typename F::Value* out) {
+    constexpr int SIZE = COUNT * LANES;
+    // As many heads at once as have room for their sums in registers.
+    constexpr int TOGETHER = COUNT <= 4 ? MOST_SHARED : COUNT <= 8 ? 2 : 1;
+    const long stride = (positions + LANES - 1) / LANES * LANES;
+    while (heads > 0) {
+        int now = heads < TOGETHER ? heads : TOGETHER;
+        switch (now) {
+            case 1: attend<F, COUNT, 1>(queries, keys, values, positions, scores, stride, out); break;
+            case 2: attend<F, COUNT, 2>(queries, keys, values, positions, scores, stride, out); break;
+            case 3: attend<F, COUNT, 3>(queries, keys, values, positions, scores, stride, out); break;
+            default: attend<F, COUNT, 4>(queries, keys, values, positions, scores, stride, out); break;
+        }
+        heads -= now;
+        queries += now * SIZE;
+        out += now * SIZE;
+    }
 }
 
 template <typename F>
 static inline void attend_sized(
-    int head_size, const typename F::Value* query, const typename F::Value* keys,
+    int head_size, int heads, const typename F::Value* queries, const typename F::Value* keys,
     const typename F::Value* values, int positions, float* scores, typename F::Value* out) {
     switch (head_size / LANES) {
-        case 1: return attend<F, 1>(query, keys, values, positions, scores, out);
-        case 2: return attend<F, 2>(query, keys, values, positions, scores, out);
-        case 4: return attend<F, 4>(query, keys, values, positions, scores, out);
-        case 5: return attend<F, 5>(query, keys, values, positions, scores, out);
-        case 6: return attend<F, 6>(query, keys, values, positions, scores, out);
-        case 8: return attend<F, 8>(query, keys, values, positions, scores, out);
-        default: return attend<F, 16>(query, keys, values, positions, scores, out);
+        case 1: return attend_shared<F, 1>(heads, queries, keys, values, positions, scores, out);
+        case 2: return attend_shared<F, 2>(heads, queries, keys, values, positions, scores, out);
+        case 4: return attend_shared<F, 4>(heads, queries, keys, values, positions, scores, out);
+        case 5: return attend_shared<F, 5>(heads, queries, keys, values, positions, scores, out);
+        case 6: return attend_shared<F, 6>(heads, queries, keys, values, positions, scores, out);
+        case 8: return attend_shared<F, 8>(heads, queries, keys, values, positions, scores, out);
+        default: return attend_shared<F, 16>(heads, queries, keys, values, positions, scores, out);
     }
 }
 

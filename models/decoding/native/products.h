@@ -11,7 +11,7 @@
 namespace thumbloop {
 
 constexpr int TILE = 12;         // most rows at once: their sums stay in registers
-constexpr int AHEAD = 2048;      // bytes of weights to ask for before they are needed
+constexpr int AHEAD = 2048;      // bytes of weights to ask the memory for before they are needed
 
 // Sums of one tile and one panel, handed to the epilogue.
 template <int VECTORS>
@@ -19,17 +19,19 @@ struct Sums {
     f32v of[TILE][VECTORS];
 };
 
+// ``soon`` is what to bring into the cache meanwhile: what lies ahead in this panel, or, when the
+// panel is in the cache already, another one.
 template <typename F, int ROWS, int VECTORS>
 static inline void tile_sums(
-    const typename F::Value* x, long stride, const typename F::Value* panel, int inputs, Sums<VECTORS>& out) {
+    const typename F::Value* x, long stride, const typename F::Value* panel, int inputs,
+    const typename F::Value* soon, Sums<VECTORS>& out) {
     f32v acc[ROWS][VECTORS];
     for (int r = 0; r < ROWS; r++)
         for (int v = 0; v < VECTORS; v++) acc[r][v] = f32v{};
     constexpr int STEP = VECTORS * LANES * F::WIDTH;
-    for (int k = 0; k < inputs; k += F::WIDTH, panel += STEP) {
+    for (int k = 0; k < inputs; k += F::WIDTH, panel += STEP, soon += STEP) {
 #pragma unroll
-        for (int v = 0; v < VECTORS; v++)
-            __builtin_prefetch((const char*)(panel + v * LANES * F::WIDTH) + AHEAD, 0, 3);
+        for (int v = 0; v < VECTORS; v++) __builtin_prefetch(soon + v * LANES * F::WIDTH, 0, 3);
 #pragma unroll
         for (int r = 0; r < ROWS; r++)
 #pragma unroll
@@ -44,20 +46,20 @@ static inline void tile_sums(
 template <typename F, int VECTORS>
 static inline void sums_of(
     const typename F::Value* x, long stride, int rows, const typename F::Value* panel, int inputs,
-    Sums<VECTORS>& out) {
+    const typename F::Value* soon, Sums<VECTORS>& out) {
     switch (rows) {
-        case 1: return tile_sums<F, 1, VECTORS>(x, stride, panel, inputs, out);
-        case 2: return tile_sums<F, 2, VECTORS>(x, stride, panel, inputs, out);
-        case 3: return tile_sums<F, 3, VECTORS>(x, stride, panel, inputs, out);
-        case 4: return tile_sums<F, 4, VECTORS>(x, stride, panel, inputs, out);
-        case 5: return tile_sums<F, 5, VECTORS>(x, stride, panel, inputs, out);
-        case 6: return tile_sums<F, 6, VECTORS>(x, stride, panel, inputs, out);
-        case 7: return tile_sums<F, 7, VECTORS>(x, stride, panel, inputs, out);
-        case 8: return tile_sums<F, 8, VECTORS>(x, stride, panel, inputs, out);
-        case 9: return tile_sums<F, 9, VECTORS>(x, stride, panel, inputs, out);
-        case 10: return tile_sums<F, 10, VECTORS>(x, stride, panel, inputs, out);
-        case 11: return tile_sums<F, 11, VECTORS>(x, stride, panel, inputs, out);
-        default: return tile_sums<F, 12, VECTORS>(x, stride, panel, inputs, out);
+        case 1: return tile_sums<F, 1, VECTORS>(x, stride, panel, inputs, soon, out);
+        case 2: return tile_sums<F, 2, VECTORS>(x, stride, panel, inputs, soon, out);
+        case 3: return tile_sums<F, 3, VECTORS>(x, stride, panel, inputs, soon, out);
+        case 4: return tile_sums<F, 4, VECTORS>(x, stride, panel, inputs, soon, out);
+        case 5: return tile_sums<F, 5, VECTORS>(x, stride, panel, inputs, soon, out);
+        case 6: return tile_sums<F, 6, VECTORS>(x, stride, panel, inputs, soon, out);
+        case 7: return tile_sums<F, 7, VECTORS>(x, stride, panel, inputs, soon, out);
+        case 8: return tile_sums<F, 8, VECTORS>(x, stride, panel, inputs, soon, out);
+        case 9: return tile_sums<F, 9, VECTORS>(x, stride, panel, inputs, soon, out);
+        case 10: return tile_sums<F, 10, VECTORS>(x, stride, panel, inputs, soon, out);
+        case 11: return tile_sums<F, 11, VECTORS>(x, stride, panel, inputs, soon, out);
+        default: return tile_sums<F, 12, VECTORS>(x, stride, panel, inputs, soon, out);
     }
 }
 

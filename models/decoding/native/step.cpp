@@ -109,11 +109,12 @@ struct Scratch {
     void* queries;     // [tokens, heads · head size]
     void* attended;    // [tokens, heads · head size]
     void* inner;       // [tokens, padded inner]
-    float* scores;     // [threads, context + 16]
+    float* scores;     // [threads, MOST_SHARED, context + 16]
     double* masses;    // [outputs, blocks]
     const Adapter** adapter;  // [tokens]
 };
 
+static inline size_t scores_size(const Model& m) { return (size_t)MOST_SHARED * (m.context + LANES); }
 static inline int tiles(int rows, int size) { return (rows + size - 1) / size; }
 static inline int least(int a, int b) { return a < b ? a : b; }
 
@@ -167,7 +168,7 @@ class Pass {
                 store(out + LANES, second);
             });
         team_.phase(s_.tokens, [&](int t) { place(w, l, t, columns); });
-        team_.phase(s_.tokens * m_.heads, [&](int i) { look(l, i / m_.heads, i % m_.heads); });
+        team_.phase(s_.tokens * m_.kv_heads, [&](int i) { look(l, i / m_.kv_heads, i % m_.kv_heads); });
         lowered(&AdapterLayer::attention_out, l, (const Value*)b_.attended, width);
         product<false>(w.attention_out, &AdapterLayer::attention_out, l, (const Value*)b_.attended, width, s_.tokens,
             [&](int t, int panel, f32v first, f32v second) { add(t, panel, first, second); });
@@ -181,6 +182,8 @@ class Pass {
         product<false>(w.mlp_out, &AdapterLayer::mlp_out, l, (const Value*)b_.inner, inner, s_.tokens,
             [&](int t, int panel, f32v first, f32v second) { add(t, panel, first, second); });
     }
+
+    static const Value* ahead(const Value* weights) { return weights + AHEAD / sizeof(Value); }
 
     Value* narrow(int t) { return (Value*)b_.narrow + (long)t * m_.hidden; }
 
@@ -224,7 +227,7 @@ class Pass {
                 for (int n = 0; n < panels; n++) {
                     Sums<1> sums;
                     const Value* weights = (const Value*)p.down + (long)n * LANES * width;
-                    sums_of<F, 1>(x + (long)t * width, width, same, weights, width, sums);
+                    sums_of<F, 1>(x + (long)t * width, width, same, weights, width, ahead(weights), sums);
                     for (int r = 0; r < same; r++) store(low(t + r) + n * LANES, sums.of[r][0]);
                 }
             }
@@ -239,12 +242,15 @@ class Pass {
         team_.phase(w.panels * tiles(rows, FAR), [&](int task) {
             int panel = task % w.panels, from = task / w.panels * FAR, to = least(from + FAR, rows);
             const Value* weights = (const Value*)w.weights + (long)panel * PANEL * width;
+            // The panel that this thread takes next, if all go on at the same pace.
+            const Value* next = weights + (long)team_.size * PANEL * width;
             // Tiles of about the same size: 32 rows are 11 + 11 + 10, not 12 + 12 + 8.
             int parts = tiles(to - from, TILE), size = tiles(to - from, parts);
             for (int first = from; first < to; first += size) {
                 int count = least(size, to - first);
                 Sums<2> sums;
-                sums_of<F, 2>(x + (long)first * width, width, count, weights, width, sums);
+                const Value* soon = first == from ? ahead(weights) : next;
+                sums_of<F, 2>(x + (long)first * width, width, count, weights, width, soon, sums);
                 for (int r = 0; r < count; r++) {
                     f32v a = sums.of[r][0], b = sums.of[r][1];
                     if constexpr (!BARE) {
@@ -312,12 +318,13 @@ class Pass {
         for (int i = 0; i < size; i += LANES) F::narrow(out + i, load<f32v>(turned + i));
     }
 
-    void look(int l, int t, int head) {
-        const int kv_head = head / (m_.heads / m_.kv_heads);
-        const long at = ((long)t * m_.heads + head) * m_.head_size;
-        attend_sized<F>(m_.head_size, (const Value*)b_.queries + at, slot(m_.keys, l, t, kv_head),
-            slot(m_.values, l, t, kv_head), s_.positions[t] + 1, b_.scores + (long)team_.thread * (m_.context + LANES),
-            (Value*)b_.attended + at);
+    // Attention of the query heads that share a head of keys and values.
+    void look(int l, int t, int kv_head) {
+        const int shared = m_.heads / m_.kv_heads;
+        const long at = ((long)t * m_.heads + kv_head * shared) * m_.head_size;
+        float* scores = b_.scores + (long)team_.thread * scores_size(m_);
+        attend_sized<F>(m_.head_size, shared, (const Value*)b_.queries + at, slot(m_.keys, l, t, kv_head),
+            slot(m_.values, l, t, kv_head), s_.positions[t] + 1, scores, (Value*)b_.attended + at);
     }
 
     Value* slot(void* memory, int l, int t, int head) {
@@ -350,7 +357,7 @@ class Arena {
             rows * m.heads * m.head_size * value,
             rows * m.heads * m.head_size * value,
             rows * any.mlp_in.panels * LANES * value,
-            (size_t)threads * (m.context + LANES) * sizeof(float),
+            (size_t)threads * scores_size(m) * sizeof(float),
             (size_t)s.outputs * tiles(m.tokens, BLOCK) * sizeof(double),
             rows * sizeof(const Adapter*),
         };

@@ -28,13 +28,14 @@ class Pool;
 // What a step sees of the pool: which thread this is, and the phases.
 class Team {
   public:
-    Team(Pool& pool, int thread) : thread(thread), pool_(pool) {}
+    Team(Pool& pool, int thread, int size) : thread(thread), size(size), pool_(pool) {}
 
     // Run ``task(0) .. task(count - 1)`` among all threads; return when all are done.
     template <typename Task>
     inline void phase(int count, const Task& task);
 
     const int thread;
+    const int size;
 
   private:
     Pool& pool_;
@@ -81,7 +82,7 @@ class Pool {
         __atomic_add_fetch(&step_, 1, __ATOMIC_RELEASE);
         pthread_cond_broadcast(&wake_);
         pthread_mutex_unlock(&lock_);
-        Team team(*this, 0);
+        Team team(*this, 0, threads_);
         work(argument, team);
         // No worker may still be inside the step when the next one resets the counters.
         wait(finished_, (unsigned)(threads_ - 1));
@@ -116,7 +117,7 @@ class Pool {
             Work work = work_;
             void* argument = argument_;
             pthread_mutex_unlock(&lock_);
-            Team team(*this, thread);
+            Team team(*this, thread, threads_);
             work(argument, team);
             __atomic_add_fetch(&finished_.value, 1, __ATOMIC_RELEASE);
         }
@@ -156,7 +157,7 @@ inline void Team::phase(int count, const Task& task) {
     }
     phase_++;
     __atomic_add_fetch(&pool_.done_.value, 1, __ATOMIC_ACQ_REL);
-    Pool::wait(pool_.done_, phase_ * pool_.threads_);
+    Pool::wait(pool_.done_, phase_ * size);
 }
 
 }  // namespace thumbloop

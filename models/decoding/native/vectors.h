@@ -43,6 +43,29 @@ static inline float sum(f32v v) {
     return (b[0] + b[2]) + (b[1] + b[3]);
 }
 
+// The sums of sixteen vectors, in order. Each level adds halves of two vectors into one.
+static inline f32v sums(const f32v* v) {
+    f32v four[4];
+    for (int i = 0; i < 4; i++) {
+        f32v two[2];
+        for (int j = 0; j < 2; j++) {
+            f32v a = v[4 * i + 2 * j], b = v[4 * i + 2 * j + 1];
+            two[j] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29) +
+                     __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+        }
+        four[i] = __builtin_shufflevector(two[0], two[1], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
+                  __builtin_shufflevector(two[0], two[1], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    }
+    f32v half[2];
+    for (int i = 0; i < 2; i++) {
+        f32v a = four[2 * i], b = four[2 * i + 1];
+        half[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+                  __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+    }
+    return __builtin_shufflevector(half[0], half[1], 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+           __builtin_shufflevector(half[0], half[1], 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+}
+
 // e^x for x <= 88; 0 below -87. Relative error about 2e-7 (Cephes' polynomial for expf).
 static inline f32v exp(f32v x) {
     const f32v low = splat(-87.0f);
