@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from models.errors import BaseModelError
+from models.prompt import encode_chat
 from models.settings import DEFAULT_BASE_MODEL
 
 if TYPE_CHECKING:
@@ -51,9 +52,7 @@ class Base:
 
     def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return prompt ids with the chat template applied and the assistant's turn opened."""
-        turns = [{"role": m.role, "content": m.content} for m in messages]
-        text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return encode_chat(self.tokenizer, messages)
 
 
 def imported_folder(settings: ModelSettings) -> Path:
