@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from models.types import FinishReason, GenerationRequest, Token
 
 
-BLOCK_TOKENS = 32
-"""Prompts are reused in blocks of so many tokens."""
-
+_BLOCK_TOKENS = 32
 _MIB = 2**20
 
 
@@ -62,8 +60,8 @@ class Engine:
         )
         self._prefixes: PrefixCache[torch.Tensor] = PrefixCache(
             capacity_bytes=settings.prefix_cache_mib * _MIB,
-            block_bytes=runner.cache.bytes_per_token * BLOCK_TOKENS,
-            block_tokens=BLOCK_TOKENS,
+            block_bytes=runner.cache.bytes_per_token * _BLOCK_TOKENS,
+            block_tokens=_BLOCK_TOKENS,
         )
         self.tokens_total = 0
         self.steps_total = 0
@@ -118,10 +116,10 @@ class Engine:
     def _restore(self, row: Row, slot: int) -> int:
         """Bring what is known of a new row's prompt into its slot; returns how many tokens."""
         version, ids = row.request.version, row.request.prompt_ids
-        blocks = self._prefixes.match(version, ids, most=len(ids) - 1)
+        blocks, size = self._prefixes.match(version, ids, len(ids) - 1), self._prefixes.block_tokens
         for number, block in enumerate(blocks):
-            self.runner.cache.write_block(slot, number * BLOCK_TOKENS, block)
-        reused = len(blocks) * BLOCK_TOKENS
+            self.runner.cache.write_block(slot, number * size, block)
+        reused = len(blocks) * size
         self.reused_tokens_total += reused
         return reused
 
@@ -130,9 +128,12 @@ class Engine:
         place = self.scheduler.find(row_id)
         if place is None:
             return
-        version, ids, slot = place.row.request.version, place.row.ids[: place.written], place.slot
-        cache = self.runner.cache
-        self._prefixes.store(version, ids, lambda at: cache.read_block(slot, at, BLOCK_TOKENS))
+        cache, size = self.runner.cache, self._prefixes.block_tokens
+        self._prefixes.store(
+            place.row.request.version,
+            place.row.ids[: place.written],
+            lambda start: cache.read_block(place.slot, start, size),
+        )
 
     def _leave(self, row_id: str) -> None:
         self._store(row_id)

@@ -46,6 +46,7 @@ class Row:
         return Draw(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
+            top_k=sampling.top_k,
             top_logprobs=self.request.top_logprobs,
             uniform=self._random.random(),
         )

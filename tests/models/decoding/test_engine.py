@@ -118,6 +118,13 @@ def test_a_seed_gives_the_same_reply_whatever_else_is_in_the_batch(
     assert [t.id for t in _decode(engine, [unseeded])[0]] != [t.id for t in alone]
 
 
+def test_the_best_of_one_token_is_the_greedy_one(engine: Engine, versions: list[str]) -> None:
+    best = Sampling(temperature=1.0, max_tokens=12, top_k=1)
+    drawn, greedy = _decode(engine, [(PROMPTS[0], versions[0], s) for s in (best, GREEDY)])
+    assert [t.id for t in drawn] == [t.id for t in greedy]
+    assert {t.logprob for t in drawn} == {0.0}
+
+
 def test_a_cancelled_row_frees_its_slot_and_leaves_the_others_as_they_were(
     engine: Engine, versions: list[str]
 ) -> None:
