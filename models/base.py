@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from models.errors import BaseModelError
 from models.prompt import encode_chat
 from models.settings import DEFAULT_BASE_MODEL
+from models.token_bytes import token_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,6 +54,10 @@ class Base:
     def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return prompt ids with the chat template applied and the assistant's turn opened."""
         return encode_chat(self.tokenizer, messages)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the bytes that a token stands for, which may be part of a character."""
+        return token_bytes(self.tokenizer, token_id)
 
 
 def imported_folder(settings: ModelSettings) -> Path:
