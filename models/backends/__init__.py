@@ -50,6 +50,10 @@ class Generator(Protocol):
         """Return the text of one token, special tokens included."""
         ...
 
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the bytes of one token; its text may lack them, if they are half a character."""
+        ...
+
     async def load(self, version: str) -> None:
         """Read and check a version's adapter, off the decode thread; ``base`` is always loaded.
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from models.decoding.engine import Gain
     from models.decoding.row import Row
     from models.settings import ModelSettings
-    from models.types import GenerationRequest, Message
+    from models.types import FinishReason, GenerationRequest, Message
 
 
 class LocalGenerator:
@@ -36,7 +36,7 @@ class LocalGenerator:
         self._settings = settings
         self._store = AdapterStore(settings.adapters_dir)
         self._bank = AdapterBank()
-        self._sinks: dict[str, asyncio.Queue[Item]] = {}
+        self._sinks: dict[str, _Sink] = {}
         self._started: _Started | None = None
 
     async def start(self) -> None:
@@ -74,6 +74,10 @@ class LocalGenerator:
         text: str = self._live.base.tokenizer.decode([token_id])
         return text
 
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the bytes of one token, which may be half a character."""
+        return self._live.base.token_bytes(token_id)
+
     async def load(self, version: str) -> None:
         """Read and check a version's adapter off the event loop and the decode thread."""
         if version not in self._bank.loaded():
@@ -92,8 +96,8 @@ class LocalGenerator:
         row = self._live.engine.make_row(request)
         async with aclosing(self._gains(row)) as gains:
             text = TextStream(self._live.base.tokenizer, request.sampling.stop)
-            async for gain in gains:
-                chunk = _chunk(text, gain)
+            async for some in gains:
+                chunk = _chunk(text, some)
                 yield chunk
                 if chunk.finish_reason is not None:
                     return
@@ -129,18 +133,16 @@ class LocalGenerator:
             )
         return self._live.engine.runner.prepare(read_adapter(self._store.path(version)))
 
-    async def _gains(self, row: Row) -> AsyncGenerator[Gain]:
+    async def _gains(self, row: Row) -> AsyncGenerator[list[Gain]]:
+        """Yield what has come since the last time: more than one token when we are slow."""
         if row.id in self._sinks:
             raise EngineError(f"A request {row.id!r} is in flight already: give each its own id.")
-        sink: asyncio.Queue[Item] = asyncio.Queue()
+        sink = _Sink()
         self._live.thread.arrive(row)
         self._sinks[row.id] = sink
         try:
             while True:
-                item = await sink.get()
-                if isinstance(item, Exception):
-                    raise item
-                yield item
+                yield await sink.take()
         finally:
             # A row that finished by itself has left its slot already; departing again is harmless.
             del self._sinks[row.id]
@@ -150,7 +152,33 @@ class LocalGenerator:
         for row_id, item in items:
             sink = self._sinks.get(row_id)
             if sink is not None:
-                sink.put_nowait(item)
+                sink.put(item)
+
+
+class _Sink:
+    """What one row was told and nobody has taken yet."""
+
+    def __init__(self) -> None:
+        self._gains: list[Gain] = []
+        self._error: Exception | None = None
+        self._news = asyncio.Event()
+
+    def put(self, item: Item) -> None:
+        if isinstance(item, Exception):
+            self._error = item
+        else:
+            self._gains.append(item)
+        self._news.set()
+
+    async def take(self) -> list[Gain]:
+        """Wait for gains and return them; raise the error once they are all taken."""
+        await self._news.wait()
+        gains, self._gains = self._gains, []
+        if not gains and self._error is not None:
+            raise self._error
+        if self._error is None:
+            self._news.clear()
+        return gains
 
 
 class _Started:
@@ -162,10 +190,16 @@ class _Started:
         self.thread = thread
 
 
-def _chunk(text: TextStream, gain: Gain) -> GenerationChunk:
-    """Return what a token adds to the reply; a stop string that it completes ends the reply."""
-    new = text.push(gain.token.id)
-    reason = "stop" if text.stopped else gain.finish_reason
-    if reason is not None and not text.stopped:
+def _chunk(text: TextStream, gains: Sequence[Gain]) -> GenerationChunk:
+    """Return what tokens add to the reply; a stop string that they complete ends it there."""
+    new, tokens = "", []
+    reason: FinishReason | None = None
+    for gain in gains:
+        new += text.push(gain.token.id)
+        tokens.append(gain.token)
+        if text.stopped:
+            return GenerationChunk(text=new, tokens=tuple(tokens), finish_reason="stop")
+        reason = gain.finish_reason
+    if reason is not None:
         new += text.finish()
-    return GenerationChunk(text=new, tokens=(gain.token,), finish_reason=reason)
+    return GenerationChunk(text=new, tokens=tuple(tokens), finish_reason=reason)

@@ -50,6 +50,9 @@ class ScriptedGenerator:
     def token_text(self, token_id: int) -> str:
         return chr(token_id)
 
+    def token_bytes(self, token_id: int) -> bytes:
+        return chr(token_id).encode()
+
     async def load(self, version: str) -> None:
         self._loaded.add(version)
 

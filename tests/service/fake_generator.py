@@ -53,6 +53,9 @@ class FakeGenerator:
     def token_text(self, token_id: int) -> str:
         return "<end>" if token_id == END else chr(token_id)
 
+    def token_bytes(self, token_id: int) -> bytes:
+        return self.token_text(token_id).encode()
+
     async def load(self, version: str) -> None:
         await asyncio.sleep(0)
         if version != BASE and version not in self.available:

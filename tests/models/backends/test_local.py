@@ -59,6 +59,7 @@ async def test_a_chat_becomes_a_prompt_that_opens_the_assistants_turn(
     text = "".join(generator.token_text(i) for i in ids)
     assert "hi" in text
     assert text.rstrip().endswith("assistant")
+    assert b"".join(generator.token_bytes(i) for i in ids) == text.encode()
 
 
 async def test_a_version_unloaded_in_mid_reply_is_kept_until_the_reply_ends(
