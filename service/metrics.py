@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -10,8 +12,40 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
 )
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from models.backends import EngineStats
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.metrics_core import Metric
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+class EngineFigures(Collector):
+    """What the engine counts itself; ``stats`` is to be set before the figures are read."""
+
+    def __init__(self) -> None:
+        self.stats = EngineStats(running=0, waiting=0, tokens_total=0, steps_total=0)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the figures."""
+        stats = self.stats
+        yield GaugeMetricFamily("thumbloop_rows_running", "Replies being decoded.", stats.running)
+        yield GaugeMetricFamily(
+            "thumbloop_rows_waiting", "Replies that wait for a row.", stats.waiting
+        )
+        yield CounterMetricFamily(
+            "thumbloop_decode_steps", "Forward passes of the engine.", stats.steps_total
+        )
+        yield CounterMetricFamily(
+            "thumbloop_reused_tokens",
+            "Prompt tokens that were not computed again.",
+            stats.reused_tokens_total,
+        )
 
 
 class Metrics:
@@ -58,13 +92,13 @@ class Metrics:
             ("kind",),
             registry=registry,
         )
+        for kind in ("queue", "request"):
+            self.timeouts.labels(kind)
         self.votes = Counter("thumbloop_votes", "Votes accepted.", ("kind",), registry=registry)
         self.swaps = Counter(
             "thumbloop_swaps", "Changes of the version that this replica serves.", registry=registry
         )
-        self.running = Gauge("thumbloop_rows_running", "Replies being decoded.", registry=registry)
-        self.waiting = Gauge(
-            "thumbloop_rows_waiting", "Replies that wait for a row.", registry=registry
-        )
+        self.engine = EngineFigures()
+        registry.register(self.engine)
         self.store_up = Gauge("thumbloop_redis_up", "Whether Redis answers.", registry=registry)
         self.ready = Gauge("thumbloop_ready", "Whether the replica is ready.", registry=registry)

@@ -40,7 +40,5 @@ async def metrics(runtime: RuntimeDep) -> Response:
     figures = runtime.metrics
     figures.ready.set(not runtime.missing() and not runtime.lifecycle.draining)
     if runtime.watcher is not None:
-        stats = runtime.watcher.generator.stats()
-        figures.running.set(stats.running)
-        figures.waiting.set(stats.waiting)
+        figures.engine.stats = runtime.watcher.generator.stats()
     return Response(generate_latest(figures.registry), media_type=CONTENT_TYPE_LATEST)

@@ -36,6 +36,7 @@ class FakeGenerator:
         self.running = 0
         self.waiting = 0
         self.tokens = 0
+        self.reused = 0
         self.held = asyncio.Event()
         self.held.set()
         self._loaded = {BASE}
@@ -69,7 +70,7 @@ class FakeGenerator:
         return frozenset(self._loaded)
 
     def stats(self) -> EngineStats:
-        return EngineStats(self.running, self.waiting, self.tokens, self.tokens)
+        return EngineStats(self.running, self.waiting, self.tokens, self.tokens, self.reused)
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
         if request.version not in self._loaded:

@@ -72,7 +72,7 @@ async def test_a_draining_server_is_not_ready_but_serves(running: Any) -> None:
 async def test_figures_count_requests_tokens_and_rows(running: Any, generator: Any) -> None:
     await running.client.post("/v1/chat/completions", json=CHAT)
     await running.client.request("HACK", "/nowhere/in/particular")
-    generator.running = 3
+    generator.running, generator.waiting, generator.reused = 3, 2, 96
     answer = await running.client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain")
     for line in (
@@ -84,7 +84,10 @@ async def test_figures_count_requests_tokens_and_rows(running: Any, generator: A
         'thumbloop_request_seconds_count{route="/v1/chat/completions"} 1.0',
         "thumbloop_first_token_seconds_count 1.0",
         "thumbloop_rows_running 3.0",
-        "thumbloop_rows_waiting 0.0",
+        "thumbloop_rows_waiting 2.0",
+        "thumbloop_decode_steps_total 10.0",
+        "thumbloop_reused_tokens_total 96.0",
+        "thumbloop_refused_total 0.0",
         "thumbloop_redis_up 1.0",
         "thumbloop_ready 1.0",
     ):
