@@ -26,15 +26,12 @@ if TYPE_CHECKING:
     from models.types import FinishReason, Token, TopLogprob
     from service.answer import Answer
 
-_INCOMPLETE = "\ufffd"
-
 
 def _top(generator: Generator, token: Token | TopLogprob, token_id: int) -> TopLogprobOut:
-    text = generator.token_text(token_id)
     return TopLogprobOut(
-        token=text,
+        token=generator.token_text(token_id),
         logprob=max(token.logprob, LEAST_LOGPROB),
-        bytes=None if _INCOMPLETE in text else list(text.encode()),
+        bytes=list(generator.token_bytes(token_id)),
     )
 
 

@@ -223,11 +223,11 @@ class KeyRequest(Body):
 
 
 class TopLogprobOut(BaseModel):
-    """A token and its log-prob; ``bytes`` is null where a token is part of a character."""
+    """A token and its log-prob; a character can be spread over the ``bytes`` of several tokens."""
 
     token: str
     logprob: float
-    bytes: list[int] | None
+    bytes: list[int]
 
 
 class TokenLogprobOut(TopLogprobOut):

@@ -139,6 +139,15 @@ async def test_logprobs_name_each_token_and_its_alternatives(
     assert end["token"] == "<end>"
 
 
+async def test_logprobs_give_the_bytes_of_half_a_character(
+    running: Any, generator: Any, chat: Any
+) -> None:
+    generator.texts["base"] = "\ufffd"
+    generator.token_bytes = {0xFFFD: b"\xf0\x9f", 65: b"A", 0: b""}.__getitem__
+    first, _ = (await chat(running, logprobs=True)).json()["choices"][0]["logprobs"]["content"]
+    assert (first["token"], first["bytes"]) == ("\ufffd", [0xF0, 0x9F])
+
+
 async def test_streamed_logprobs_come_with_their_text(running: Any, chat: Any, events: Any) -> None:
     response = await chat(running, logprobs=True, stream=True)
     tokens = [
