@@ -88,7 +88,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class GenerationChunk:
-    """What one decode step adds to a reply.
+    """What one or more decode steps add to a reply.
 
     Attributes:
         text: New text, whole characters only; may be empty while a character, or a possible stop

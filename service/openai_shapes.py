@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from service.schemas import (
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from models.backends import Generator
     from models.types import FinishReason, Token, TopLogprob
     from service.answer import Answer
+
+_HOLE = "\ue000"  # a private-use character: nothing else in a chunk holds one
 
 
 def _top(generator: Generator, token: Token | TopLogprob, token_id: int) -> TopLogprobOut:
@@ -108,6 +111,7 @@ class Chunks:
         self._answer = answer
         self._generator = generator
         self._with_usage = with_usage
+        self._frames: dict[int, tuple[str, str]] = {}
 
     def opening(self, index: int) -> str:
         """Return the chunk that opens a reply."""
@@ -115,10 +119,10 @@ class Chunks:
 
     def step(self, index: int, text: str, tokens: Sequence[Token]) -> str | None:
         """Return the chunk for a decode step; None if there is nothing to tell yet."""
-        if not text and not (self._generator and tokens):
-            return None
-        found = logprobs(self._generator, tokens) if self._generator else None
-        return self._chunk(index, Delta(content=text), found)
+        if self._generator is not None:
+            found = logprobs(self._generator, tokens)
+            return self._chunk(index, Delta(content=text), found) if tokens else None
+        return self._text(index, text) if text else None
 
     def ending(self, index: int, finish_reason: FinishReason) -> str:
         """Return the chunk that ends a reply; the reply must be recorded by now."""
@@ -131,6 +135,15 @@ class Chunks:
         chunk.usage = usage(self._answer)
         chunk.recorded = self._answer.recorded
         return chunk.model_dump_json(exclude_unset=True)
+
+    def _text(self, index: int, text: str) -> str:
+        """Return a chunk that only adds text. It is frequent, so only the text is encoded."""
+        frame = self._frames.get(index)
+        if frame is None:
+            whole = self._chunk(index, Delta(content=_HOLE))
+            before, _, after = whole.partition(f'"{_HOLE}"')
+            frame = self._frames[index] = (before, after)
+        return frame[0] + json.dumps(text, ensure_ascii=False) + frame[1]
 
     def _chunk(
         self,

@@ -6,8 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
-from sse_starlette import EventSourceResponse
-from starlette.types import Receive, Scope, Send
 
 from feedback.errors import UnknownCompletionError
 from feedback.events import Person
@@ -18,6 +16,7 @@ from service.answer import Answer
 from service.chat import ask
 from service.error_handlers import describe
 from service.errors import ApiError, NotFoundError
+from service.event_stream import EventStream
 from service.openai_shapes import Chunks
 from service.runtime import CallerDep, Runtime, RuntimeDep, may_chat
 from service.schemas import ChatCompletionOut, ChatRequest
@@ -30,21 +29,6 @@ BEGIN_SECONDS = 1.0
 CLIENT_CLOSED = 499
 
 UserQuery = Annotated[str, Query(max_length=256)]
-
-
-class ChatStream(EventSourceResponse):
-    """A streamed answer that stops decoding when it ends, however it ends."""
-
-    def __init__(self, answer: Answer, content: AsyncIterator[str], **options: Any) -> None:
-        super().__init__(content, sep="\n", **options)
-        self._answer = answer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            await self._answer.close()
 
 
 @router.post("", response_model=ChatCompletionOut)
@@ -67,11 +51,11 @@ async def create(
         await answer.close()
         return Response(status_code=CLIENT_CLOSED)
     chunks = Chunks(answer, spell, with_usage=body.stream_options.include_usage)
-    return ChatStream(
-        answer,
+    return EventStream(
         _events(answer, chunks, with_usage=body.stream_options.include_usage),
         headers=headers,
         ping=runtime.settings.heartbeat.total_seconds(),
+        close=answer.close,
     )
 
 

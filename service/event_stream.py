@@ -1,0 +1,80 @@
+"""Server-sent events: a response that sends each event as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+    from starlette.types import Receive, Scope, Send
+
+PING = b": ping\n\n"
+
+
+class EventStream(Response):
+    """Sends what ``events`` yields as the data of one event each, until it ends or the client goes.
+
+    One task sends; another waits for the client to leave. A comment is sent after each ``ping``
+    seconds, so that nothing on the way takes the connection for dead. (The common library for this
+    opens two cancel scopes around each event, which under load cost more than the rest of the
+    response.)
+
+    Args:
+        events: The data of the events: texts without line breaks.
+        headers: Further headers.
+        ping: Seconds between comments.
+        close: Called when the stream has ended, however it ended.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        events: AsyncIterator[str],
+        *,
+        headers: Mapping[str, str],
+        ping: float,
+        close: Callable[[], Awaitable[None]],
+    ) -> None:
+        super().__init__(headers=dict(headers) | {"cache-control": "no-store"})
+        del self.headers["content-length"]
+        self._events = events
+        self._ping_seconds = ping
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream."""
+        del scope
+        sending = asyncio.create_task(self._send(send))
+        others = [asyncio.create_task(self._ping(send)), asyncio.create_task(_left(receive))]
+        try:
+            await asyncio.wait({sending, others[1]}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                await sending
+        finally:
+            for task in (sending, *others):
+                task.cancel()
+            await asyncio.gather(sending, *others, return_exceptions=True)
+            await self._close()
+
+    async def _send(self, send: Send) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await send(start)
+        async for data in self._events:
+            body = b"data: " + data.encode() + b"\n\n"
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _ping(self, send: Send) -> None:
+        while True:
+            await asyncio.sleep(self._ping_seconds)
+            await send({"type": "http.response.body", "body": PING, "more_body": True})
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
