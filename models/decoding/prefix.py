@@ -21,7 +21,7 @@ class PrefixCache(Generic[BlockT]):
     before it, under the version whose weights made it.
 
     A block therefore tells nobody anything that they did not send, except by the time that a first
-    token takes: who can guess the first 32 tokens of somebody else's prompt can notice that it was
+    token takes: who can guess the first block of somebody else's prompt can notice that it was
     served lately. Share one cache among users only where that is acceptable.
 
     Args:
@@ -30,7 +30,7 @@ class PrefixCache(Generic[BlockT]):
         block_tokens: Positions of a block.
     """
 
-    def __init__(self, *, capacity_bytes: int, block_bytes: int, block_tokens: int = 32) -> None:
+    def __init__(self, *, capacity_bytes: int, block_bytes: int, block_tokens: int) -> None:
         self.block_tokens = block_tokens
         self._block_bytes = block_bytes
         self._capacity = capacity_bytes // block_bytes

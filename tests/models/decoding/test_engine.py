@@ -155,19 +155,19 @@ def test_what_does_not_fit_the_context_is_refused_with_the_numbers(engine: Engin
 def test_a_second_turn_reuses_the_first_and_is_answered_as_if_it_did_not(
     engine: Engine, versions: list[str], settings: LearnerSettings
 ) -> None:
-    first = tuple(range(30, 75))  # 45 tokens: one block of 32 and a part
+    first = tuple(range(30, 75))  # 45 tokens: five blocks of 8 and a part
     reply = _decode(engine, [(first, versions[0], GREEDY)])[0]
     assert engine.reused_tokens_total == 0
-    # 45 + 12 tokens, the newest of which was never written: 56 positions, so one block
+    # 45 + 12 tokens, the newest of which was never written: 56 positions, so seven blocks
     second = (*first, *(t.id for t in reply), *range(80, 90))
     model = _reference(settings, versions[0])
     again = _decode(engine, [(second, versions[0], GREEDY)])[0]
-    assert engine.reused_tokens_total == 32
+    assert engine.reused_tokens_total == 56
     assert [t.id for t in again] == _generate(model, second)
-    # now 67 + 12 - 1 = 78 positions are known: two blocks, the second of which spans the reply
+    # now 67 + 12 - 1 = 78 positions are known: nine blocks
     third = (*second, *(t.id for t in again), 7)
     last = _decode(engine, [(third, versions[0], GREEDY)])[0]
-    assert engine.reused_tokens_total == 32 + 64
+    assert engine.reused_tokens_total == 56 + 72
     assert [t.id for t in last] == _generate(model, third)
 
 
@@ -184,14 +184,14 @@ def test_nothing_is_reused_across_versions_or_after_a_version_is_gone(
     _decode(engine, [(prompt, versions[0], GREEDY)])
     assert engine.reused_tokens_total == 0
     _decode(engine, [(prompt, versions[1], GREEDY)])
-    assert engine.reused_tokens_total == 32
+    assert engine.reused_tokens_total == 40
 
 
 def test_a_prompt_of_whole_blocks_leaves_its_last_one_to_compute(engine: Engine) -> None:
     prompt = tuple(range(30, 94))
     first, second = (_decode(engine, [(prompt, BASE, GREEDY)])[0] for _ in range(2))
     assert [t.id for t in second] == [t.id for t in first]
-    assert engine.reused_tokens_total == 32
+    assert engine.reused_tokens_total == 56
 
 
 def test_a_row_cancelled_in_mid_prefill_frees_its_slot_and_leaves_what_was_computed(
@@ -207,4 +207,4 @@ def test_a_row_cancelled_in_mid_prefill_frees_its_slot_and_leaves_what_was_compu
         _decode(engine, [(prompt, BASE, GREEDY)])[0][0].id
         == _generate(_reference(settings, BASE), prompt)[0]
     )
-    assert engine.reused_tokens_total == 32
+    assert engine.reused_tokens_total == 48
