@@ -17,7 +17,7 @@ from models.adapters import CONFIG_FILE, WEIGHTS_FILE
 from models.errors import AdapterError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
 _PREFIX = "base_model.model."
@@ -36,6 +36,28 @@ Adapter = dict[str, Factors]
 """Factors by module name."""
 
 
+_NOT_PLAIN = (
+    "alora_invocation_tokens",
+    "alpha_pattern",
+    "arrow_config",
+    "fan_in_fan_out",
+    "kasa_config",
+    "layer_replication",
+    "lora_bias",
+    "modules_to_save",
+    "monteclora_config",
+    "rank_pattern",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_bdlora",
+    "use_dora",
+    "use_qalora",
+    "use_rslora",
+)
+_CHANGE_BASE = ("corda", "loftq", "lora_ga", "olora", "pissa")
+"""Ways to initialise an adapter that take something out of the base's own weights."""
+
+
 def read_adapter(folder: Path) -> Adapter:
     """Read a PEFT LoRA folder whose hashes were checked before, into fp32 on the CPU.
 
@@ -43,8 +65,7 @@ def read_adapter(folder: Path) -> Adapter:
         AdapterError: It is not a plain LoRA adapter of linear layers.
     """
     config = json.loads((folder / CONFIG_FILE).read_text())
-    unsupported = [k for k in ("use_dora", "use_rslora", "fan_in_fan_out") if config.get(k)]
-    if config.get("peft_type") != "LORA" or unsupported or config.get("bias", "none") != "none":
+    if not _is_plain(config):
         raise AdapterError(f"{folder} is not a plain LoRA adapter: the engine cannot serve it.")
     tensors = load_file(folder / WEIGHTS_FILE)
     scale = config["lora_alpha"] / config["r"]
@@ -58,6 +79,16 @@ def read_adapter(folder: Path) -> Adapter:
     if len(adapter) * 2 != len(tensors):
         raise AdapterError(f"{folder} holds tensors that are no LoRA pair of a linear layer.")
     return adapter
+
+
+def _is_plain(config: Mapping[str, Any]) -> bool:
+    """Whether PEFT adds scaled products of the pairs to the base's linear layers and no more."""
+    return (
+        config.get("peft_type") == "LORA"
+        and config.get("bias", "none") == "none"
+        and not any(config.get(key) for key in _NOT_PLAIN)
+        and not str(config.get("init_lora_weights")).startswith(_CHANGE_BASE)
+    )
 
 
 class LoraLinear(torch.nn.Module):
@@ -81,10 +112,16 @@ class LoraLinear(torch.nn.Module):
 
 
 class LoraSwitch:
-    """Points every linear layer of a model at the adapters of one step."""
+    """Points the linear layers of a model at the adapters of one step.
 
-    def __init__(self, model: torch.nn.Module) -> None:
-        self._modules = _wrap_linears(model)
+    Args:
+        model: Its linear layers are replaced, but for the output head.
+        names: The layers that see rows apart from each other, ``[rows, tokens, in]``; no other can
+            be adapted.
+    """
+
+    def __init__(self, model: torch.nn.Module, names: Collection[str]) -> None:
+        self._modules = _wrap_linears(model, names)
         self._versions: tuple[str, ...] = ()
         self._chosen: tuple[Adapter, ...] = ()
         self._ranks: tuple[int, ...] = ()
@@ -94,7 +131,10 @@ class LoraSwitch:
         for name, factors in adapter.items():
             module = self._modules.get(name)
             if module is None:
-                raise AdapterError(f"The adapter has weights for {name}, which this base lacks.")
+                raise AdapterError(
+                    f"The adapter has weights for {name}, which this base lacks or which cannot be "
+                    "adapted row by row: train one for its other linear layers."
+                )
             wanted = (module.inner.out_features, module.inner.in_features)
             if (factors.b.shape[0], factors.a.shape[1]) != wanted:
                 raise AdapterError(f"The adapter's weights for {name} have the wrong shape.")
@@ -131,13 +171,13 @@ class LoraSwitch:
         return mask
 
 
-def _wrap_linears(model: torch.nn.Module) -> dict[str, LoraLinear]:
-    """Put a ``LoraLinear`` around each linear layer but the output head."""
+def _wrap_linears(model: torch.nn.Module, names: Collection[str]) -> dict[str, LoraLinear]:
+    """Put a ``LoraLinear`` around each of the linear layers but the output head."""
     head: Any = model.get_output_embeddings()  # type: ignore[operator]
     found = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
+        if name in names and isinstance(module, torch.nn.Linear) and module is not head
     }
     wrapped = {}
     for name, module in found.items():

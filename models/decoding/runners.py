@@ -72,7 +72,7 @@ def make_cache(model: Any, settings: ModelSettings) -> OffsetCache:
     slots = min(settings.max_rows, int(settings.kv_memory_mib / row_mib))
     if slots == 0:
         raise EngineError(
-            f"One reply of {context} tokens takes {row_mib:.0f} MiB of KV memory, more than the "
+            f"One reply of {context} tokens takes {row_mib:.1f} MiB of KV memory, more than the "
             f"{settings.kv_memory_mib} MiB allowed: raise THUMBLOOP_KV_MEMORY_MIB or lower "
             "THUMBLOOP_CONTEXT_LENGTH."
         )

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from models.decoding import attention
+from models.decoding import attention, probe
 from models.decoding.kv import SlotCache, Window
 from models.decoding.lora import Factors, LoraSwitch
+from models.decoding.runner import Segment
 from models.decoding.sampler import sample
+from models.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from models.decoding.lora import Adapter
-    from models.decoding.runner import Segment
     from models.types import Token
 
 
@@ -26,14 +27,27 @@ class TransformersRunner:
     Args:
         model: A causal language model of transformers; it is changed, and ours from now on.
         cache: The KV memory, in the model's number format.
+
+    Raises:
+        EngineError: The model cannot be decoded exactly in this way.
     """
 
     def __init__(self, model: Any, cache: OffsetCache) -> None:
-        attention.register()
         self.cache: SlotCache = cache
         self._model = model
-        self._model.set_attn_implementation(attention.NAME)
-        self._switch = LoraSwitch(model)
+        reason = probe.why_unsupported(model, cache.context)
+        if reason is not None:
+            raise _refusal(model, reason)
+        try:
+            logits, rows_apart = probe.reference(model)
+            attention.register()
+            model.set_attn_implementation(attention.NAME)
+            self._switch = LoraSwitch(model, rows_apart)
+            agrees = self._rehearse(logits)
+        except Exception as error:
+            raise _refusal(model, str(error)) from error
+        if not agrees:
+            raise _refusal(model, "its output changes when rows are decoded side by side")
 
     def prepare(self, adapter: Adapter) -> Adapter:
         """Check that the adapter fits the model, and bring it into the model's number format.
@@ -56,25 +70,42 @@ class TransformersRunner:
         self._switch.point([s.version for s in segments], adapters)
         tokens: list[Token | None] = []
         for batch in _passes(segments):
-            logits = self._forward(batch)
+            logits = self._forward(batch, self.cache)
             draws = {row: s.draw for row, s in enumerate(batch) if s.draw is not None}
             drawn = sample(logits[list(draws)], list(draws.values())) if draws else []
             by_row = dict(zip(draws, drawn, strict=True))
             tokens += [by_row.get(row) for row in range(len(batch))]
         return tokens
 
-    def _forward(self, batch: Sequence[Segment]) -> torch.Tensor:
+    @torch.inference_mode()
+    def _rehearse(self, theirs: torch.Tensor) -> bool:
+        """Decode two rows side by side; whether this gives what ``probe.reference`` gave."""
+        cache = OffsetCache.for_model(
+            self._model.config,
+            slots=probe.ROWS,
+            context=probe.TOKENS,
+            dtype=self._model.dtype,
+            device=self._model.device,
+        )
+        first, second = probe.probe_ids(self._model).tolist()
+        for slot, start, ids in ((0, 0, first[:3]), (0, 3, first[3:5]), (1, 0, second[:3])):
+            self._forward([Segment(slot, start, ids, None, None)], cache)
+        last = [Segment(0, 5, first[5:], None, None), Segment(1, 3, second[3:4], None, None)]
+        ours = self._forward(last, cache)
+        return not (probe.differ(ours[0], theirs[0, 5]) or probe.differ(ours[1], theirs[1, 3]))
+
+    def _forward(self, batch: Sequence[Segment], cache: SlotCache) -> torch.Tensor:
         """Run the model; returns the logits ``[rows, V]`` after each segment's last id."""
         device, new = self._model.device, len(batch[0].ids)
         starts = torch.tensor([[s.start] for s in batch], device=device)
         positions = starts + torch.arange(new, device=device)
         length = max(s.start for s in batch) + new
-        self.cache.window = Window(first=batch[0].slot, positions=positions, length=length)
+        cache.window = Window(first=batch[0].slot, positions=positions, length=length)
         self._switch.set_rows([s.version for s in batch])
         logits: torch.Tensor = self._model(
             input_ids=torch.tensor([list(s.ids) for s in batch], device=device),
             position_ids=positions,
-            past_key_values=self.cache,
+            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
         ).logits
@@ -96,3 +127,10 @@ def _passes(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
             yield list(group)
         else:
             yield from ([segment] for segment in group)
+
+
+def _refusal(model: Any, reason: str) -> EngineError:
+    return EngineError(
+        f"The engine cannot serve {type(model).__name__} ({reason}): set THUMBLOOP_BASE_MODEL to "
+        "another model."
+    )

@@ -34,7 +34,7 @@ def switch() -> LoraSwitch:
     model = Model()
     with torch.no_grad():
         model.proj.weight.copy_(torch.eye(2))
-    return LoraSwitch(model)
+    return LoraSwitch(model, {"proj", "head"})
 
 
 def _pair(value: float) -> dict[str, Factors]:
@@ -81,7 +81,16 @@ def test_an_adapter_of_other_layers_or_shapes_is_refused(switch: LoraSwitch) -> 
 
 
 @pytest.mark.parametrize(
-    "change", [{"peft_type": "IA3"}, {"use_dora": True}, {"use_rslora": True}, {"bias": "all"}]
+    "change",
+    [
+        {"peft_type": "IA3"},
+        {"use_dora": True},
+        {"use_rslora": True},
+        {"bias": "all"},
+        {"alpha_pattern": {"q_proj": 4}},
+        {"rank_pattern": {"q_proj": 4}},
+        {"init_lora_weights": "pissa_niter_4"},
+    ],
 )
 def test_what_the_engine_cannot_serve_is_refused(
     make_version: Callable[[int], str], settings: LearnerSettings, change: dict[str, object]
@@ -99,7 +108,8 @@ def test_a_real_adapter_fits_its_model(
     folder = settings.adapters_dir / make_version(1)
     adapter = read_adapter(folder)
     assert len(adapter) == 2 * 7  # two layers of seven linear maps each
-    LoraSwitch(load_base(settings).model).check(adapter)
+    model = load_base(settings).model
+    LoraSwitch(model, [name for name, _ in model.named_modules()]).check(adapter)
 
 
 def test_a_retired_version_stays_until_its_last_request_ends() -> None:
