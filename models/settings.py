@@ -60,7 +60,7 @@ class ModelSettings(Settings):
         2048, ge=64, description="Most tokens of prompt plus reply; bounds the KV memory."
     )
     prefill_chunk: int = Field(
-        256, ge=16, description="Prompt tokens processed between two decode steps."
+        64, ge=16, description="Prompt tokens processed in one decode step, beside the rows."
     )
     prefix_cache_mib: int = Field(
         256, ge=0, description="MiB for prompt beginnings that are kept for reuse; 0 = none."
