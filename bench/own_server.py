@@ -49,13 +49,15 @@ class Process:
 
 
 def share_base(data_dir: Path) -> None:
-    """Give a new data folder the checkout's imported base model; import that one if need be."""
+    """Give a new data folder the checkout's base model and compiled step; import if need be."""
     shared = ROOT / "var"
     if not any((shared / "base").glob("[!.]*")):
         environment = _environment({"THUMBLOOP_DATA_DIR": str(shared)})
         subprocess.run([*_CLI, "models", "import"], env=environment, check=True)
     data_dir.mkdir(parents=True, exist_ok=True)
-    (data_dir / "base").symlink_to(shared / "base")
+    (shared / "native").mkdir(exist_ok=True)
+    for name in ("base", "native"):
+        (data_dir / name).symlink_to(shared / name)
 
 
 class Server:
