@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Item: TypeAlias = Gain | Exception
 """What a row is told: a token, or the error that ends it."""
+
+_Message: TypeAlias = Literal["arrive", "depart"]
 
 _log = logging.getLogger(__name__)
 
@@ -49,8 +51,9 @@ class DecodeThread:
         self._bank = bank
         self._tell = tell
         self._threads = threads
-        self._arrivals: deque[Row] = deque()
-        self._departures: deque[Row] = deque()
+        # In order, for a row's arrival comes before its departure.
+        self._messages: deque[tuple[_Message, Row]] = deque()
+        self._rows: dict[str, Row] = {}
         self._wake = threading.Condition()
         self._closing = False
         self._ended = False
@@ -70,7 +73,9 @@ class DecodeThread:
     @property
     def waiting(self) -> int:
         """Rows that wait for a slot."""
-        return self._engine.scheduler.waiting + len(self._arrivals)
+        with self._wake:
+            arriving = sum(message == "arrive" for message, _ in self._messages)
+        return self._engine.scheduler.waiting + arriving
 
     def arrive(self, row: Row) -> None:
         """Hand a row over, holding its version.
@@ -83,15 +88,15 @@ class DecodeThread:
             if self._closing:
                 raise EngineError("The server is shutting down: send the request again.")
             self._bank.pin(row.request.version)
-            self._arrivals.append(row)
+            self._messages.append(("arrive", row))
             self._wake.notify()
 
     def depart(self, row: Row) -> None:
         """Take a row out, if it has not left by itself, and let go of its version."""
         with self._wake:
-            self._departures.append(row)
+            self._messages.append(("depart", row))
             if self._ended:
-                self._see_off()
+                self._take_messages()
             self._wake.notify()
 
     def _run(self) -> None:
@@ -99,45 +104,53 @@ class DecodeThread:
             torch.set_num_threads(self._threads)
         while self._wait_for_work():
             try:
-                self._admit()
-                self._see_off()
+                self._take_messages()
                 gained = self._engine.step()
             except Exception:  # whatever went wrong, the next request must find a live engine
                 _log.exception("A decode step failed; every reply in flight ends with an error")
                 self._drop_all()
             else:
-                self._tell([(gain.row.id, gain) for gain in gained])
+                if gained:
+                    self._tell([(gain.row.id, gain) for gain in gained])
         with self._wake:
             self._ended = True
-            self._see_off()
+            self._engine.drop()
+            self._take_messages()
 
     def _wait_for_work(self) -> bool:
         with self._wake:
-            while not (
-                self._closing
-                or self._arrivals
-                or self._departures
-                or not self._engine.scheduler.idle
-            ):
+            while not self._closing and not self._messages and self._engine.scheduler.idle:
                 self._wake.wait()
             return not self._closing
 
-    def _admit(self) -> None:
-        while self._arrivals:
-            row = self._arrivals.popleft()
-            try:
-                self._engine.scheduler.submit(row)
-            except QueueFullError as error:
-                self._tell([(row.id, error)])
+    def _take_messages(self) -> None:
+        while True:
+            with self._wake:
+                if not self._messages:
+                    return
+                message, row = self._messages.popleft()
+            if message == "arrive":
+                self._admit(row)
+            else:
+                self._see_off(row)
 
-    def _see_off(self) -> None:
-        while self._departures:
-            row = self._departures.popleft()
-            try:
-                self._engine.cancel(row.id)
-            finally:
-                self._bank.release(row.request.version)
+    def _admit(self, row: Row) -> None:
+        try:
+            self._engine.scheduler.submit(row)
+        except QueueFullError as error:
+            self._tell([(row.id, error)])
+        else:
+            self._rows[row.id] = row
+
+    def _see_off(self, row: Row) -> None:
+        try:
+            self._engine.cancel(row.id)
+        finally:
+            self._rows.pop(row.id, None)
+            self._bank.release(row.request.version)
 
     def _drop_all(self) -> None:
+        # Not only those that the engine still has: some may have ended in the step that failed.
+        self._engine.drop()
         error = EngineError("Decoding failed: send the request again.")
-        self._tell([(row.id, error) for row in self._engine.drop()])
+        self._tell([(row_id, error) for row_id in self._rows])

@@ -15,7 +15,7 @@ from models.decoding.row import Row
 from models.decoding.runner import Segment
 from models.decoding.scheduler import Scheduler
 from models.decoding.waiting import WaitingLine
-from models.errors import PromptTooLongError
+from models.errors import EngineError, PromptTooLongError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +73,10 @@ class Engine:
 
         Raises:
             PromptTooLongError: Prompt plus ``max_tokens`` exceed the context.
+            EngineError: The prompt is empty.
         """
+        if not request.prompt_ids:
+            raise EngineError("The prompt is empty: send at least one token.")
         prompt, most = len(request.prompt_ids), request.sampling.max_tokens
         if prompt + most > self.context_length:
             raise PromptTooLongError(prompt, most, self.context_length)

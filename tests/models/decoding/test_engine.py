@@ -15,7 +15,7 @@ from models.decoding.bank import AdapterBank
 from models.decoding.engine import Engine
 from models.decoding.lora import read_adapter
 from models.decoding.runners import make_runner
-from models.errors import PromptTooLongError
+from models.errors import EngineError, PromptTooLongError
 from models.types import BASE, GenerationRequest, Sampling, Token
 
 if TYPE_CHECKING:
@@ -208,3 +208,8 @@ def test_a_row_cancelled_in_mid_prefill_frees_its_slot_and_leaves_what_was_compu
         == _generate(_reference(settings, BASE), prompt)[0]
     )
     assert engine.reused_tokens_total == 48
+
+
+def test_an_empty_prompt_is_refused(engine: Engine) -> None:
+    with pytest.raises(EngineError, match="prompt is empty"):
+        engine.make_row(GenerationRequest("x", (), BASE, GREEDY))
