@@ -6,7 +6,7 @@ BIN := .venv/bin
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test check format settings-page clean distclean
+.PHONY: help setup setup-dev run test check format settings-page bench-peers clean distclean
 
 help:  ## Say what can be made
 	@awk 'BEGIN { FS = ":.*## "; print "make <what>\n" } \
@@ -38,6 +38,9 @@ format: setup-dev  ## Format the code and mend what the linter can mend
 
 settings-page: setup  ## Write docs/settings.md from the settings classes
 	$(BIN)/python docs/write_settings.py
+
+bench-peers: setup-dev  ## Measure serving beside vLLM and transformers serve (half an hour)
+	$(BIN)/python bench/peers.py
 
 clean:  ## Remove what tools left behind; keeps .venv and var
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

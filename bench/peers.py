@@ -1,0 +1,331 @@
+"""Measures our server and others side by side, in turns, on the same machine and model.
+
+    make bench-peers
+    python bench/peers.py --peers vllm-adapter --streams 1 32 --rounds 1
+
+All servers are started first. While one is measured the others are stopped (SIGSTOP), so that they
+take no processor time; each round measures every server at a number of streams before it goes on
+to the next number. vLLM is tuned as its documentation says: threads bound to all cores, its own
+OpenMP and tcmalloc preloaded. `transformers serve` decodes with continuous batching and cannot
+serve an adapter beside its base, so it serves the base.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from machine import describe, write_results
+from peer_setup import TRANSFORMERS_SERVE, VLLM, Environment, SetupError, say, tcmalloc
+from processes import end_in_order, in_session, send
+from serving import add_load_options, parsed, reported, show
+from targets import OURS, Own, Target, own_server
+
+from models.adapters import AdapterStore
+from models.base import imported_folder
+from models.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+START_SECONDS = 900.0
+"""vLLM compiles at its first start, for minutes."""
+STOP_SECONDS = 30.0
+SETTLE_SECONDS = 2.0
+WARM_SECONDS = 8.0
+CONTEXT, ROWS = 2048, 32
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a peer's command line names."""
+
+    environment: Environment
+    base: Path
+    adapter: Path
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another server.
+
+    Attributes:
+        command: Makes its command line.
+        model: Makes the name that requests use.
+        variables: Makes its environment variables.
+        ignores_end: Whether it can be told to go on after the end-of-sequence token.
+    """
+
+    name: str
+    environment: Environment
+    command: Callable[[Place], Sequence[str]]
+    model: Callable[[Place], str]
+    variables: Callable[[Place], dict[str, str]]
+    ignores_end: bool
+
+
+def vllm_command(place: Place) -> tuple[str, ...]:
+    """Return vLLM's command line without an adapter."""
+    options = ("--dtype", "bfloat16", "--max-model-len", str(CONTEXT), "--max-num-seqs", str(ROWS))
+    quiet = ("--disable-uvicorn-access-log", "--disable-log-stats")
+    address = ("--host", "127.0.0.1", "--port", str(place.port), "--served-model-name", "base")
+    program = place.environment.program("vllm")
+    return (program, "serve", str(place.base), *address, *options, *quiet)
+
+
+def vllm_adapter_command(place: Place) -> tuple[str, ...]:
+    """Return vLLM's command line with the adapter live."""
+    module = ("--lora-modules", f"adapter={place.adapter}")
+    return (
+        *vllm_command(place),
+        "--enable-lora",
+        "--max-loras",
+        "1",
+        "--max-lora-rank",
+        "8",
+        *module,
+    )
+
+
+def vllm_variables(place: Place) -> dict[str, str]:
+    """Return vLLM's environment variables, tuned."""
+    openmp = place.environment.folder / "lib" / "libiomp5.so"
+    preloaded = [str(path) for path in (tcmalloc(place.environment), openmp) if path is not None]
+    caches = place.environment.folder / "caches"
+    return {
+        "LD_PRELOAD": ":".join(preloaded),
+        "VLLM_CPU_OMP_THREADS_BIND": f"0-{(os.cpu_count() or 1) - 1}",
+        "VLLM_CPU_KVCACHE_SPACE": "2",
+        "VLLM_CACHE_ROOT": str(caches / "vllm"),
+        "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def transformers_command(place: Place) -> tuple[str, ...]:
+    """Return the command line of ``transformers serve``; its own cache size suits a GPU."""
+    batching = ("--continuous-batching", "--cb-num-blocks", "512", "--cb-block-size", "32")
+    options = ("--cb-max-batch-tokens", "256", "--dtype", "bfloat16", "--device", "cpu")
+    address = ("--host", "127.0.0.1", "--port", str(place.port))
+    program = place.environment.program("transformers")
+    return (program, "serve", str(place.base), *address, *batching, *options)
+
+
+PEERS = (
+    Peer(
+        "vllm-adapter",
+        VLLM,
+        vllm_adapter_command,
+        model=lambda _: "adapter",
+        variables=vllm_variables,
+        ignores_end=True,
+    ),
+    Peer(
+        "vllm-base",
+        VLLM,
+        vllm_command,
+        model=lambda _: "base",
+        variables=vllm_variables,
+        ignores_end=True,
+    ),
+    Peer(
+        "transformers",
+        TRANSFORMERS_SERVE,
+        transformers_command,
+        model=lambda place: str(place.base),
+        variables=lambda _: {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"},
+        ignores_end=False,
+    ),
+)
+
+
+@contextlib.contextmanager
+def serving_peer(peer: Peer, place: Place, *, may_end: bool) -> Iterator[Target]:
+    """Run a peer.
+
+    Raises:
+        SetupError: It does not start.
+    """
+    log = place.environment.folder / f"{peer.name}.log"
+    say(f"starting {peer.name} …")
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            peer.command(place),
+            env={**os.environ, **peer.variables(place)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        url = f"http://127.0.0.1:{place.port}"
+        wait_until_healthy(url, process, log)
+        extra = {"ignore_eos": True} if peer.ignores_end and not may_end else {}
+        yield Target(peer.name, url, peer.model(place), extra, lambda: in_session(process.pid))
+    finally:
+        send(in_session(process.pid), signal.SIGCONT)
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+        send(in_session(process.pid), signal.SIGKILL)
+        process.wait()
+
+
+def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a peer says that it is ready.
+
+    Raises:
+        SetupError: It ended, or took too long.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/health", trust_env=False).is_success:
+                return
+        time.sleep(1)
+    raise SetupError(f"The server does not start; the end of {log} says why.")
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wake(target: Target) -> None:
+    """Let a stopped server go on."""
+    send(target.pids(), signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def awake(target: Target) -> Iterator[None]:
+    """Let a stopped server run for a while."""
+    wake(target)
+    time.sleep(SETTLE_SECONDS)
+    try:
+        yield
+    finally:
+        send(target.pids(), signal.SIGSTOP)
+
+
+def start_all(
+    peers: Sequence[Peer], options: argparse.Namespace, running: contextlib.ExitStack
+) -> list[Target]:
+    """Start the servers one after the other, warm each one up, and stop it for now.
+
+    Raises:
+        SetupError: One of them does not start or serve.
+    """
+    own = running.enter_context(own_server(options.settings))
+    targets = []
+    for peer in (None, *peers):
+        target = own.target if peer is None else running.enter_context(beside(own, peer, options))
+        warm = target.load(options, max(options.streams), seconds=WARM_SECONDS, warmup=0.0)
+        if failed := warm.run()["first_error"]:
+            raise SetupError(f"{target.name} does not serve: {failed}")
+        send(target.pids(), signal.SIGSTOP)
+        # However this ends, it must be able to hear that it should stop.
+        running.callback(wake, target)
+        targets.append(target)
+    return targets
+
+
+def beside(
+    own: Own, peer: Peer, options: argparse.Namespace
+) -> contextlib.AbstractContextManager[Target]:
+    """Run a peer with the base and the adapter that our server has."""
+    settings = ModelSettings(data_dir=own.server.data_dir)
+    adapter = AdapterStore(settings.adapters_dir).path(own.manifests[0].version)
+    place = Place(peer.environment, imported_folder(settings), adapter, free_port())
+    return serving_peer(peer, place, may_end=options.may_end)
+
+
+def in_turns(targets: Sequence[Target], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure all servers at each number of streams, round after round."""
+    rows = []
+    for number in range(options.rounds):
+        for streams in options.streams:
+            for target in targets:
+                load = target.load(options, streams, seed=number)
+                with awake(target):
+                    figures = target.measure(load)
+                row = {"server": target.name, "round": number + 1, "streams": streams, **figures}
+                show(target.name, row)
+                rows.append(row)
+    return rows
+
+
+def table(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """Return tokens per second by number of streams and server, and ours over each other's."""
+    rates: dict[str, dict[str, float]] = {}
+    for streams in sorted({row["streams"] for row in rows}):
+        here = [row for row in rows if row["streams"] == streams]
+        rates[str(streams)] = {
+            name: statistics.fmean(r["tokens_per_second"] for r in here if r["server"] == name)
+            for name in names
+        }
+    ratios = {
+        streams: {name: round(by_name[OURS] / rate, 2) for name, rate in by_name.items()}
+        for streams, by_name in rates.items()
+    }
+    return {"tokens_per_second": rates, "ours_over": ratios}
+
+
+def show_table(figures: dict[str, Any], names: Sequence[str]) -> None:
+    """Print both parts of the table."""
+    for title, part in figures.items():
+        sys.stderr.write(f"\n{title:<18}" + "".join(f"{name:>16}" for name in names) + "\n")
+        for streams, by_name in part.items():
+            cells = "".join(f"{by_name[name]:>16.2f}" for name in names)
+            sys.stderr.write(f"{streams:>18}{cells}\n")
+
+
+def main() -> int:
+    """Run the bench."""
+    end_in_order()
+    every = [peer.name for peer in PEERS]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--peers", nargs="+", choices=every, default=every, metavar="PEER")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--may-end", action="store_true", help="send no `ignore_eos` to any server")
+    parser.add_argument("--setup-only", action="store_true", help="install the peers, no more")
+    add_load_options(parser)
+    options = parsed(parser)
+    peers = [peer for peer in PEERS if peer.name in options.peers]
+    try:
+        for peer in peers:
+            peer.environment.ready()
+        if options.setup_only:
+            return 0
+        with contextlib.ExitStack() as running:
+            rows = in_turns(start_all(peers, options, running), options)
+    except SetupError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    names = [OURS, *(peer.name for peer in peers)]
+    figures = table(rows, names)
+    show_table(figures, names)
+    installed = {peer.name: peer.environment.recipe for peer in peers}
+    about = {"machine": describe(), "options": reported(options), "installed": installed}
+    write_results("serving", {**about, **figures, "rows": rows})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
