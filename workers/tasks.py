@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import time
 from contextlib import asynccontextmanager, contextmanager
@@ -16,6 +15,7 @@ from feedback.errors import StoreUnavailableError
 from feedback.store import Store, embedded_url
 from models.adapters import AdapterStore
 from workers.app import DOORBELL_SECONDS, UPDATE_LIMIT_SECONDS
+from workers.priority import give_way
 from workers.settings import WorkerSettings
 from workers.update import run_update
 from workers.watch import watch
@@ -41,7 +41,7 @@ def look() -> None:
 def learn() -> None:
     """Do one update, if the record still calls for one."""
     settings = WorkerSettings()
-    os.nice(settings.learner_nice)
+    give_way(settings.learner_nice)
     try:
         asyncio.run(_learn(settings))
     except StoreUnavailableError as error:
