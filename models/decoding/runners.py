@@ -57,8 +57,9 @@ def make_cache(model: Any, settings: ModelSettings) -> OffsetCache:
     Raises:
         EngineError: ``kv_memory_mib`` does not hold one row.
     """
-    longest: int = model.config.get_text_config(decoder=True).max_position_embeddings
-    context = min(settings.context_length, longest)
+    text = model.config.get_text_config(decoder=True)
+    longest: int | None = getattr(text, "max_position_embeddings", None)
+    context = min(settings.context_length, longest or settings.context_length)
     make = partial(
         OffsetCache.for_model,
         model.config,
