@@ -50,7 +50,13 @@ class ModelSettings(Settings):
     dtype: Literal["bfloat16", "float32"] = Field(
         "bfloat16", description="Number format of the base model's weights and products."
     )
-    engine_threads: int = Field(0, ge=0, description="torch threads for decoding; 0 = all cores.")
+    engine_threads: int = Field(0, ge=0, description="Threads of a decode step; 0 = all cores.")
+    engine_threads_while_learning: int = Field(
+        0,
+        ge=0,
+        description="The same while an update learns; 0 = half as many. Where the learner has a "
+        "machine of its own, set it to the number of cores.",
+    )
     max_rows: int = Field(32, ge=1, description="Replies decoded at the same time.")
     max_queue: int = Field(128, ge=1, description="Replies that may wait for a row.")
     max_queue_per_user: int = Field(

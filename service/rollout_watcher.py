@@ -1,4 +1,7 @@
-"""Follows the rollout: loads what goes live, swaps to it, and frees what nobody needs."""
+"""Follows the rollout: loads what goes live, swaps to it, and frees what nobody needs.
+
+It also tells the engine when an update learns, so that both have cores.
+"""
 
 from __future__ import annotations
 
@@ -82,6 +85,8 @@ class RolloutWatcher:
         """Read the rollout once and do what it asks for."""
         try:
             self.rollout = await within(PATIENCE, self._store.rollout.get())
+            learning = await within(PATIENCE, self._store.runs.lease_held())
+            self.generator.make_room(learning=learning)
             self.store_away = False
         except StoreUnavailableError:
             self.store_away = True

@@ -66,6 +66,10 @@ class Generator(Protocol):
         """Forget a version; its weights are freed when its last request ends."""
         ...
 
+    def make_room(self, *, learning: bool) -> None:
+        """Leave cores to a learner on this machine, or take them back."""
+        ...
+
     def loaded(self) -> frozenset[str]:
         """Return the versions that a request may name now; ``base`` is among them."""
         ...

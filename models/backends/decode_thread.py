@@ -37,7 +37,6 @@ class DecodeThread:
         engine: Used by this thread alone, once it runs.
         bank: Counts the rows of each version.
         tell: Called on this thread with rows' ids and what each is told, in order.
-        threads: torch threads; 0 leaves torch's own choice.
     """
 
     def __init__(
@@ -45,12 +44,10 @@ class DecodeThread:
         engine: Engine,
         bank: AdapterBank,
         tell: Callable[[Sequence[tuple[str, Item]]], object],
-        threads: int,
     ) -> None:
         self._engine = engine
         self._bank = bank
         self._tell = tell
-        self._threads = threads
         # In order, for a row's arrival comes before its departure.
         self._messages: deque[tuple[_Message, Row]] = deque()
         self._rows: dict[str, Row] = {}
@@ -100,9 +97,9 @@ class DecodeThread:
             self._wake.notify()
 
     def _run(self) -> None:
-        if self._threads:
-            torch.set_num_threads(self._threads)
         while self._wait_for_work():
+            if torch.get_num_threads() != self._engine.runner.torch_threads:
+                torch.set_num_threads(self._engine.runner.torch_threads)
             try:
                 self._take_messages()
                 gained = self._engine.step()

@@ -13,7 +13,7 @@ from models.base import load_base
 from models.decoding.bank import AdapterBank
 from models.decoding.engine import Engine
 from models.decoding.lora import read_adapter
-from models.decoding.runners import make_runner
+from models.decoding.runners import make_runner, step_threads
 from models.decoding.text import TextStream
 from models.errors import AdapterError, EngineError
 from models.types import GenerationChunk
@@ -47,7 +47,6 @@ class LocalGenerator:
             engine,
             self._bank,
             tell=lambda items: loop.call_soon_threadsafe(self._deliver, items),
-            threads=self._settings.engine_threads,
         )
         self._started = _Started(base, engine, thread)
         thread.start()
@@ -86,6 +85,10 @@ class LocalGenerator:
     async def unload(self, version: str) -> None:
         """Forget a version; its weights are freed when its last request ends."""
         self._bank.retire(version)
+
+    def make_room(self, *, learning: bool) -> None:
+        """Leave cores to a learner on this machine, or take them back."""
+        self._live.engine.runner.threads = step_threads(self._settings, learning=learning)
 
     def loaded(self) -> frozenset[str]:
         """Return the versions that a request may name now."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import mmap
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from models.decoding.scheduler import Move
 
-_ALIGNMENT_BYTES = 64
 _ATTENTION_KINDS = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
@@ -204,12 +204,14 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
     """Take zeros, because a masked position still enters the products, and 0 · NaN is NaN."""
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
-    # numpy asks the system for zeroed pages, which cost nothing until they are written to;
-    # torch writes the zeros itself and so takes all the memory at once.
-    size = math.prod(shape) * dtype.itemsize
-    raw = np.zeros(size + _ALIGNMENT_BYTES, dtype=np.uint8)
-    first = -raw.ctypes.data % _ALIGNMENT_BYTES
-    return torch.from_numpy(raw[first : first + size]).view(dtype).view(shape)
+    # Pages fresh from the system are zero and cost nothing until they are written to; torch would
+    # write the zeros itself and so take all the memory at once, and so would a huge page, which
+    # spans the slots of several rows, at its first position.
+    raw = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        with suppress(OSError):  # a system without huge pages has none to avoid
+            raw.madvise(mmap.MADV_NOHUGEPAGE)
+    return torch.frombuffer(raw, dtype=dtype).view(shape)
 
 
 def _kv_heads(config: Any) -> int:

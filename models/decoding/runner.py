@@ -35,7 +35,17 @@ class Segment:
 
 
 class Runner(Protocol):
-    """Runs one base model, with any number of adapters, over rows in slots of KV memory."""
+    """Runs one base model, with any number of adapters, over rows in slots of KV memory.
+
+    Attributes:
+        threads: Threads of the next step; may be set from any thread.
+        torch_threads: torch threads that the thread which calls ``run`` should have.
+    """
+
+    threads: int
+
+    @property
+    def torch_threads(self) -> int: ...  # noqa: D102 - among the attributes
 
     @property
     def cache(self) -> SlotCache:

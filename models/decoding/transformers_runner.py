@@ -27,13 +27,15 @@ class TransformersRunner:
     Args:
         model: A causal language model of transformers; it is changed, and ours from now on.
         cache: The KV memory, in the model's number format.
+        threads: torch threads of a step.
 
     Raises:
         EngineError: The model cannot be decoded exactly in this way.
     """
 
-    def __init__(self, model: Any, cache: OffsetCache) -> None:
+    def __init__(self, model: Any, cache: OffsetCache, *, threads: int) -> None:
         self.cache: SlotCache = cache
+        self.threads = threads
         self._model = model
         reason = probe.why_unsupported(model, cache.context)
         if reason is not None:
@@ -48,6 +50,11 @@ class TransformersRunner:
             raise _refusal(model, str(error)) from error
         if not agrees:
             raise _refusal(model, "its output changes when rows are decoded side by side")
+
+    @property
+    def torch_threads(self) -> int:
+        """Threads of torch that the thread which calls ``run`` should have: all of a step's."""
+        return self.threads
 
     def prepare(self, adapter: Adapter) -> Adapter:
         """Check that the adapter fits the model, and bring it into the model's number format.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from feedback.errors import StoreUnavailableError
+from feedback.store import keys
 from service.errors import ModelNotFoundError
 from service.last_known import LastKnown
 from service.metrics import Metrics
@@ -57,6 +58,18 @@ async def test_a_first_look_serves_the_base(make_watcher: Any, metrics: Metrics)
     await watcher.look()
     assert watcher.serving == "base"
     assert metrics.swaps._value.get() == 0
+
+
+async def test_the_engine_leaves_cores_to_a_learner_for_as_long_as_it_is_at_work(
+    make_watcher: Any, generator: Any, store: Store
+) -> None:
+    watcher = make_watcher()
+    seen = []
+    for command in (("EXISTS",), ("SET", "somebody"), ("DEL",)):
+        await store._client.command(command[0], keys.LEASE, *command[1:])
+        await watcher.look()
+        seen.append(generator.learner_has_room)
+    assert seen == [False, True, False]
 
 
 async def test_a_new_live_version_is_loaded_then_served(

@@ -137,6 +137,6 @@ def open_library(path: Path) -> ctypes.CDLL:
     library.thumbloop_machine.restype = c_void_p
     library.thumbloop_release.argtypes = [c_void_p]
     library.thumbloop_release.restype = None
-    library.thumbloop_step.argtypes = [c_void_p, POINTER(Model), POINTER(Step), c_int32]
+    library.thumbloop_step.argtypes = [c_void_p, POINTER(Model), POINTER(Step), c_int32, c_int32]
     library.thumbloop_step.restype = c_int32
     return library

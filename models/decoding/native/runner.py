@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,15 +36,22 @@ class NativeRunner:
     Args:
         model: A transformers model that ``weights.unsupported`` has nothing against.
         cache: The KV memory, in the model's number format.
-        threads: Threads of a step; 0 = all cores.
+        threads: Most threads of a step.
         build_dir: Where the compiled library is kept.
+
+    Attributes:
+        threads: Threads of the next step.
+        torch_threads: 1: what is left to torch is too little to share.
     """
+
+    torch_threads = 1
 
     def __init__(self, model: Any, cache: SlotCache, *, threads: int, build_dir: Path) -> None:
         self.cache = cache
+        self.threads = threads
         self._weights = NativeWeights(model, cache)
         self._library = abi.open_library(library(build_dir))
-        self._machine = self._library.thumbloop_machine(threads or len(os.sched_getaffinity(0)))
+        self._machine = self._library.thumbloop_machine(threads)
         if not self._machine:
             raise EngineError("There is no memory for the native runner.")
         vocabulary = self._weights.vocabulary
@@ -127,6 +133,7 @@ class NativeRunner:
             ctypes.byref(self._weights.struct),
             ctypes.byref(step),
             self._weights.dtype == torch.bfloat16,
+            self.threads,
         )
         if failed:
             raise EngineError("There is no memory for this step: lower THUMBLOOP_PREFILL_CHUNK.")

@@ -427,12 +427,13 @@ void thumbloop_release(void* machine) {
     free(machine);
 }
 
-// Returns 0, or 1 when there is no memory for the step.
-int32_t thumbloop_step(void* machine, const Model* model, const Step* step, int32_t bfloat16) {
+// Runs a step on at most ``threads`` threads. Returns 0, or 1 when there is no memory for it.
+int32_t thumbloop_step(void* machine, const Model* model, const Step* step, int32_t bfloat16, int32_t threads) {
     Machine& here = *static_cast<Machine*>(machine);
     Job job = {model, step, here.arena.fit(*model, *step, here.pool.threads())};
     if (job.scratch == nullptr) return 1;
-    here.pool.run(bfloat16 ? &work<BFloat16> : &work<Float32>, &job);
+    const int size = threads < 1 ? 1 : least(threads, here.pool.threads());
+    here.pool.run(bfloat16 ? &work<BFloat16> : &work<Float32>, &job, size);
     return 0;
 }
 }

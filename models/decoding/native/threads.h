@@ -71,21 +71,22 @@ class Pool {
 
     int threads() const { return threads_; }
 
-    // Run ``work(argument, team)`` on every thread, the caller's included.
-    void run(Work work, void* argument) {
+    // Run ``work(argument, team)`` on the first ``size`` threads, of which the caller is one.
+    void run(Work work, void* argument, int size) {
         __atomic_store_n(&counters_[0].value, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&done_.value, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&finished_.value, 0, __ATOMIC_RELAXED);
         pthread_mutex_lock(&lock_);
         work_ = work;
         argument_ = argument;
+        size_ = size;
         __atomic_add_fetch(&step_, 1, __ATOMIC_RELEASE);
         pthread_cond_broadcast(&wake_);
         pthread_mutex_unlock(&lock_);
-        Team team(*this, 0, threads_);
+        Team team(*this, 0, size);
         work(argument, team);
         // No worker may still be inside the step when the next one resets the counters.
-        wait(finished_, (unsigned)(threads_ - 1));
+        wait(finished_, (unsigned)(size - 1));
     }
 
   private:
@@ -116,8 +117,10 @@ class Pool {
             seen = step_;
             Work work = work_;
             void* argument = argument_;
+            const int size = size_;
             pthread_mutex_unlock(&lock_);
-            Team team(*this, thread, threads_);
+            if (thread >= size) continue;
+            Team team(*this, thread, size);
             work(argument, team);
             __atomic_add_fetch(&finished_.value, 1, __ATOMIC_RELEASE);
         }
@@ -139,6 +142,7 @@ class Pool {
     unsigned step_ = 0;
     Work work_ = nullptr;
     void* argument_ = nullptr;
+    int size_ = 0;
     Counter counters_[2];  // tasks taken, in this phase and the next
     Counter done_;         // threads that have left a phase, since the step began
     Counter finished_;     // workers that have left the step
