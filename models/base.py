@@ -123,6 +123,10 @@ def load_base(settings: ModelSettings) -> Base:
             "folder or hub id of a causal language model in safetensors format, or delete the "
             "folder to have it imported again."
         ) from error
+    if max(tokenizer.get_vocab().values()) >= model.get_input_embeddings().num_embeddings:
+        raise BaseModelError(
+            f"The tokenizer of {source!r} has more tokens than the model: use the model's own."
+        )
     if not tokenizer.chat_template:
         raise BaseModelError(
             f"The base model {source!r} has no chat template: use an instruction-tuned model."

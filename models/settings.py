@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -87,6 +88,13 @@ class ModelSettings(Settings):
     def adapters_dir(self) -> Path:
         """Where published adapters are."""
         return self.adapter_store or self.data_dir / "adapters"
+
+    def step_threads(self, *, learning: bool = False) -> int:
+        """Return how many threads a decode step gets, alone or beside a learner."""
+        most = self.engine_threads or os.cpu_count() or 1
+        if not learning:
+            return most
+        return min(most, self.engine_threads_while_learning or max(1, most // 2))
 
 
 class LearnerSettings(ModelSettings):

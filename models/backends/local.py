@@ -13,7 +13,7 @@ from models.base import load_base
 from models.decoding.bank import AdapterBank
 from models.decoding.engine import Engine
 from models.decoding.lora import read_adapter
-from models.decoding.runners import make_runner, step_threads
+from models.decoding.runners import make_runner
 from models.decoding.text import TextStream
 from models.errors import AdapterError, EngineError
 from models.types import GenerationChunk
@@ -88,7 +88,7 @@ class LocalGenerator:
 
     def make_room(self, *, learning: bool) -> None:
         """Leave cores to a learner on this machine, or take them back."""
-        self._live.engine.runner.threads = step_threads(self._settings, learning=learning)
+        self._live.engine.make_room(learning=learning)
 
     def loaded(self) -> frozenset[str]:
         """Return the versions that a request may name now."""

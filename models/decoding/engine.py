@@ -49,6 +49,7 @@ class Engine:
         self, base: Base, runner: Runner, bank: AdapterBank, settings: ModelSettings
     ) -> None:
         self.runner = runner
+        self._settings = settings
         self.context_length = runner.cache.context
         self._end_ids = base.end_ids
         self._bank = bank
@@ -67,6 +68,16 @@ class Engine:
         self.tokens_total = 0
         self.steps_total = 0
         self.reused_tokens_total = 0
+
+    def make_room(self, *, learning: bool) -> None:
+        """Leave cores to a learner, or take them back; from the next step on, from any thread.
+
+        With fewer threads a step takes fewer prompt tokens too, so that it does not last longer.
+        """
+        threads = self._settings.step_threads(learning=learning)
+        self.runner.threads = threads
+        chunk = self._settings.prefill_chunk * threads // self._settings.step_threads()
+        self.scheduler.prefill_chunk = max(1, chunk)
 
     def make_row(self, request: GenerationRequest) -> Row:
         """Check a request against the context and give it its state.

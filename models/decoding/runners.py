@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,22 +30,14 @@ def make_runner(base: Base, settings: ModelSettings) -> Runner:
     """
     cache = make_cache(base.model, settings)
     if settings.runner == "transformers":
-        return TransformersRunner(base.model, cache, threads=step_threads(settings))
+        return TransformersRunner(base.model, cache, threads=settings.step_threads())
     try:
         return _native(base.model, cache, settings)
     except EngineError as error:
         if settings.runner == "native":
             raise
         _log.warning("Decoding with transformers' own forward pass, which is slower. %s", error)
-        return TransformersRunner(base.model, cache, threads=step_threads(settings))
-
-
-def step_threads(settings: ModelSettings, *, learning: bool = False) -> int:
-    """Return how many threads a step gets, alone or beside a learner."""
-    most = settings.engine_threads or os.cpu_count() or 1
-    if not learning:
-        return most
-    return min(most, settings.engine_threads_while_learning or max(1, most // 2))
+        return TransformersRunner(base.model, cache, threads=settings.step_threads())
 
 
 def _native(model: Any, cache: OffsetCache, settings: ModelSettings) -> NativeRunner:
@@ -54,7 +45,7 @@ def _native(model: Any, cache: OffsetCache, settings: ModelSettings) -> NativeRu
     if reason is not None:
         raise EngineError(f"The native runner cannot serve {settings.base_model}: {reason}.")
     runner = NativeRunner(
-        model, cache, threads=step_threads(settings), build_dir=settings.data_dir / "native"
+        model, cache, threads=settings.step_threads(), build_dir=settings.data_dir / "native"
     )
     model.to("meta")  # the runner has packed the weights; these are of no more use
     return runner

@@ -98,12 +98,15 @@ class Scheduler(Generic[RowT]):
         line: Where rows wait.
         max_rows: How many slots there are.
         prefill_chunk: Most prompt tokens of one step.
+
+    Attributes:
+        prefill_chunk: The same; may be changed between steps.
     """
 
     def __init__(self, line: WaitingLine[RowT], *, max_rows: int, prefill_chunk: int) -> None:
         self._line = line
         self._max_rows = max_rows
-        self._prefill_chunk = prefill_chunk
+        self.prefill_chunk = prefill_chunk
         self._decoding: list[RowT] = []
         self._prefilling: list[_Prefilling[RowT]] = []
 
@@ -142,7 +145,7 @@ class Scheduler(Generic[RowT]):
             restore: Called with each newly admitted row and its slot; returns how many of its
                 prompt's first tokens the slot holds already, fewer than the prompt has.
         """
-        left = self._prefill_chunk
+        left = self.prefill_chunk
         chunks: list[Chunk[RowT]] = []
         for index, entry in enumerate(self._prefilling):
             chunks.append(self._chunk(index, entry, left))

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from feedback.settings import FeedbackSettings
+from models.settings import ModelSettings
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,20 @@ def test_what_is_no_duration_is_refused(monkeypatch: pytest.MonkeyPatch, text: s
     monkeypatch.setenv("THUMBLOOP_UPDATE_INTERVAL", text)
     with pytest.raises(ValidationError):
         FeedbackSettings()
+
+
+@pytest.mark.parametrize(
+    ("settings", "alone", "beside_a_learner"),
+    [
+        ({"engine_threads": 8}, 8, 4),
+        ({"engine_threads": 1}, 1, 1),
+        ({"engine_threads": 8, "engine_threads_while_learning": 6}, 8, 6),
+        ({"engine_threads": 2, "engine_threads_while_learning": 6}, 2, 2),
+    ],
+)
+def test_a_learner_gets_half_of_the_cores_or_what_the_settings_say(
+    settings: dict[str, int], alone: int, beside_a_learner: int
+) -> None:
+    found = ModelSettings(**settings)
+    assert found.step_threads() == alone
+    assert found.step_threads(learning=True) == beside_a_learner

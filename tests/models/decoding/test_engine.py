@@ -213,3 +213,16 @@ def test_a_row_cancelled_in_mid_prefill_frees_its_slot_and_leaves_what_was_compu
 def test_an_empty_prompt_is_refused(engine: Engine) -> None:
     with pytest.raises(EngineError, match="prompt is empty"):
         engine.make_row(GenerationRequest("x", (), BASE, GREEDY))
+
+
+def test_beside_a_learner_a_step_takes_fewer_threads_and_prompt_tokens(engine: Engine) -> None:
+    engine._settings = engine._settings.model_copy(update={"engine_threads": 4})
+    for learning, threads, chunk in ((True, 2, 8), (False, 4, 16)):
+        engine.make_room(learning=learning)
+        assert engine.runner.threads == threads
+        engine.scheduler.submit(
+            engine.make_row(GenerationRequest("x", tuple(range(40)), BASE, GREEDY))
+        )
+        assert len(engine.scheduler.plan(lambda *_: 0).chunks) == 1
+        assert engine.scheduler.plan(lambda *_: 0).chunks[0].stop == chunk
+        engine.cancel("x")
