@@ -27,7 +27,7 @@ def measure(own: Own, options: argparse.Namespace) -> dict[str, Any]:
             rate = runs[kind][-1]["tokens_per_second"]
             sys.stderr.write(f"{kind} version(s), round {number + 1}: {rate} tokens/s\n")
     rates = {
-        kind: statistics.fmean(run["tokens_per_second"] for run in done)
+        kind: statistics.median(run["tokens_per_second"] for run in done)
         for kind, done in runs.items()
     }
     return {

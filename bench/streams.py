@@ -184,6 +184,8 @@ class Connection:
             self._streams = None
 
     async def _exchange(self, content: bytes, reply: Reply) -> None:
+        if self._streams is not None and self._streams[0].at_eof():
+            self.close()  # idle for longer than the server keeps a connection
         if self._streams is None:
             self._streams = await asyncio.open_connection(self._host, self._port)
         reader, writer = self._streams
