@@ -1,9 +1,10 @@
 """Swaps the live version again and again under concurrent streams, and checks every reply.
 
-Starts a server of its own in fp32, where a greedy reply does not depend on what else is decoded
-in the same batch, with a few random adapters. While the streams chat, it activates one version
-after the other. It then asks the quiet server for each version's own replies, pinned by
-``policy@<version>``, and compares.
+Starts a server of its own with a few random adapters. While the streams chat, it activates one
+version after the other. It then asks the quiet server for each version's own greedy replies, pinned
+by ``policy@<version>``, and compares: with the native runner a reply does not depend on what else
+is decoded in the same batch. Gaps between the chunks of running streams tell what a swap costs
+them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import statistics
 import sys
 import tempfile
 import time
+from bisect import bisect
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +42,7 @@ PROMPTS = (
     "Tell me about cats.",
     "What should I read next?",
 )
+MOST_PAUSE_SECONDS = 0.5
 NOISE = 0.05
 """Standard deviation of the random adapters' B: enough to change replies, too little to ruin."""
 
@@ -52,7 +56,12 @@ class Reply:
     fingerprints: frozenset[str]
     text: str
     asked: float
-    began: float
+    times: tuple[float, ...]
+
+    @property
+    def began(self) -> float:
+        """When its first chunk came."""
+        return self.times[0]
 
     @property
     def label(self) -> str | None:
@@ -121,14 +130,14 @@ async def ask(http: httpx.AsyncClient, model: str, prompt: str, tokens: int) -> 
         "stream": True,
     }
     asked = time.monotonic()
-    began, text, named, done = 0.0, "", set(), False
+    times, text, named, done = [], "", set(), False
     async with http.stream("POST", "/v1/chat/completions", json=body) as response:
         response.raise_for_status()
         async for line in response.aiter_lines():
             data = line.removeprefix("data: ")
             if data == line:
                 continue
-            began = began or time.monotonic()
+            times.append(time.monotonic())
             if data == "[DONE]":
                 done = True
                 break
@@ -140,7 +149,7 @@ async def ask(http: httpx.AsyncClient, model: str, prompt: str, tokens: int) -> 
         header = response.headers["x-policy-version"]
     if not done:
         raise ValueError("The stream ended before its end.")
-    return Reply(prompt, header, frozenset(named), text, asked, began)
+    return Reply(prompt, header, frozenset(named), text, asked, tuple(times))
 
 
 async def chat_on(
@@ -161,8 +170,8 @@ async def chat_on(
             traffic.news.notify_all()
 
 
-async def swap(store: Store, traffic: Traffic, version: str) -> float:
-    """Activate a version; return the seconds until its first reply began."""
+async def swap(store: Store, traffic: Traffic, version: str) -> tuple[float, float]:
+    """Activate a version; return when, and when its first reply began."""
     seen = len(traffic.replies)
     await store.rollout.activate(version, who="bench", why="swap", now=time.time())
     activated = time.monotonic()
@@ -175,7 +184,7 @@ async def swap(store: Store, traffic: Traffic, version: str) -> float:
     async with traffic.news, asyncio.timeout(REPLY_SECONDS):
         await traffic.news.wait_for(lambda: first() is not None)
     reply = first()
-    return reply.began - activated if reply else float("nan")
+    return activated, reply.began if reply else float("nan")
 
 
 async def measure(
@@ -187,7 +196,7 @@ async def measure(
     versions = [m.version for m in manifests] + [BASE]
     dice = random.Random(0)
     traffic, stop = Traffic(), asyncio.Event()
-    latencies = []
+    swaps = []
     async with httpx.AsyncClient(
         base_url=server.url, timeout=REPLY_SECONDS, trust_env=False
     ) as http:
@@ -199,9 +208,9 @@ async def measure(
         async with traffic.news:
             await traffic.news.wait_for(lambda: len(traffic.replies) >= options.streams)
         for number in range(options.swaps):
-            latencies.append(await swap(store, traffic, versions[number % len(versions)]))
-            say(f"swap {number + 1}/{options.swaps}: {latencies[-1]:.2f} s")
-            await asyncio.sleep(dice.uniform(0, 0.5))
+            swaps.append(await swap(store, traffic, versions[number % len(versions)]))
+            say(f"swap {number + 1}/{options.swaps}: {swaps[-1][1] - swaps[-1][0]:.2f} s")
+            await asyncio.sleep(dice.uniform(0, MOST_PAUSE_SECONDS))
         stop.set()
         await asyncio.gather(*streams)
         seconds = time.monotonic() - began
@@ -212,7 +221,7 @@ async def measure(
             for prompt in PROMPTS
         }
     await store.close()
-    return summarise(traffic, latencies, own) | {"seconds": round(seconds, 1)}
+    return summarise(traffic, swaps, own) | {"seconds": round(seconds, 1)}
 
 
 def pinned(version: str) -> str:
@@ -221,9 +230,10 @@ def pinned(version: str) -> str:
 
 
 def summarise(
-    traffic: Traffic, latencies: Sequence[float], own: dict[tuple[str, str], str]
+    traffic: Traffic, swaps: Sequence[tuple[float, float]], own: dict[tuple[str, str], str]
 ) -> dict[str, Any]:
     """Count what went wrong, and say how long swaps took."""
+    latencies = [began - activated for activated, began in swaps]
     one_label = [r for r in traffic.replies if r.label is not None]
     foreign = [r for r in one_label if own[str(r.label), r.prompt] != r.text]
     hundredths = statistics.quantiles(latencies, n=100, method="inclusive")
@@ -240,8 +250,28 @@ def summarise(
         "swap_seconds_p50": round(hundredths[49], 2),
         "swap_seconds_p99": round(hundredths[98], 2),
         "swap_seconds_max": round(max(latencies), 2),
+        "gap_ms_p99": gaps(traffic.replies, swaps),
         "first_errors": traffic.errors[:5],
         "first_unlike": [[r.label, r.prompt, r.text] for r in foreign[:5]],
+    }
+
+
+def gaps(replies: Sequence[Reply], swaps: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """Return the 99th percentile of the gaps between a stream's chunks, in milliseconds.
+
+    Gaps that overlap a swap, from its activation to its first reply, are told from all others.
+    """
+    found: dict[bool, list[float]] = {True: [], False: []}
+    starts = [activated for activated, _ in swaps]
+    for reply in replies:
+        # The last two chunks are the record's and the end's.
+        for before, after in pairwise(reply.times[:-2]):
+            last = bisect(starts, after) - 1
+            found[last >= 0 and before < swaps[last][1]].append(1000 * (after - before))
+    return {
+        name: round(statistics.quantiles(found[overlaps], n=100, method="inclusive")[98], 1)
+        for name, overlaps in (("during_swaps", True), ("between_swaps", False))
+        if len(found[overlaps]) > 1
     }
 
 
@@ -257,10 +287,11 @@ def main() -> int:
     parser.add_argument("--swaps", type=int, default=50)
     parser.add_argument("--streams", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=16, help="tokens of a reply")
+    parser.add_argument("--poll", type=float, default=0.5, help="seconds between looks for news")
     parser.add_argument("--adapters", type=int, default=4, help="versions beside the base")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="thumbloop-swaps-") as folder:
-        server = Server(Path(folder), dtype="float32")
+        server = Server(Path(folder), poll_interval=str(options.poll))
         say("publishing random adapters …")
         manifests = publish_adapters(server.data_dir, options.adapters)
         say("starting the server …       ")

@@ -58,7 +58,8 @@ def _compile(target: Path) -> None:
     # zig's wrapper of clang comes as a Python package, so no compiler need be installed.
     command = [sys.executable, "-m", "ziglang", "c++", *FLAGS, SOURCES[0], "-o", str(target)]
     command += ["-lm", "-lpthread"]
-    environment = {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(target.parent / "zig")}
+    caches = dict.fromkeys(("ZIG_LOCAL_CACHE_DIR", "ZIG_GLOBAL_CACHE_DIR"), str(target.parent))
+    environment = {**os.environ, **caches}
     try:
         done = subprocess.run(
             command,
