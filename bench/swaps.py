@@ -42,7 +42,6 @@ PROMPTS = (
     "Tell me about cats.",
     "What should I read next?",
 )
-MOST_PAUSE_SECONDS = 0.5
 NOISE = 0.05
 """Standard deviation of the random adapters' B: enough to change replies, too little to ruin."""
 
@@ -210,7 +209,7 @@ async def measure(
         for number in range(options.swaps):
             swaps.append(await swap(store, traffic, versions[number % len(versions)]))
             say(f"swap {number + 1}/{options.swaps}: {swaps[-1][1] - swaps[-1][0]:.2f} s")
-            await asyncio.sleep(dice.uniform(0, MOST_PAUSE_SECONDS))
+            await asyncio.sleep(dice.uniform(0, options.pause))
         stop.set()
         await asyncio.gather(*streams)
         seconds = time.monotonic() - began
@@ -288,6 +287,7 @@ def main() -> int:
     parser.add_argument("--streams", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=16, help="tokens of a reply")
     parser.add_argument("--poll", type=float, default=0.5, help="seconds between looks for news")
+    parser.add_argument("--pause", type=float, default=0.5, help="most seconds between swaps")
     parser.add_argument("--adapters", type=int, default=4, help="versions beside the base")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="thumbloop-swaps-") as folder:

@@ -51,7 +51,6 @@ class Model(Structure):
     _fields_ = [
         ("layers", c_int32),
         ("hidden", c_int32),
-        ("inner", c_int32),
         ("heads", c_int32),
         ("kv_heads", c_int32),
         ("head_size", c_int32),

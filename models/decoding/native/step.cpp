@@ -45,7 +45,7 @@ struct Layer {
 };
 
 struct Model {
-    int32_t layers, hidden, inner, heads, kv_heads, head_size, tokens, context;
+    int32_t layers, hidden, heads, kv_heads, head_size, tokens, context;
     int32_t key_column, value_column;  // where keys and values start in attention_in's outputs
     float epsilon, scale;
     const void* embedding;     // [tokens, hidden]

@@ -120,7 +120,6 @@ class NativeWeights:
         self.struct = abi.Model(
             layers=len(layers),
             hidden=model.config.hidden_size,
-            inner=model.config.intermediate_size,
             heads=model.config.num_attention_heads,
             kv_heads=model.config.num_key_value_heads,
             head_size=attention.head_dim,
