@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
-from sse_starlette.sse import AppStatus
 from starlette.middleware.cors import CORSMiddleware
 
 from feedback.store import Store, embedded_url
@@ -58,8 +57,6 @@ def create_app(
     app.mount("/static", pages.assets(), name="static")
     add_error_handlers(app)
     _add_middleware(app, settings)
-    # By default sse-starlette cuts streams off when the server is told to stop; ours may end.
-    AppStatus.enable_automatic_graceful_drain = False
     return app
 
 
