@@ -34,6 +34,8 @@ from models.types import BASE, GenerationRequest, Message, Sampling, Token
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from models.decoding.runner import Runner
+
 TOLERANCE = 1e-4
 
 
@@ -45,13 +47,18 @@ class Job:
     version: str
 
 
+def prepared(settings: LearnerSettings, runner: Runner, versions: Sequence[str]) -> dict[str, Any]:
+    """Return published versions in the runner's own form."""
+    store = AdapterStore(settings.adapters_dir)
+    return {version: runner.prepare(read_adapter(store.path(version))) for version in versions}
+
+
 def make_engine(settings: LearnerSettings, versions: Sequence[str]) -> Engine:
     """Return an engine with every version loaded."""
     base, bank = load_base(settings), AdapterBank()
     runner = make_runner(base, settings)
-    store = AdapterStore(settings.adapters_dir)
-    for version in versions:
-        bank.add(version, runner.prepare(read_adapter(store.path(version))))
+    for version, adapter in prepared(settings, runner, versions).items():
+        bank.add(version, adapter)
     return Engine(base, runner, bank, settings)
 
 

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from exactness import prepared
 from machine import describe, write_results
 from own_server import share_base
 from swaps import publish_adapters, say
 
-from models.adapters import AdapterStore
 from models.base import load_base
-from models.decoding.lora import read_adapter
 from models.decoding.runner import Segment
 from models.decoding.runners import make_runner
 from models.decoding.sampler import Draw
@@ -63,12 +62,12 @@ def cases(versions: Sequence[str]) -> dict[str, list[Segment]]:
     return found
 
 
-def milliseconds(runner: Runner, step: Sequence[Segment], prepared: Mapping[str, Any]) -> float:
+def milliseconds(runner: Runner, step: Sequence[Segment], adapters: Mapping[str, Any]) -> float:
     """Time one step."""
     if torch.get_num_threads() != runner.torch_threads:
         torch.set_num_threads(runner.torch_threads)
     began = time.perf_counter()
-    runner.run(step, prepared)
+    runner.run(step, adapters)
     return 1000 * (time.perf_counter() - began)
 
 
@@ -86,14 +85,12 @@ def main() -> int:
         for name in ("native", "transformers"):
             settings = LearnerSettings(data_dir=data_dir, dtype=options.dtype, runner=name)
             runner = make_runner(load_base(settings), settings)
-            store = AdapterStore(settings.adapters_dir)
-            prepared = {v: runner.prepare(read_adapter(store.path(v))) for v in versions}
-            runners[name] = (runner, prepared)
+            runners[name] = (runner, prepared(settings, runner, versions))
     figures: dict[str, Any] = {}
     for case, step in cases(versions).items():
         figures[case] = {}
-        for name, (runner, prepared) in runners.items():
-            times = [milliseconds(runner, step, prepared) for _ in range(options.repeats + WARMUP)]
+        for name, (runner, adapters) in runners.items():
+            times = [milliseconds(runner, step, adapters) for _ in range(options.repeats + WARMUP)]
             figures[case][name] = round(statistics.median(times[WARMUP:]), 2)
         say(f"{case:<36} {figures[case]}\n")
     about = {"machine": describe(), "options": vars(options)}

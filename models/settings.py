@@ -91,10 +91,17 @@ class ModelSettings(Settings):
 
     def step_threads(self, *, learning: bool = False) -> int:
         """Return how many threads a decode step gets, alone or beside a learner."""
-        most = self.engine_threads or os.cpu_count() or 1
+        most = self.engine_threads or _cores()
         if not learning:
             return most
         return min(most, self.engine_threads_while_learning or max(1, most // 2))
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class LearnerSettings(ModelSettings):

@@ -153,7 +153,7 @@ class Engine:
     def _leave(self, row_id: str) -> None:
         self._store(row_id)
         for move in self.scheduler.remove(row_id):
-            self.runner.cache.move((move,), move.length)
+            self.runner.cache.move(move)
 
 
 def _segments(plan: Plan[Row]) -> list[Segment]:

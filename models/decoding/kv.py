@@ -14,8 +14,6 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from models.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from models.decoding.scheduler import Move
 
 _ATTENTION_KINDS = {"full_attention", "sliding_attention", "chunked_attention"}
@@ -179,10 +177,13 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped here
     def window(self, window: Window) -> None:
         self._window = window
 
-    def move(self, moves: Sequence[Move], length: int) -> None:
-        """Copy the first ``length`` positions of whole slots."""
-        for move in moves:
-            self.write_block(move.target, 0, self._at(move.source, 0, length))
+    def get_query_offset(self, layer_idx: int = 0) -> torch.Tensor:  # noqa: ARG002 - the interface's
+        """Return the position of each row's first new token, ``[rows, 1, 1, 1]``, for masks."""
+        return self.window.positions[:, :1, None, None]
+
+    def move(self, move: Move) -> None:
+        """Copy what is written of one slot to another."""
+        self.write_block(move.target, 0, self._at(move.source, 0, move.length))
 
     def read_block(self, slot: int, start: int, length: int) -> torch.Tensor:
         """Return a copy of positions ``start .. start+length-1`` of a slot.

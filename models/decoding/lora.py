@@ -76,8 +76,8 @@ def read_adapter(folder: Path) -> Adapter:
             adapter[module.removeprefix(_PREFIX)] = Factors(
                 a=a.float(), b=tensors[module + _B].float() * scale
             )
-    if len(adapter) * 2 != len(tensors):
-        raise AdapterError(f"{folder} holds tensors that are no LoRA pair of a linear layer.")
+    if not adapter or len(adapter) * 2 != len(tensors):
+        raise AdapterError(f"{folder} holds no LoRA pairs, or tensors that are none.")
     return adapter
 
 

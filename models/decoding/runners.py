@@ -6,9 +6,10 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from models.decoding.kv import SlotCache
 from models.decoding.native.runner import NativeRunner
 from models.decoding.native.weights import unsupported
-from models.decoding.transformers_runner import OffsetCache, TransformersRunner
+from models.decoding.transformers_runner import TransformersRunner
 from models.errors import EngineError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def make_runner(base: Base, settings: ModelSettings) -> Runner:
         return TransformersRunner(base.model, cache, threads=settings.step_threads())
 
 
-def _native(model: Any, cache: OffsetCache, settings: ModelSettings) -> NativeRunner:
+def _native(model: Any, cache: SlotCache, settings: ModelSettings) -> NativeRunner:
     reason = unsupported(model)
     if reason is not None:
         raise EngineError(f"The native runner cannot serve {settings.base_model}: {reason}.")
@@ -51,7 +52,7 @@ def _native(model: Any, cache: OffsetCache, settings: ModelSettings) -> NativeRu
     return runner
 
 
-def make_cache(model: Any, settings: ModelSettings) -> OffsetCache:
+def make_cache(model: Any, settings: ModelSettings) -> SlotCache:
     """Return KV memory for as many rows as the settings have room for.
 
     Raises:
@@ -61,7 +62,7 @@ def make_cache(model: Any, settings: ModelSettings) -> OffsetCache:
     longest: int | None = getattr(text, "max_position_embeddings", None)
     context = min(settings.context_length, longest or settings.context_length)
     make = partial(
-        OffsetCache.for_model,
+        SlotCache.for_model,
         model.config,
         context=context,
         dtype=model.dtype,

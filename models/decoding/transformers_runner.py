@@ -33,8 +33,8 @@ class TransformersRunner:
         EngineError: The model cannot be decoded exactly in this way.
     """
 
-    def __init__(self, model: Any, cache: OffsetCache, *, threads: int) -> None:
-        self.cache: SlotCache = cache
+    def __init__(self, model: Any, cache: SlotCache, *, threads: int) -> None:
+        self.cache = cache
         self.threads = threads
         self._model = model
         reason = probe.why_unsupported(model, cache.context)
@@ -87,7 +87,7 @@ class TransformersRunner:
     @torch.inference_mode()
     def _rehearse(self, theirs: torch.Tensor) -> bool:
         """Decode two rows side by side; whether this gives what ``probe.reference`` gave."""
-        cache = OffsetCache.for_model(
+        cache = SlotCache.for_model(
             self._model.config,
             slots=probe.ROWS,
             context=probe.TOKENS,
@@ -117,14 +117,6 @@ class TransformersRunner:
             logits_to_keep=1,
         ).logits
         return logits[:, -1]
-
-
-class OffsetCache(SlotCache):
-    """Tells the model's masks where each row's new tokens start."""
-
-    def get_query_offset(self, layer_idx: int = 0) -> torch.Tensor:  # noqa: ARG002 - the interface's
-        """Return the position of each row's first new token, ``[rows, 1, 1, 1]``."""
-        return self.window.positions[:, :1, None, None]
 
 
 def _passes(segments: Sequence[Segment]) -> Iterator[list[Segment]]:

@@ -16,7 +16,7 @@ from service.answer import Answer
 from service.chat import ask
 from service.error_handlers import describe
 from service.errors import ApiError, NotFoundError
-from service.event_stream import EventStream
+from service.event_stream import EventStream, left
 from service.openai_shapes import Chunks
 from service.runtime import CallerDep, Runtime, RuntimeDep, may_chat
 from service.schemas import ChatCompletionOut, ChatRequest
@@ -81,7 +81,7 @@ async def _collect(answer: Answer) -> None:
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, None]) -> bool:
     """Do some work and return True; or, if the client goes away first, stop it and return False."""
     working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_gone(request))
+    leaving = asyncio.create_task(left(request.receive))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -90,11 +90,6 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, None]) -> boo
     finally:
         working.cancel()
         leaving.cancel()
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _events(answer: Answer, chunks: Chunks, *, with_usage: bool) -> AsyncIterator[str]:

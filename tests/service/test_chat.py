@@ -79,6 +79,8 @@ async def test_the_record_holds_what_the_learner_needs(
 async def test_a_stream_opens_adds_ends_and_is_done(running: Any, chat: Any, events: Any) -> None:
     response = await chat(running, stream=True, stream_options={"include_usage": True})
     assert response.headers["content-type"].startswith("text/event-stream")
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["x-accel-buffering"] == "no"  # or nginx holds the events back
     assert response.headers["x-policy-version"] == "base"
     *chunks, done = events(response)
     assert done == "[DONE]"

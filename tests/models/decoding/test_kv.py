@@ -136,7 +136,7 @@ def test_a_window_has_to_be_set() -> None:
 
 def test_a_move_copies_the_beginning_of_a_slot_and_nothing_else() -> None:
     cache, old = _filled(), _filled()
-    cache.move([Move(source=3, target=0, length=4)], 4)
+    cache.move(Move(source=3, target=0, length=4))
     for new, before in ((cache.keys, old.keys), (cache.values, old.values)):
         assert torch.equal(new[:, 0, :, :4], before[:, 3, :, :4])
         assert torch.equal(new[:, 0, :, 4:], before[:, 0, :, 4:])

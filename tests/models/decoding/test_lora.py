@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from models.adapters import CONFIG_FILE
+from models.adapters import CONFIG_FILE, WEIGHTS_FILE
 from models.base import load_base
 from models.decoding.bank import AdapterBank
 from models.decoding.lora import Factors, LoraSwitch, read_adapter
@@ -135,3 +136,12 @@ def test_a_retired_version_can_come_back_while_still_in_use() -> None:
     bank.add("v", _pair(1.0))
     bank.release("v")
     assert bank.loaded() == {"base", "v"}
+
+
+def test_an_adapter_of_no_layers_is_refused(
+    make_version: Callable[[int], str], settings: LearnerSettings
+) -> None:
+    folder = settings.adapters_dir / make_version(1)
+    save_file({}, folder / WEIGHTS_FILE)
+    with pytest.raises(AdapterError, match="no LoRA pairs"):
+        read_adapter(folder)
