@@ -1,0 +1,48 @@
+"""The real Celery app, with a learner that computes nothing: ``celery -A fault_app worker``.
+
+A spawned child imports the modules of ``include``, so the learner is replaced there too. What was
+learned is noted in the data folder, a line for each call, so that a test can count.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.append(str(Path(__file__).parents[1] / "workers"))
+
+from fake_learner import FakeLearner
+
+import workers.tasks
+from models.adapters import AdapterStore
+from models.types import Progress
+from workers.app import create_app
+from workers.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NOTES = "learned.txt"
+
+
+def make_learner(settings: WorkerSettings) -> FakeLearner:
+    """Return a learner that notes its calls, and takes FAULTS_LEARN_SECONDS for each."""
+    seconds = float(os.environ.get("FAULTS_LEARN_SECONDS", "0"))
+
+    def during(progress: Callable[[Progress], None]) -> None:
+        with (settings.data_dir / NOTES).open("a") as notes:
+            notes.write(f"{os.getpid()}\n")
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            time.sleep(0.05)
+            progress(Progress("learn", 1, 2))
+
+    return FakeLearner(AdapterStore(settings.adapters_dir), during=during)
+
+
+workers.tasks._load_learner = make_learner
+app: Any = create_app(WorkerSettings())
+app.conf.include = ["workers.tasks", "fault_app"]
