@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.settings import Settings
 
@@ -16,7 +17,29 @@ class FeedbackSettings(Settings):
         None, description="Redis to use; unset = the embedded one in the data folder."
     )
     completion_ttl: timedelta = Field(
-        timedelta(days=30), description="How long a completion, and so its vote, is kept."
+        timedelta(days=30),
+        gt=timedelta(0),
+        description="How long a completion is kept; a vote waits no longer to be learned.",
+    )
+    vote_ttl: timedelta = Field(
+        timedelta(days=60),
+        gt=timedelta(0),
+        description="How long a vote can be read after its last change; at least completion_ttl.",
+    )
+    retention_interval: timedelta = Field(
+        timedelta(minutes=1),
+        ge=timedelta(seconds=1),
+        description="How often workers sweep out what has expired.",
+    )
+    trim_unexported: bool = Field(
+        False,
+        description=(
+            "Whether old events leave the feedback log although no export has them. By default "
+            "they stay: the log is the only full history of votes."
+        ),
+    )
+    audit_events: int = Field(
+        100_000, ge=1000, description="Entries of the audit that are kept, about."
     )
     min_votes: int = Field(16, ge=1, description="Waiting votes that start an update.")
     max_votes: int = Field(64, ge=1, description="Most votes in one update.")
@@ -30,3 +53,12 @@ class FeedbackSettings(Settings):
         timedelta(seconds=30), description="How long a silent learner keeps its run."
     )
     max_attempts: int = Field(3, ge=1, description="Failures that quarantine a batch.")
+
+    @model_validator(mode="after")
+    def _votes_outlive_completions(self) -> Self:
+        if self.vote_ttl < self.completion_ttl:
+            raise ValueError(
+                "vote_ttl is shorter than completion_ttl: a vote would be gone while people can "
+                "still vote. Set it to at least completion_ttl."
+            )
+        return self

@@ -55,5 +55,7 @@ def _unknown(name: str, known: frozenset[str]) -> str:
 
 def _ill_typed(error: ValidationError) -> str:
     first = error.errors()[0]
+    if not first["loc"]:  # several settings that do not go together
+        return f"The settings do not fit: {first['msg'].removeprefix('Value error, ')}"
     name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
     return f"{name} cannot be {first['input']!r}: {first['msg']}."

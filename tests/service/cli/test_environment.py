@@ -47,3 +47,13 @@ def test_a_value_that_does_not_fit_stops_every_command(
     result = operator.run("keys", "list", code=1)
     assert f"{name} cannot be {value!r}" in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_settings_that_do_not_go_together_are_told_without_their_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("THUMBLOOP_VOTE_TTL", "5")
+    monkeypatch.setenv("THUMBLOOP_REDIS_URL", "redis://:secret@host")
+    with pytest.raises(CommandError, match="vote_ttl is shorter than completion_ttl") as error:
+        check_environment()
+    assert "secret" not in str(error.value)
