@@ -124,7 +124,12 @@ class FrozenVote:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One update run as the ledger has it. Times are seconds since the epoch."""
+    """One update run as the ledger has it. Times are seconds since the epoch.
+
+    Attributes:
+        attempts: Learners that had it so far.
+        deaths: Those of them that fell silent without a failure and without giving it back.
+    """
 
     number: int
     state: RunState
@@ -138,6 +143,7 @@ class Run:
     report: dict[str, Any] = field(default_factory=dict)
     reason: str | None = None
     finished_at: float | None = None
+    deaths: int = 0
 
 
 @dataclass(frozen=True, slots=True)

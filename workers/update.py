@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from feedback.errors import FencedError, RolloutConflictError, StoreUnavailableError
 from models.errors import LearningError
+from models.failpoints import failpoint
 from models.gate import GateBounds, judge
 from models.timing import Stopwatch
 from workers.lease import StopFlag, under_lease
 from workers.progress import ProgressLog
 from workers.replay import replay_samples
 from workers.samples import make_batch
+from workers.tidy import tidy
 from workers.watch import answer_requests, next_batch, watch
 
 if TYPE_CHECKING:
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 WHO = "learner"
-ATTEMPTS_PER_FAILURE = 3
-"""A learner that is killed counts no failure; so many attempts for each allowed one end a run."""
+DEATHS_PER_FAILURE = 3
+"""A learner that is killed counts no failure; so many deaths for each allowed one end a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +80,12 @@ async def _claim_or_take_over(place: Workplace, decision: Decision) -> Run | Non
     store = place.store
     parent = (await store.rollout.get()).live
     votes = await next_batch(store, place.settings)
+    failpoint("claim.before")
     run = await store.runs.claim(
         votes, parent=parent, min_votes=decision.min_votes, now=place.clock()
     )
     if run is not None:
+        failpoint("claim.after")
         logger.info("Run %d learns from %d votes on %s.", run.number, len(run.votes), parent)
         await answer_requests(store, f"Run {run.number} has begun.", run=run.number)
     return run
@@ -91,9 +95,10 @@ async def _take_over(place: Workplace) -> Run | None:
     run = await place.store.runs.take_over(now=place.clock())
     if run is None:
         return None
+    failpoint("take_over.after")
     logger.info("Run %d is taken over (attempt %d).", run.number, run.attempts)
-    if run.attempts > ATTEMPTS_PER_FAILURE * place.settings.max_attempts:
-        await _fail(place, run, f"Its learner died {run.attempts - 1} times.", last=True)
+    if run.deaths >= DEATHS_PER_FAILURE * place.settings.max_attempts:
+        await _fail(place, run, f"Its learner died {run.deaths} times.", last=True)
         return None
     return run
 
@@ -112,6 +117,7 @@ async def _carry_out(place: Workplace, run: Run) -> Passed | None:
         logger.warning("Run %d was taken over by another learner; it is left alone.", run.number)
     except StoreUnavailableError:
         logger.warning("Redis went away during run %d; it is taken up again later.", run.number)
+        await _give_back(place, run)
         raise
     except asyncio.CancelledError:
         await _give_back(place, run)
@@ -124,6 +130,7 @@ async def _carry_out(place: Workplace, run: Run) -> Passed | None:
 
 
 async def _steps(place: Workplace, run: Run, stop: StopFlag) -> Passed | None:
+    await tidy(place.store, place.adapters, run)
     if run.state == "claimed":
         version = await _learn_and_commit(place, run, stop)
     else:
@@ -133,12 +140,15 @@ async def _steps(place: Workplace, run: Run, stop: StopFlag) -> Passed | None:
 
 async def _learn_and_commit(place: Workplace, run: Run, stop: StopFlag) -> str:
     """Steps 2 to 4; a batch that an earlier attempt published is not learned again."""
-    manifest = await asyncio.to_thread(place.adapters.find_batch, run.number, run.batch_hash)
+    manifest = await asyncio.to_thread(
+        place.adapters.find_batch, run.number, run.batch_hash, run.parent
+    )
     if manifest is None:
         manifest, report = await _learn_and_publish(place, run, stop)
     else:
         logger.info("Run %d was published as %s before.", run.number, manifest.version)
         report = {"published_by_earlier_attempt": True, "votes": len(run.votes)}
+    failpoint("commit.before")
     await place.store.runs.commit(
         run,
         version=manifest.version,
@@ -146,6 +156,7 @@ async def _learn_and_commit(place: Workplace, run: Run, stop: StopFlag) -> str:
         report=report,
         now=place.clock(),
     )
+    failpoint("commit.after")
     logger.info("Run %d is committed as %s.", run.number, manifest.version)
     return manifest.version
 
@@ -156,6 +167,7 @@ async def _learn_and_publish(
     """Step 2, learn from the frozen votes; step 3, save the adapter."""
     stopwatch = Stopwatch()
     batch = await _read_batch(place.store, run)
+    failpoint("batch.read")
     replay = await replay_samples(place.store, limit=place.settings.replay_votes)
     with stopwatch.phase("start"):
         learner = await place.learner()
@@ -167,6 +179,9 @@ async def _learn_and_publish(
         progress=_progress(run, stop),
         replay=replay,
     )
+    failpoint("learn.after")
+    # A learner that slept past its lease must not even publish.
+    await place.store.runs.renew(run)
     with stopwatch.phase("publish"):
         manifest = await asyncio.to_thread(
             learner.publish,
@@ -208,6 +223,7 @@ async def _judge(place: Workplace, run: Run, version: str, stop: StopFlag) -> Pa
     with stopwatch.phase("probe"):
         measured = await asyncio.to_thread(learner.probe, version, _progress(run, stop))
     verdict = judge(measured, GateBounds.from_settings(place.settings))
+    failpoint("probe.after")
     figures = {**asdict(measured), **verdict.as_dict(), "seconds": stopwatch.seconds}
     await place.store.runs.finish(
         run,
@@ -216,6 +232,7 @@ async def _judge(place: Workplace, run: Run, version: str, stop: StopFlag) -> Pa
         reason=verdict.reason,
         now=place.clock(),
     )
+    failpoint("finish.after")
     if verdict.passed:
         return Passed(version, figures)
     logger.warning("%s is rejected: %s.", version, verdict.reason)
@@ -230,19 +247,24 @@ async def _promote(place: Workplace, run: Run, passed: Passed) -> None:
             who=WHO,
             why=f"run {run.number} passed its gate",
             expected_live=run.parent,
+            only_from="approved",
             figures=passed.figures,
             now=place.clock(),
         )
     except RolloutConflictError as error:
-        logger.warning("%s stays approved and is not made live: %s", passed.version, error)
+        if (await place.store.rollout.get()).live != passed.version:
+            logger.warning("%s is not made live: %s", passed.version, error)
     else:
+        failpoint("promote.after")
         logger.info("%s is live.", passed.version)
 
 
-async def _promote_newest(place: Workplace) -> Run:
+async def _promote_newest(place: Workplace) -> Run | None:
     """Step 6 of a run whose learner died between the gate and the promotion."""
-    run = (await place.store.runs.list(1))[0]
-    version = await place.store.versions.get(run.version or "")
+    run = next(iter(await place.store.runs.list(1)), None)
+    if run is None or run.version is None or run.state != "approved":
+        return None  # another learner promoted it, and claimed the next run already
+    version = await place.store.versions.get(run.version)
     await _promote(place, run, Passed(version.version, version.figures))
     return run
 
@@ -275,6 +297,7 @@ def _progress(run: Run, stop: StopFlag) -> Callable[[Progress], None]:
 
     def report(progress: Progress) -> None:
         stop.check()
+        failpoint("learn.midst")
         log(progress)
 
     return report

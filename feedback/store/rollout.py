@@ -44,6 +44,7 @@ class RolloutStore:
         who: str,
         why: str,
         expected_live: str | None = None,
+        only_from: VersionState | None = None,
         figures: dict[str, Any] | None = None,
         now: float,
     ) -> Rollout:
@@ -54,6 +55,8 @@ class RolloutStore:
             who: Who wants it, for the audit.
             why: The reason, for the audit.
             expected_live: What must be live at this moment; None for whatever it is.
+            only_from: The state that the version must be in; None for all that may go live. Where
+                ``expected_live`` was left and came back, the version's own state tells.
             figures: The measurements behind it, for the audit.
             now: Seconds since the epoch.
 
@@ -63,7 +66,8 @@ class RolloutStore:
                 state from which it may not go live.
         """
         details: list[str | float] = [who, why, json.dumps(figures or {}), now]
-        return await self._move("activate", version, expected_live or "", details)
+        states = STATES if only_from is None else (only_from,)
+        return await self._move("activate", version, expected_live or "", details, states)
 
     async def rollback(self, *, to: str | None = None, who: str, why: str, now: float) -> Rollout:
         """Take the live version back, for ``to`` or for the one that it followed.
@@ -87,6 +91,7 @@ class RolloutStore:
         version: str,
         expected_live: str,
         details: list[str | float],
+        states: tuple[VersionState, ...] = STATES,
     ) -> Rollout:
         """Compare and set the rollout in one script; raise what it refuses."""
         outcome, found, state = await self._client.script(
@@ -98,7 +103,7 @@ class RolloutStore:
                 action,
                 _OLD_AFTER[action],
                 *details,
-                *(each for each in STATES if may_go_live(each)),
+                *(each for each in states if may_go_live(each)),
             ],
         )
         if outcome == "unknown":

@@ -9,6 +9,7 @@ from feedback.batching import vote_json
 from feedback.errors import FencedError, UnknownRunError
 from feedback.events import FrozenVote, Run
 from feedback.store import keys
+from feedback.store.client import fields
 
 if TYPE_CHECKING:
     import builtins
@@ -49,7 +50,7 @@ class Runs:
         words = [
             word for vote in votes for word in (vote.completion_id, vote.revision, vote_json(vote))
         ]
-        number = await self._client.script(
+        flat = await self._client.script(
             "run_claim",
             [
                 keys.LEARNING,
@@ -63,7 +64,7 @@ class Runs:
             ],
             [parent, min_votes, now, self._lease_ms, *words],
         )
-        return None if number is None else await self.get(number)
+        return None if flat is None else _decode(fields(flat))
 
     async def take_over(self, *, now: float) -> Run | None:
         """Take over the open run when its learner's lease has run out, with the same batch.
@@ -76,12 +77,12 @@ class Runs:
         Returns:
             The run under a new fence; None if no run is open or its learner is alive.
         """
-        number = await self._client.script(
+        flat = await self._client.script(
             "run_take_over",
             [keys.OPEN_RUN, keys.LEASE, keys.FENCE],
             [self._lease_ms, now],
         )
-        return None if number is None else await self.get(number)
+        return None if flat is None else _decode(fields(flat))
 
     async def renew(self, run: Run) -> None:
         """Show that the learner of a run is alive.
@@ -121,6 +122,8 @@ class Runs:
                 json.dumps(report),
                 now,
                 self._lease_ms,
+                run.batch_hash,
+                run.parent,
             ],
         )
         _hold(run, committed)
@@ -228,6 +231,7 @@ def _decode(found: dict[str, str]) -> Run:
         votes=tuple(FrozenVote(*vote) for vote in json.loads(found["votes"])),
         batch_hash=found["batch_hash"],
         attempts=int(found["attempts"]),
+        deaths=int(found.get("deaths", 0)),
         claimed_at=float(found["claimed_at"]),
         version=found.get("version"),
         report=json.loads(found.get("report", "{}")),

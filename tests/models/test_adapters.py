@@ -111,8 +111,79 @@ def test_a_missing_version_says_what_to_do(store: AdapterStore) -> None:
         store.verify("v000001-000000000000")
 
 
-def test_a_saved_run_is_found_by_its_batch(store: AdapterStore) -> None:
+def test_a_saved_run_is_found_by_its_batch_and_parent(store: AdapterStore) -> None:
     manifest = store.publish(7, ORIGIN, _writer(b"w"))
-    assert store.find_batch(7, "abc") == manifest
-    assert store.find_batch(7, "other") is None
-    assert store.find_batch(8, "abc") is None
+    assert store.find_batch(7, "abc", "base") == manifest
+    assert store.find_batch(7, "other", "base") is None
+    assert store.find_batch(8, "abc", "base") is None
+    assert store.find_batch(7, "abc", "v000001-0123456789ab") is None
+
+
+def test_a_damaged_run_is_set_aside_and_can_be_published_again(
+    store: AdapterStore, tmp_path: Path
+) -> None:
+    version = store.publish(7, ORIGIN, _writer(b"weights")).version
+    (store.path(version) / WEIGHTS_FILE).write_bytes(b"weig")
+    assert store.find_batch(7, "abc", "base") is None
+    assert store.published() == []
+    (aside,) = (tmp_path / "adapters").glob("damaged-*/*")
+    assert (aside.name, (aside / WEIGHTS_FILE).read_bytes()) == (version, b"weig")
+    assert store.publish(7, ORIGIN, _writer(b"weights")).version == version
+    assert store.published() == [version]
+
+
+def test_a_damaged_folder_is_replaced_by_the_same_content(store: AdapterStore) -> None:
+    version = store.publish(7, ORIGIN, _writer(b"weights")).version
+    (store.path(version) / MANIFEST_FILE).unlink()
+    assert store.publish(7, ORIGIN, _writer(b"weights")).version == version
+    assert store.verify(version).origin == ORIGIN
+
+
+def test_a_copy_beside_a_version_is_no_version(store: AdapterStore) -> None:
+    manifest = store.publish(7, ORIGIN, _writer(b"w"))
+    copy = store.path(manifest.version).with_name(f"{manifest.version}.bak")
+    copy.mkdir()
+    assert store.find_batch(7, "abc", "base") == manifest
+    assert store.published() == [manifest.version]
+    assert copy.is_dir()
+
+
+def test_only_scratch_of_lower_fences_is_swept(store: AdapterStore, tmp_path: Path) -> None:
+    version = store.publish(7, ORIGIN, _writer(b"w")).version
+    root = tmp_path / "adapters"
+    for name in (".publish-2-a", ".publish-3-b", ".publish-0-import", ".swept-x"):
+        (root / name).mkdir()
+        (root / name / WEIGHTS_FILE).write_bytes(b"half")
+    store.sweep_scratch(fence=3)
+    assert sorted(p.name for p in root.iterdir()) == [".publish-0-import", ".publish-3-b", version]
+
+
+def test_a_publisher_whose_scratch_was_swept_publishes_nothing(store: AdapterStore) -> None:
+    def overtaken(folder: Path) -> None:
+        _writer(b"w")(folder)
+        store.sweep_scratch(fence=ORIGIN.fence + 1)
+
+    with pytest.raises(OSError, match="No such file"):
+        store.publish(7, ORIGIN, overtaken)
+    assert store.published() == []
+
+
+def test_a_removed_version_is_gone(store: AdapterStore, tmp_path: Path) -> None:
+    store.remove(store.publish(7, ORIGIN, _writer(b"w")).version)
+    assert list((tmp_path / "adapters").iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "null", "0" * 40])
+def test_a_manifest_that_is_none_is_refused(store: AdapterStore, text: str) -> None:
+    version = store.publish(7, ORIGIN, _writer(b"w")).version
+    (store.path(version) / MANIFEST_FILE).write_text(text)
+    with pytest.raises(AdapterError, match="no readable"):
+        store.verify(version)
+
+
+def test_a_manifest_whose_files_are_no_table_is_refused(store: AdapterStore) -> None:
+    manifest = store.publish(7, ORIGIN, _writer(b"w"))
+    raw = json.dumps({**manifest.as_dict(), "files": 3})
+    (store.path(manifest.version) / MANIFEST_FILE).write_text(raw)
+    with pytest.raises(AdapterError, match="no readable"):
+        store.verify(manifest.version)

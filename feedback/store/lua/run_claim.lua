@@ -13,7 +13,7 @@
 -- built    tl:feedback:totals  hash    counters
 --
 -- ARGV: parent, fewest votes, time, lease (ms), then id, revision, JSON of each vote.
--- Returns the run's number, or nil when there is nothing to claim now.
+-- Returns the run's hash, or nil when there is nothing to claim now.
 
 if redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3]) > 0 then return nil end
 if (redis.call('HGET', KEYS[4], 'live') or 'base') ~= ARGV[1] then return nil end
@@ -33,7 +33,7 @@ local fence = redis.call('INCR', KEYS[6])
 local batch = '[' .. table.concat(frozen, ',') .. ']'
 redis.call('HSET', run_key(number), 'number', number, 'state', 'claimed', 'fence', fence,
   'parent', ARGV[1], 'votes', batch, 'batch_hash', redis.sha1hex(batch), 'attempts', 1,
-  'failures', 0, 'claimed_at', ARGV[3])
+  'failures', 0, 'deaths', 0, 'claimed_at', ARGV[3])
 redis.call('ZADD', KEYS[8], number, number)
 redis.call('SET', KEYS[3], number)
 redis.call('SET', KEYS[2], fence, 'PX', ARGV[4])
@@ -42,4 +42,4 @@ for _, id in ipairs(ids) do
   redis.call('HSET', feedback_key(id), 'state', 'claimed', 'run', number)
   count_state('scored', 'pending', 'claimed')
 end
-return number
+return redis.call('HGETALL', run_key(number))

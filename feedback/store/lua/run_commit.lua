@@ -8,13 +8,17 @@
 -- built    tl:feedback:totals  hash    counters
 -- built    tl:rollout:events   stream  event 'commit'
 --
--- ARGV: number, fence, version, manifest, report, time, lease (ms).
+-- ARGV: number, fence, version, manifest, report, time, lease (ms), batch hash, parent.
 -- Returns 1, or 0 when the run is no longer this learner's.
+--
+-- The batch and the parent are compared too: a Redis that lost its last second gives the same
+-- number and the same fence out again, perhaps for another batch.
 
 local number, fence, version, now = ARGV[1], ARGV[2], ARGV[3], ARGV[6]
-local run = redis.call('HMGET', KEYS[1], 'state', 'fence', 'version', 'parent')
-if run[3] then return run[3] == version and 1 or 0 end
-if run[1] ~= 'claimed' or run[2] ~= fence then return 0 end
+local run = redis.call('HMGET', KEYS[1], 'state', 'fence', 'version', 'parent', 'batch_hash')
+if run[2] ~= fence or run[5] ~= ARGV[8] or run[4] ~= ARGV[9] then return 0 end
+if run[1] == 'committed' and run[3] == version then return 1 end
+if run[1] ~= 'claimed' then return 0 end
 
 redis.call('HSET', KEYS[2], 'state', 'candidate', 'parent', run[4], 'created_at', now,
   'run', number, 'manifest', ARGV[4])

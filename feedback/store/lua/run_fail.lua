@@ -1,6 +1,6 @@
 -- Ends one attempt at a run; the last one that is allowed puts the run into quarantine.
 --
--- KEYS[1]  tl:run:{n}          hash    failures, reason, fence; in quarantine: state, finished_at
+-- KEYS[1]  tl:run:{n}          hash    failures, reason, fence, left; in quarantine: state, finished_at
 -- KEYS[2]  tl:lease            string  deleted
 -- KEYS[3]  tl:open             string  in quarantine: deleted
 -- KEYS[4]  tl:fence            int     raised, so that the learner that failed writes nothing more
@@ -18,7 +18,8 @@ local run = redis.call('HMGET', KEYS[1], 'state', 'fence', 'version', 'parent')
 local state = run[1]
 if (state ~= 'claimed' and state ~= 'committed') or run[2] ~= ARGV[2] then return nil end
 
-redis.call('HSET', KEYS[1], 'reason', reason, 'fence', redis.call('INCR', KEYS[4]))
+redis.call('HSET', KEYS[1], 'reason', reason, 'fence', redis.call('INCR', KEYS[4]),
+  'left', 1)
 redis.call('DEL', KEYS[2])
 if redis.call('HINCRBY', KEYS[1], 'failures', 1) < tonumber(ARGV[4]) then return state end
 

@@ -1,6 +1,6 @@
 -- Gives an open run back: its learner stops before the end, and any other may go on.
 --
--- KEYS[1]  tl:run:{n}  hash    read: state; fence
+-- KEYS[1]  tl:run:{n}  hash    read: state; fence, left
 -- KEYS[2]  tl:lease    string  deleted
 -- KEYS[3]  tl:fence    int     raised, so that the learner that stops writes nothing more
 --
@@ -9,6 +9,6 @@
 local run = redis.call('HMGET', KEYS[1], 'state', 'fence')
 local open = run[1] == 'claimed' or run[1] == 'committed'
 if not open or run[2] ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'fence', redis.call('INCR', KEYS[3]))
+redis.call('HSET', KEYS[1], 'fence', redis.call('INCR', KEYS[3]), 'left', 1)
 redis.call('DEL', KEYS[2])
 return 1

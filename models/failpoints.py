@@ -1,0 +1,139 @@
+"""Failpoints: named places on an update's way where a test can kill, stop or break its process.
+
+Off unless ``THUMBLOOP_FAILPOINTS`` names some: ``claim.after=kill;commit.before=sleep:5``. What
+they can do:
+
+=============  =====================================================================
+``kill``       the process kills itself with SIGKILL; nothing is tidied up
+``stop``       it stops itself with SIGSTOP, until somebody sends SIGCONT
+``sleep:2.5``  this thread sleeps for so many seconds
+``raise``      ``FailpointError`` is raised
+=============  =====================================================================
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from functools import cache
+from typing import TYPE_CHECKING
+
+from models.errors import ModelsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Action = Callable[[str], None]
+
+VARIABLE = "THUMBLOOP_FAILPOINTS"
+
+FAILPOINTS = {
+    "claim.before": "there is work; nothing is claimed yet",
+    "claim.after": "the batch is frozen and the lease runs",
+    "take_over.after": "an open run was taken over from a learner that fell silent",
+    "batch.read": "the batch's completions are read; the model is not loaded yet",
+    "learn.midst": "at each sign of progress, in the learner's thread",
+    "learn.after": "the new weights are in memory only",
+    "publish.begin": "the scratch folder is there, and empty",
+    "publish.files_written": "all files are written; none is on the disk for certain",
+    "publish.before_rename": "all files are on the disk; the folder has its scratch name",
+    "publish.after_rename": "the folder has its name, which a power cut may still take back",
+    "publish.after_sync": "the folder and its name are on the disk",
+    "commit.before": "the adapter is published; the record does not know it",
+    "commit.after": "the version is a candidate; its votes are learned",
+    "probe.after": "the candidate is measured; the verdict is not written",
+    "finish.after": "the run has ended with its verdict",
+    "promote.after": "the version is live",
+}
+"""Every failpoint by its name, with what is so when it is passed; the table of docs/faults.md."""
+
+logger = logging.getLogger(__name__)
+
+
+class FailpointError(Exception):
+    """Raised by a failpoint that was told to."""
+
+
+def failpoint(name: str) -> None:
+    """Do what the environment says for this point; it almost always says nothing.
+
+    Raises:
+        FailpointError: The environment says so.
+        ModelsError: The environment's list cannot be read.
+    """
+    action = armed().get(name)
+    if action is not None:
+        action(name)
+
+
+@cache
+def armed() -> Mapping[str, Action]:
+    """Return the points that are set, read from the environment at the first call.
+
+    Raises:
+        ModelsError: A name or an action is unknown.
+    """
+    return parse(os.environ.get(VARIABLE, ""))
+
+
+def check_failpoints() -> None:
+    """Warn of every point that is set; to be called as a process starts.
+
+    Raises:
+        ModelsError: A name or an action is unknown.
+    """
+    if armed():
+        logger.warning(
+            "FAILPOINTS ARE SET, this process will break on purpose at: %s. "
+            "Unset %s unless this is a test.",
+            ", ".join(armed()),
+            VARIABLE,
+        )
+
+
+def parse(text: str) -> dict[str, Action]:
+    """Return the action of each point that ``text`` names.
+
+    Raises:
+        ModelsError: A name or an action is unknown.
+    """
+    found: dict[str, Action] = {}
+    for entry in filter(None, (part.strip() for part in text.split(";"))):
+        name, _, spelled = entry.partition("=")
+        if name not in FAILPOINTS:
+            raise ModelsError(
+                f"{VARIABLE} names {name!r}, which is no failpoint. There are: "
+                f"{', '.join(FAILPOINTS)}."
+            )
+        found[name] = _action(spelled)
+    return found
+
+
+def _action(spelled: str) -> Action:
+    word, _, amount = spelled.partition(":")
+    try:
+        if word == "sleep":
+            seconds = float(amount)
+            return lambda _name: time.sleep(seconds)
+        return _ACTIONS[spelled]
+    except (KeyError, ValueError):
+        raise ModelsError(
+            f"{VARIABLE} asks for {spelled!r}; a failpoint can kill, stop, raise or sleep:SECONDS."
+        ) from None
+
+
+def _kill(_name: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _stop(_name: str) -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _raise(name: str) -> None:
+    raise FailpointError(f"The failpoint {name} is set to raise.")
+
+
+_ACTIONS: dict[str, Action] = {"kill": _kill, "stop": _stop, "raise": _raise}
