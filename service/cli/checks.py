@@ -15,6 +15,7 @@ from feedback.errors import FeedbackError
 from feedback.store import Store, embedded_url
 from models.adapters import AdapterStore
 from models.errors import ModelsError
+from models.failpoints import VARIABLE, armed
 from models.types import BASE
 from service.plan import base_url
 
@@ -49,6 +50,7 @@ async def examine(settings: ServiceSettings) -> AsyncIterator[Finding]:
     yield check_python(sys.version_info[:3])
     yield check_folder(settings)
     yield check_base(settings)
+    yield check_failpoints()
     async for finding in check_record(settings):
         yield finding
     yield await check_api(settings)
@@ -84,6 +86,18 @@ def check_base(settings: ServiceSettings) -> Finding:
         return Finding("base model", ok=True, found=settings.base_model)
     found = f"{settings.base_model} is not imported"
     return Finding("base model", ok=False, found=found, mend="Run `thumbloop models import`.")
+
+
+def check_failpoints() -> Finding:
+    """Check that nothing here was told to break on purpose."""
+    try:
+        points = ", ".join(armed())
+    except ModelsError as error:
+        return Finding("failpoints", ok=False, found=str(error), mend=f"Unset {VARIABLE}.")
+    if points:
+        mend = f"Unset {VARIABLE}, unless this is a test."
+        return Finding("failpoints", ok=False, found=f"processes break at {points}", mend=mend)
+    return Finding("failpoints", ok=True, found="none is set")
 
 
 async def check_record(settings: ServiceSettings) -> AsyncIterator[Finding]:

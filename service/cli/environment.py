@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from feedback.settings import FeedbackSettings
+from models import failpoints
 from models.settings import LearnerSettings, ModelSettings
 from service.cli.errors import CommandError
 from service.settings import ServiceSettings
@@ -40,7 +41,7 @@ def check_environment(environment: Mapping[str, str] = os.environ) -> None:
 def known_names() -> frozenset[str]:
     """Return the environment variables that set something."""
     fields = {field for settings in _SETTINGS for field in settings.model_fields}
-    return frozenset(PREFIX + field.upper() for field in fields)
+    return frozenset(PREFIX + field.upper() for field in fields) | {failpoints.VARIABLE}
 
 
 def _unknown(name: str, known: frozenset[str]) -> str:

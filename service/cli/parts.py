@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from models.failpoints import check_failpoints
 from service.parts import beat_command, worker_command
 from service.settings import ServiceSettings
 from service.up import up as run_up
@@ -33,6 +34,7 @@ QueueOption = Annotated[
 
 def up() -> None:
     """Run everything on this machine: Redis, workers, API and pages. Ctrl-C stops it."""
+    check_failpoints()
     run_up(ServiceSettings(), Console(highlight=False))
 
 
@@ -46,6 +48,7 @@ def api() -> None:
 
 def worker(queue: QueueOption = Queues.all) -> None:
     """Run the workers that look for votes and learn from them."""
+    check_failpoints()
     if queue is Queues.all:
         run_workers(ServiceSettings(), Console(highlight=False))
     elif queue is Queues.learn:

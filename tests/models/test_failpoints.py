@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,11 +14,16 @@ from models import failpoints
 from models.errors import ModelsError
 from models.failpoints import FAILPOINTS, FailpointError, failpoint, parse
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def _read_afresh() -> None:
+def _read_afresh() -> Iterator[None]:
+    failpoints.armed.cache_clear()
+    yield
     failpoints.armed.cache_clear()
 
 

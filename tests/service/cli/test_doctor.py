@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from models import failpoints
 from models.adapters import WEIGHTS_FILE
 from service.cli.checks import check_folder, check_python
 from service.settings import ServiceSettings
@@ -92,3 +93,21 @@ def test_a_data_folder_that_is_not_there(tmp_path: Path) -> None:
     finding = check_folder(ServiceSettings(data_dir=tmp_path / "none"))
     assert not finding.ok
     assert "does not exist" in finding.found
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [("claim.after=kill", "processes break at claim.after"), ("nowhere=kill", "no failpoint")],
+)
+def test_failpoints_that_are_set_are_a_problem(
+    findings: Any, monkeypatch: pytest.MonkeyPatch, value: str, found: str
+) -> None:
+    monkeypatch.setenv(failpoints.VARIABLE, value)
+    failpoints.armed.cache_clear()
+    try:
+        finding = findings()["failpoints"]
+    finally:
+        failpoints.armed.cache_clear()
+    assert not finding["ok"]
+    assert found in finding["found"]
+    assert failpoints.VARIABLE in finding["mend"]
