@@ -2,7 +2,10 @@
 
 FeedbackError
 ├── InvalidVoteError          the vote itself makes no sense
+│   └── DifferentPromptsError a comparison of replies to different prompts
 ├── UnknownCompletionError    no such completion, or it is someone else's
+├── UnknownUserError          nothing is recorded of this user
+├── OwnerNeededError          several API keys may have a user of this name
 ├── UnknownVersionError       no such version
 ├── UnknownRunError           no such update run
 ├── RolloutConflictError      the rollout is not as the caller expected
@@ -21,8 +24,20 @@ class InvalidVoteError(FeedbackError):
     """The vote itself makes no sense."""
 
 
+class DifferentPromptsError(InvalidVoteError):
+    """A comparison of two replies that do not answer the same prompt."""
+
+
 class UnknownCompletionError(FeedbackError):
     """No such completion, or it belongs to someone else."""
+
+
+class UnknownUserError(FeedbackError):
+    """Nothing is recorded of this user."""
+
+
+class OwnerNeededError(FeedbackError):
+    """Users of one name under two API keys are two people: it must be said whose is meant."""
 
 
 class UnknownVersionError(FeedbackError):

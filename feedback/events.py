@@ -12,11 +12,16 @@ if TYPE_CHECKING:
     from models.versions import VersionState
 
 Thumb = Literal["up", "down"]
+Side = Literal["chosen", "rejected"]
 VoteState = Literal["pending", "claimed", "learned", "expired", "discarded"]
 RunState = Literal["claimed", "committed", "approved", "rejected", "quarantined"]
 Scope = Literal["chat", "admin"]
 
 RATING_STEPS = tuple(i / 2 for i in range(11))
+
+
+OPEN_OWNER = "open"
+"""Whose the completions of open mode are, where there is no API key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +56,22 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """One side's part in a choice between two completions of one prompt; ``other`` is the other."""
+
+    side: Side
+    other: str
+
+
+@dataclass(frozen=True, slots=True)
 class Vote:
-    """What one user says of one completion: a thumb, or a rating 0..5, or neither.
+    """What one user says of one completion: a thumb, a rating 0..5, a comparison, or none of them.
 
     A comment, tags or correction alone are kept, but are no vote to learn from.
 
     Raises:
-        InvalidVoteError: Both a thumb and a rating, a rating off the half-point scale, or nothing.
+        InvalidVoteError: More than one of thumb, rating and comparison, a rating off the half-point
+            scale, or nothing.
     """
 
     thumb: Thumb | None = None
@@ -65,15 +79,17 @@ class Vote:
     comment: str | None = None
     tags: tuple[str, ...] = ()
     correction: str | None = None
+    comparison: Comparison | None = None
 
     def __post_init__(self) -> None:
-        if self.thumb is not None and self.rating is not None:
-            raise InvalidVoteError("Send either a thumb or a rating, not both.")
+        if sum(each is not None for each in (self.thumb, self.rating, self.comparison)) > 1:
+            raise InvalidVoteError(
+                "Send either a thumb or a rating, not both; a comparison has a route of its own."
+            )
         if self.rating is not None and self.rating not in RATING_STEPS:
             raise InvalidVoteError("A rating is a number from 0 to 5 in steps of 0.5.")
-        if not (
-            self.thumb or self.rating is not None or self.comment or self.tags or self.correction
-        ):
+        said = self.thumb or self.comparison or self.comment or self.tags or self.correction
+        if not said and self.rating is None:
             raise InvalidVoteError(
                 "The feedback is empty: send a thumb, a rating, a comment, tags or a correction. "
                 "To withdraw a vote, use DELETE."
@@ -88,7 +104,7 @@ class Feedback:
         score: The reward that it became; None when there is nothing to learn from.
         revision: Rises with every accepted change.
         version: The version that learned it, once ``learned``.
-        reason: Why it was ``discarded``.
+        reason: Why it was ``discarded``, or ``expired``.
     """
 
     completion_id: str
@@ -99,6 +115,31 @@ class Feedback:
     updated_at: float
     version: str | None = None
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A comparison as it stands.
+
+    Attributes:
+        chosen: The vote on the chosen side.
+        rejected: The vote on the other side, which may have been replaced since; None when it was
+            withdrawn, or its completion deleted.
+    """
+
+    chosen: Feedback
+    rejected: Feedback | None
+
+    @property
+    def rejected_id(self) -> str:
+        """The completion on the other side."""
+        return self.chosen.vote.comparison.other if self.chosen.vote.comparison else ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether both sides are still this comparison."""
+        expected = Comparison("rejected", self.chosen.completion_id)
+        return self.rejected is not None and self.rejected.vote.comparison == expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +161,15 @@ class FrozenVote:
     completion_id: str
     revision: int
     score: float
+
+
+@dataclass(frozen=True, slots=True)
+class StaleVote:
+    """A waiting vote that is no longer worth learning from, and why."""
+
+    completion_id: str
+    revision: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from feedback.errors import StoreUnavailableError
-from feedback.events import Person
+from feedback.events import OPEN_OWNER, Person
 from service.errors import (
     ConfigurationError,
     ForbiddenError,
@@ -54,7 +54,7 @@ class Caller:
             )
 
 
-OPEN = Caller("open", frozenset({"chat", "admin"}))
+OPEN = Caller(OPEN_OWNER, frozenset({"chat", "admin"}))
 
 
 class Authenticator:

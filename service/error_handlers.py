@@ -13,10 +13,12 @@ from starlette.responses import JSONResponse, Response
 from feedback.errors import (
     FeedbackError,
     InvalidVoteError,
+    OwnerNeededError,
     RolloutConflictError,
     StoreUnavailableError,
     UnknownCompletionError,
     UnknownRunError,
+    UnknownUserError,
     UnknownVersionError,
 )
 from models.errors import (
@@ -38,12 +40,14 @@ _KNOWN: dict[type[Exception], tuple[int, str]] = {
     EngineError: (503, "engine_unavailable"),
     InvalidVoteError: (400, "invalid_vote"),
     UnknownCompletionError: (404, "completion_not_found"),
+    UnknownUserError: (404, "user_not_found"),
+    OwnerNeededError: (400, "owner_needed"),
     UnknownVersionError: (404, "version_not_found"),
     UnknownRunError: (404, "update_not_found"),
     RolloutConflictError: (409, "rollout_conflict"),
     StoreUnavailableError: (503, "store_unavailable"),
 }
-_PARAMS: dict[str, str] = {"context_length_exceeded": "messages"}
+_PARAMS: dict[str, str] = {"context_length_exceeded": "messages", "owner_needed": "owner"}
 _RETRY_AFTER = {503: "1"}
 TOO_MANY = 429
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}

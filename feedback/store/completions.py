@@ -22,16 +22,21 @@ _JSON = ("messages", "prompt_ids", "response_ids", "behaviour_logprobs", "sampli
 
 
 class Completions:
-    """The completions of one Redis; each lives for ``ttl``."""
+    """The completions of one Redis; each lives for ``ttl``, the vote on it for ``vote_ttl``.
 
-    def __init__(self, client: Client, ttl: timedelta) -> None:
+    A version's count of completions is of those that were recorded, less those that were deleted.
+    One that expires stays counted, as its vote does: what people thought of a version is not
+    forgotten with the texts.
+    """
+
+    def __init__(self, client: Client, ttl: timedelta, vote_ttl: timedelta) -> None:
         self._client = client
-        self._ttl = ttl
+        self._ttl_ms = round(ttl.total_seconds() * 1000)
+        self._vote_ttl_ms = round(vote_ttl.total_seconds() * 1000)
 
     async def record(self, completion: Completion) -> None:
         """Write a completion; an id that is already there is left as it is."""
         person, version = completion.person, completion.version
-        seconds = self._ttl.total_seconds()
         await self._client.script(
             "completion_record",
             [
@@ -41,9 +46,9 @@ class Completions:
             ],
             [
                 completion.id,
-                round(seconds * 1000),
+                self._ttl_ms,
+                self._ttl_ms + self._vote_ttl_ms,
                 completion.created_at,
-                completion.created_at - seconds,
                 *_encode(completion),
             ],
         )
@@ -69,21 +74,13 @@ class Completions:
         return found
 
     async def delete(self, completion_id: str, person: Person) -> None:
-        """Delete a completion and the vote on it.
+        """Delete a completion and the vote on it; also a vote that outlived its completion.
 
         Raises:
             UnknownCompletionError: There is none, or it is someone else's.
         """
         deleted = await self._client.script(
-            "completion_delete",
-            [
-                keys.completion(completion_id),
-                keys.user(person.owner, person.user),
-                keys.feedback(completion_id),
-                keys.READY,
-                keys.FEEDBACK_LOG,
-            ],
-            [completion_id, person.owner, person.user],
+            "completion_delete", args=[completion_id, person.owner, person.user]
         )
         if not deleted:
             raise unknown(completion_id)

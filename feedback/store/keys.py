@@ -3,10 +3,15 @@
 | key | type | lives | holds |
 |---|---|---|---|
 | ``tl:completion:{id}`` | hash | completion TTL | one reply: owner, user, ids, log-probs, version |
-| ``tl:user:{owner}:{user}`` | zset | completion TTL | a user's completion ids by time |
-| ``tl:feedback:{id}`` | hash | as its completion | the current vote, its revision and state |
+| ``tl:user:{owner}:{user}`` | zset | both TTLs | a user's completions and votes: ids by time |
+| ``tl:deleting:{owner}:{user}`` | hash | 7 days | a deletion under way: counts, versions, runs |
+| ``tl:feedback:{id}`` | hash | vote TTL | the current vote, revision, state, whose it is |
 | ``tl:feedback:log`` | stream | for ever | every accepted vote event, in order; no names or texts |
 | ``tl:feedback:ready`` | zset | for ever | ids of votes that no run has claimed, by time of vote |
+| ``tl:feedback:turns`` | zset | for ever | the same ids, every user's first before anyone's second |
+| ``tl:feedback:waiting`` | hash | for ever | how many of them each user has |
+| ``tl:feedback:expiring`` | zset | for ever | the same ids, by when their completions expire |
+| ``tl:feedback:exported`` | string | for ever | last entry of the log that a finished export has |
 | ``tl:feedback:totals`` | hash | for ever | votes per thumb and per state |
 | ``tl:run:{n}`` | hash | for ever | an update run: state, fence, frozen batch, version, report |
 | ``tl:runs`` | zset | for ever | run numbers |
@@ -22,6 +27,7 @@
 | ``tl:versions`` | zset | for ever | version ids by time, without ``base`` |
 | ``tl:rollout`` | hash | for ever | live, generation, previous, confirmed, canary, fraction |
 | ``tl:rollout:events`` | stream | for ever | the audit: who, action, old, new, why, figures |
+| ``tl:retention`` | hash | for ever | the last sweep, and where the next one goes on |
 | ``tl:replica:{id}`` | hash | the reporter's TTL | what one API replica serves |
 | ``tl:replicas`` | set | for ever | ids of the replicas seen |
 | ``tl:key:{public id}`` | hash | for ever | an API key: name, scopes, SHA-256 of its secret |
@@ -35,7 +41,11 @@ cluster either, so none is supported.
 from __future__ import annotations
 
 FEEDBACK_LOG = "tl:feedback:log"
+EXPORTED = "tl:feedback:exported"
 READY = "tl:feedback:ready"
+TURNS = "tl:feedback:turns"
+WAITING = "tl:feedback:waiting"
+EXPIRING = "tl:feedback:expiring"
 TOTALS = "tl:feedback:totals"
 RUNS = "tl:runs"
 OPEN_RUN = "tl:open"
@@ -48,6 +58,7 @@ REQUESTS = "tl:requests"
 VERSIONS = "tl:versions"
 ROLLOUT = "tl:rollout"
 EVENTS = "tl:rollout:events"
+RETENTION = "tl:retention"
 REPLICAS = "tl:replicas"
 API_KEYS = "tl:keys"
 
@@ -65,6 +76,11 @@ def feedback(completion_id: str) -> str:
 def user(owner: str, name: str) -> str:
     """Return the key of a user's completions; owners hold no colon, so no two users share it."""
     return f"tl:user:{owner}:{name}"
+
+
+def deleting(owner: str, name: str) -> str:
+    """Return the key of the note on a deletion of a user that is under way."""
+    return f"tl:deleting:{owner}:{name}"
 
 
 def run(number: int) -> str:

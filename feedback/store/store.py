@@ -9,8 +9,10 @@ from feedback.store.client import Client
 from feedback.store.completions import Completions
 from feedback.store.learning import Learning
 from feedback.store.replicas import Replicas
+from feedback.store.retention import Retention
 from feedback.store.rollout import RolloutStore
 from feedback.store.runs import Runs
+from feedback.store.users import Users
 from feedback.store.versions import Versions
 from feedback.store.votes import Votes
 
@@ -26,14 +28,16 @@ class Store:
 
     def __init__(self, client: Client, settings: FeedbackSettings) -> None:
         self._client = client
-        self.completions = Completions(client, settings.completion_ttl)
-        self.votes = Votes(client)
+        self.completions = Completions(client, settings.completion_ttl, settings.vote_ttl)
+        self.votes = Votes(client, settings.vote_ttl)
         self.runs = Runs(client, settings.lease)
         self.versions = Versions(client)
         self.rollout = RolloutStore(client)
         self.replicas = Replicas(client)
         self.keys = ApiKeys(client)
         self.learning = Learning(client)
+        self.retention = Retention(client, settings)
+        self.users = Users(client, self.keys, self.retention)
 
     @classmethod
     def connect(cls, url: str, settings: FeedbackSettings) -> Store:

@@ -9,8 +9,6 @@ local was = redis.call('EXISTS', KEYS[1]) == 1
 local pause = ARGV[1] == 'pause'
 if was == pause then return 0 end
 if pause then redis.call('SET', KEYS[1], ARGV[2]) else redis.call('DEL', KEYS[1]) end
-local time = redis.call('TIME')
 local names = {[true] = 'paused', [false] = 'learning'}
-audit(time[1] .. '.' .. string.format('%06d', time[2]), ARGV[2], ARGV[1], names[was], names[pause],
-  '', '{}')
+audit(server_time(), ARGV[2], ARGV[1], names[was], names[pause], '', '{}')
 return 1

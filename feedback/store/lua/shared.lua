@@ -1,14 +1,24 @@
 -- Put in front of every script: names of keys, totals, the audit, votes of a run.
 --
--- tl:feedback:totals    hash    votes per thumb and per state
--- tl:version:{v}        hash    counters up, down
--- tl:feedback:{id}      hash    the current vote
--- tl:feedback:ready     zset    votes that no run has claimed
--- tl:rollout:events     stream  the audit
+-- tl:completion:{id}      hash    one reply
+-- tl:user:{owner}:{user}  zset    a user's completions and votes
+-- tl:feedback:totals      hash    votes per thumb and per state
+-- tl:version:{v}          hash    counters completions, up, down
+-- tl:feedback:{id}        hash    the current vote
+-- tl:feedback:ready       zset    votes that no run has claimed
+-- tl:feedback:turns       zset    the same votes, users in turn
+-- tl:feedback:waiting     hash    how many votes of each user wait
+-- tl:feedback:expiring    zset    the same votes, by when their completions expire
+-- tl:rollout:events       stream  the audit
+-- tl:feedback:log         stream  every accepted event
 
 local TOTALS, READY, EVENTS = 'tl:feedback:totals', 'tl:feedback:ready', 'tl:rollout:events'
+local LOG = 'tl:feedback:log'
+local TURNS, WAITING = 'tl:feedback:turns', 'tl:feedback:waiting'
+local EXPIRING = 'tl:feedback:expiring'
 local function completion_key(id) return 'tl:completion:' .. id end
 local function feedback_key(id) return 'tl:feedback:' .. id end
+local function user_key(owner, user) return 'tl:user:' .. owner .. ':' .. user end
 local function version_key(v) return 'tl:version:' .. v end
 local function run_key(n) return 'tl:run:' .. n end
 
@@ -32,9 +42,106 @@ local function count_state(score, old, new)
   if new then redis.call('HINCRBY', TOTALS, new, 1) end
 end
 
+-- Returns the server's time as text, in seconds since the epoch.
+local function server_time()
+  local time = redis.call('TIME')
+  return time[1] .. '.' .. string.format('%06d', time[2])
+end
+
 local function audit(at, who, action, old, new, why, figures)
   redis.call('XADD', EVENTS, '*', 'at', at, 'who', who, 'action', action,
     'old', old, 'new', new, 'why', why, 'figures', figures)
+end
+
+-- Returns whose vote it is, and the version that wrote the reply: owner, user, version. A hash that
+-- does not say so was written by an older Thumbloop, and lives no longer than its completion.
+local function voter_of(id)
+  local found = redis.call('HMGET', feedback_key(id), 'owner', 'user', 'made_by')
+  if found[1] then return found end
+  return redis.call('HMGET', completion_key(id), 'owner', 'user', 'version')
+end
+
+-- Takes a vote out of the queue; its hash has to be there still. Returns 1, or 0 when it was not in.
+local function leave_queue(id)
+  local was_in = redis.call('ZREM', READY, id)
+  redis.call('ZREM', EXPIRING, id)
+  if redis.call('ZREM', TURNS, id) == 1 then
+    local voter = voter_of(id)
+    local who = (voter[1] or '') .. ':' .. (voter[2] or '')
+    if redis.call('HINCRBY', WAITING, who, -1) <= 0 then redis.call('HDEL', WAITING, who) end
+    if redis.call('EXISTS', TURNS) == 0 then redis.call('DEL', WAITING) end
+  end
+  return was_in
+end
+
+-- Puts a vote into the queue: by its time, by when its completion expires, and by turn. A user's
+-- first waiting vote has the turn that is on now, the second the next one, and so on, so that the
+-- front of the turns has every user's first vote before anyone's second. Within a turn the older
+-- vote comes first: the time is the fraction (it is below 4e9 until the year 2096).
+local function enter_queue(id, voted_at)
+  local voter = voter_of(id)
+  redis.call('ZADD', READY, voted_at, id)
+  local ttl = redis.call('PTTL', completion_key(id))
+  if ttl > 0 then redis.call('ZADD', EXPIRING, redis.call('TIME')[1] + ttl / 1000, id) end
+  local front = redis.call('ZRANGE', TURNS, 0, 0, 'WITHSCORES')[2] or 0
+  local ahead = redis.call('HINCRBY', WAITING, voter[1] .. ':' .. voter[2], 1) - 1
+  redis.call('ZADD', TURNS, math.floor(tonumber(front)) + ahead + voted_at / 4e9, id)
+end
+
+-- Sets one vote in place of the old one; the same vote again changes nothing. Returns its hash.
+--
+-- 'revision' rises with every change, 'scored' remembers the revision that last changed the score.
+-- Only the score is learned from, so a vote whose comment changes keeps its state and its place.
+-- 'owner', 'user' and 'made_by' (the version that wrote the reply) let it outlive its completion.
+local function set_vote(id, source, vote, score, now, ttl)
+  local key = feedback_key(id)
+  local old = redis.call('HMGET', key, 'vote', 'score', 'state', 'revision', 'version')
+  local stands = old[3] and old[3] ~= 'withdrawn'
+  local same_score = stands and old[2] == score
+  if same_score and old[1] == vote then return redis.call('HGETALL', key) end
+
+  local revision = (tonumber(old[4]) or 0) + 1
+  redis.call('HSET', key, 'vote', vote, 'revision', revision, 'updated_at', now,
+    'owner', source[1], 'user', source[2], 'made_by', source[3])
+  if not same_score then
+    if stands then
+      leave_queue(id)
+      count_thumb(source[3], old[2], -1)
+      count_state(old[2], old[3], nil)
+    end
+    redis.call('HDEL', key, 'version', 'reason', 'run', 'returned')
+    redis.call('HSET', key, 'score', score, 'scored', revision, 'state', 'pending', 'voted_at', now)
+    count_thumb(source[3], score, 1)
+    count_state(score, nil, 'pending')
+    if score ~= '' then enter_queue(id, now) end
+  end
+  redis.call('PEXPIRE', key, ttl)
+  redis.call('XADD', LOG, '*', 'event', 'put', 'id', id, 'revision', revision, 'score', score,
+    'at', now, 'learned_by', not same_score and old[5] or '')
+  return redis.call('HGETALL', key)
+end
+
+-- Withdraws a vote that stands. A tombstone stays, so that revisions never repeat.
+local function withdraw_vote(id, made_by, now)
+  local key = feedback_key(id)
+  local old = redis.call('HMGET', key, 'state', 'score', 'revision', 'version')
+  leave_queue(id)
+  count_thumb(made_by, old[2], -1)
+  count_state(old[2], old[1], nil)
+  local revision = tonumber(old[3]) + 1
+  redis.call('HDEL', key, 'vote', 'score', 'version', 'reason', 'run', 'returned', 'voted_at')
+  redis.call('HSET', key, 'state', 'withdrawn', 'revision', revision, 'updated_at', now)
+  redis.call('XADD', LOG, '*', 'event', 'withdrawn', 'id', id, 'revision', revision,
+    'at', now, 'learned_by', old[4] or '')
+end
+
+-- Ends the wait of a vote whose completion is gone; its hash may be gone too.
+local function expire_vote(id)
+  local key = feedback_key(id)
+  if redis.call('HGET', key, 'state') == 'pending' then
+    redis.call('HSET', key, 'state', 'expired')
+  end
+  if leave_queue(id) == 1 then count_state('scored', 'pending', 'expired') end
 end
 
 -- Calls change(id, feedback key, score) for each frozen vote of a run that is still the current
@@ -64,9 +171,31 @@ local function return_votes(n, reason)
     else
       redis.call('HDEL', key, 'version', 'run')
       redis.call('HSET', key, 'state', 'pending', 'returned', '1')
-      redis.call('ZADD', READY, redis.call('HGET', key, 'voted_at'), id)
+      enter_queue(id, redis.call('HGET', key, 'voted_at'))
       count_state(score, 'learned', 'pending')
     end
   end)
+end
+
+-- Deletes a person's completion and the vote on it, also where only the vote has not expired, and
+-- takes both out of the counts. Returns what the vote was, or nil when the person has neither.
+local function delete_completion(id, owner, user)
+  local key = feedback_key(id)
+  local source = redis.call('HMGET', completion_key(id), 'owner', 'user', 'version')
+  if not source[1] then source = redis.call('HMGET', key, 'owner', 'user', 'made_by') end
+  if source[1] ~= owner or source[2] ~= user then return nil end
+  local vote = redis.call('HMGET', key, 'state', 'score', 'version', 'run', 'revision')
+  local current = vote[1] and vote[1] ~= 'withdrawn'
+  if current then
+    count_thumb(source[3], vote[2], -1)
+    count_state(vote[2], vote[1], nil)
+  end
+  redis.call('HINCRBY', version_key(source[3]), 'completions', -1)
+  leave_queue(id)
+  redis.call('ZREM', user_key(owner, user), id)
+  redis.call('DEL', completion_key(id), key)
+  redis.call('XADD', LOG, '*', 'event', 'deleted', 'id', id,
+    'revision', (tonumber(vote[5]) or 0) + 1, 'at', server_time(), 'learned_by', vote[3] or '')
+  return {current = current, version = vote[3], run = vote[4]}
 end
 

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from feedback.errors import UnknownCompletionError
-from feedback.events import Person, Vote
+from feedback.events import Person
 from feedback.store import keys
+from feedback.store.completions import Completions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -66,25 +68,59 @@ async def test_recording_twice_counts_once(store: Store, completion: MakeComplet
     assert (await store.versions.get("base")).completions == 1
 
 
-async def test_a_completion_and_its_vote_expire_together(
-    store: Store, completion: MakeCompletion
+@pytest.fixture
+def lives(store: Store) -> Callable[[str], Awaitable[float]]:
+    """Return a function that tells how many days a key lives."""
+
+    async def days(key: str) -> float:
+        return int(await store._client.command("PTTL", key)) / 1000 / 86400
+
+    return days
+
+
+async def test_a_users_ids_live_as_long_as_the_last_vote_can(
+    store: Store, completion: MakeCompletion, lives: Callable[[str], Awaitable[float]]
 ) -> None:
     await store.completions.record(completion("c1"))
-    await store.votes.put("c1", ANN, Vote(thumb="up"), 1.0, now=2000.0)
-    client = store._client
-    thirty_days = 30 * 24 * 3600
-    for key in (keys.completion("c1"), keys.feedback("c1"), keys.user("k1", "ann")):
-        assert thirty_days - 60 < await client.command("TTL", key) <= thirty_days
+    assert await lives(keys.completion("c1")) == pytest.approx(30, abs=0.01)
+    assert await lives(keys.user("k1", "ann")) == pytest.approx(30 + 60, abs=0.01)
 
 
-async def test_a_users_list_forgets_what_is_older_than_the_ttl(
-    store: Store, completion: MakeCompletion
+async def test_a_shorter_setting_forgets_nobodys_older_replies(
+    store: Store, completion: MakeCompletion, lives: Callable[[str], Awaitable[float]]
 ) -> None:
-    month = 30 * 24 * 3600
     await store.completions.record(completion("old", created_at=1000.0))
-    await store.completions.record(completion("new", created_at=1001.0 + month))
-    found = await store._client.command("ZRANGE", keys.user("k1", "ann"), 0, -1)
-    assert found == ["new"]
+    day = timedelta(days=1)
+    shorter = Completions(store._client, day, day)
+    await shorter.record(completion("new", created_at=1000.0 + 86400 * 365))
+    assert await store._client.command("ZRANGE", keys.user("k1", "ann"), 0, -1) == ["old", "new"]
+    assert await lives(keys.user("k1", "ann")) == pytest.approx(90, abs=0.01)
+
+
+async def test_an_expired_completion_stays_counted(
+    store: Store, completion: MakeCompletion, voted: Voted
+) -> None:
+    await voted("u")
+    await store._client.command("DEL", keys.completion("c0"))
+    base = await store.versions.get("base")
+    assert (base.completions, base.up) == (1, 1)
+
+
+async def test_a_vote_that_outlived_its_completion_can_be_deleted(
+    store: Store, voted: Voted
+) -> None:
+    await voted("u")
+    client = store._client
+    await client.command("DEL", keys.completion("c0"))
+    stays = ("owner", "k1", "user", "ann", "made_by", "base")
+    await client.command("HSET", keys.feedback("c0"), *stays)
+    with pytest.raises(UnknownCompletionError):
+        await store.completions.delete("c0", Person("k1", "bob"))
+    await store.completions.delete("c0", ANN)
+    assert await client.command("EXISTS", keys.feedback("c0"), keys.user("k1", "ann")) == 0
+    base = await store.versions.get("base")
+    assert (base.completions, base.up) == (0, 0)
+    assert set((await store.votes.stats()).values()) == {0}
 
 
 async def test_deleting_takes_the_vote_along(

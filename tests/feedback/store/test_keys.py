@@ -24,6 +24,7 @@ def test_every_key_of_the_module_is_in_its_table() -> None:
         keys.completion("{}"),
         keys.feedback("{}"),
         keys.user("{}", "{}"),
+        keys.deleting("{}", "{}"),
         keys.version("{}"),
         keys.request("{}"),
         keys.replica("{}"),

@@ -1,0 +1,235 @@
+"""Retention: sweeps out of the record what has expired, a bounded piece at a time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from redis.exceptions import ResponseError
+
+from feedback.retention import (
+    COUNTED_EVENTS,
+    RecordHealth,
+    Rewrite,
+    Swept,
+    next_rewrite,
+    trim_mark,
+)
+from feedback.store import keys
+from feedback.store.client import fields
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from feedback.settings import FeedbackSettings
+    from feedback.store.client import Client
+
+PIECE = 500
+"""Entries that one script takes on: about a millisecond in which Redis serves nobody else."""
+
+_SCANNED = 1000
+_WHOLE_SCAN = "0"
+
+
+class Retention:
+    """Keeps one Redis in bounds. Any number may sweep at once; each piece is one script."""
+
+    def __init__(self, client: Client, settings: FeedbackSettings) -> None:
+        self._client = client
+        self._completion_ttl = settings.completion_ttl.total_seconds()
+        self._vote_ttl_ms = round(settings.vote_ttl.total_seconds() * 1000)
+        self._trim_unexported = settings.trim_unexported
+        self._audit_events = settings.audit_events
+
+    async def sweep(self, *, now: float, seconds: float) -> Swept:
+        """Do all that there is to do, as far as the time allows, and remember what was done.
+
+        A sweep that is cut off has done whole pieces; the next one goes on.
+
+        Args:
+            now: Seconds since the epoch.
+            seconds: For each of the two long parts; what is left over comes next time.
+
+        Raises:
+            StoreUnavailableError: Redis is away.
+        """
+        began = time.monotonic()
+        trimmed, all_trimmed = await self._trim_log(seconds)
+        forgotten, cursor = await self._forget_ids(now, seconds)
+        swept = Swept(
+            at=now,
+            trimmed_events=trimmed,
+            trimmed_audit=await self._trim_audit(),
+            forgotten_ids=forgotten,
+            log_events=int(await self._client.command("XLEN", keys.FEEDBACK_LOG)),
+            unexported_events=await self._count_unexported(),
+            finished=all_trimmed and cursor == _WHOLE_SCAN,
+            rewrite=await self.rewrite_file(),
+        )
+        swept = replace(swept, seconds=time.monotonic() - began)
+        await self._remember(swept, cursor)
+        return swept
+
+    async def last(self) -> Swept | None:
+        """Return the last sweep; None before the first."""
+        return _decode(await self._client.hash(keys.RETENTION))
+
+    async def health(self) -> RecordHealth:
+        """Return what tells whether workers look and the record is kept in bounds."""
+        looked, waiting, events, swept = await self._client.script(
+            "health", [keys.LOOKED, keys.READY, keys.FEEDBACK_LOG, keys.RETENTION]
+        )
+        return RecordHealth(
+            last_look=None if looked is None else float(looked),
+            waiting_votes=int(waiting),
+            log_events=int(events),
+            swept=_decode(fields(swept)),
+        )
+
+    async def rewrite_file(self) -> Rewrite:
+        """Go on with the rewrite of the append-only file that a deletion asked for.
+
+        Deleted bytes stay in that file until Redis writes it anew. One that runs already may have
+        begun before the deletion, so another follows it.
+
+        Returns:
+            Where it stands; ``wanted`` also while Redis refuses, as it does to users without the
+            right to it.
+        """
+        stored = await self._client.command("HGET", keys.RETENTION, "rewrite")
+        if not stored:
+            return ""
+        found = await self._client.command("INFO", "persistence")
+        running = bool(found["aof_rewrite_in_progress"] or found["aof_rewrite_scheduled"])
+        well = found["aof_last_bgrewrite_status"] == "ok"
+        rewrite = next_rewrite(
+            cast("Rewrite", stored),
+            running=running,
+            completed=well and found["aof_last_rewrite_time_sec"] >= 0,
+            enabled=bool(found["aof_enabled"]),
+        )
+        if rewrite == "wanted" and not running and await self._start_rewrite():
+            rewrite = "started"
+        await self._client.command("HSET", keys.RETENTION, "rewrite", rewrite)
+        return rewrite
+
+    async def _start_rewrite(self) -> bool:
+        try:
+            await self._client.command("BGREWRITEAOF")
+        except ResponseError:
+            return False
+        return True
+
+    async def _trim_log(self, seconds: float) -> tuple[int, bool]:
+        server_seconds, micros = await self._client.command("TIME")
+        mark = trim_mark(
+            exported=await self._client.command("GET", keys.EXPORTED),
+            now_ms=int(server_seconds) * 1000 + int(micros) // 1000,
+            vote_ttl_ms=self._vote_ttl_ms,
+            trim_unexported=self._trim_unexported,
+        )
+        if mark is None:
+            return 0, True
+
+        async def trim() -> int:
+            return int(
+                await self._client.script(
+                    "log_trim",
+                    [keys.FEEDBACK_LOG, keys.EXPORTED],
+                    [mark, PIECE, int(self._trim_unexported)],
+                )
+            )
+
+        return await _repeat(trim, seconds)
+
+    async def _trim_audit(self) -> int:
+        words = ("XTRIM", keys.EVENTS, "MAXLEN", "~", self._audit_events)
+        return int(await self._client.command(*words))
+
+    async def _count_unexported(self) -> int:
+        after = await self._client.command("GET", keys.EXPORTED) or "0-0"
+        counted, found = 0, PIECE
+        while found == PIECE and counted < COUNTED_EVENTS:
+            found, after = await self._client.script(
+                "log_count", [keys.FEEDBACK_LOG], [after, PIECE]
+            )
+            counted += found
+        return counted
+
+    async def _forget_ids(self, now: float, seconds: float) -> tuple[int, str]:
+        """Walk over the lists of users, from where the last sweep stopped.
+
+        Returns:
+            How many ids were forgotten, and where to go on; ``"0"`` after a whole walk.
+        """
+        deadline = time.monotonic() + seconds
+        cursor = await self._client.command("HGET", keys.RETENTION, "cursor") or _WHOLE_SCAN
+        forgotten = 0
+        while True:
+            cursor, found = await self._client.command(
+                "SCAN", cursor, "MATCH", keys.user("*", "*"), "COUNT", _SCANNED
+            )
+            for key in found:
+                forgotten += await self._forget_of(key, now - self._completion_ttl)
+            if str(cursor) == _WHOLE_SCAN or time.monotonic() > deadline:
+                return forgotten, str(cursor)
+
+    async def _forget_of(self, key: str, oldest: float) -> int:
+        kept = forgotten = 0
+        looked_at = PIECE
+        while looked_at == PIECE:
+            looked_at, removed = await self._client.script(
+                "user_forget", [key], [kept, PIECE, oldest]
+            )
+            kept += looked_at - removed
+            forgotten += removed
+        return forgotten
+
+    async def _remember(self, swept: Swept, cursor: str) -> None:
+        words = {name: getattr(swept, name) for name in _NUMBERS}
+        words |= {"finished": int(swept.finished), "cursor": cursor}
+        flat = [word for pair in words.items() for word in pair]
+        await self._client.command("HSET", keys.RETENTION, *flat)
+
+
+_NUMBERS = (
+    "at",
+    "seconds",
+    "trimmed_events",
+    "trimmed_audit",
+    "forgotten_ids",
+    "log_events",
+    "unexported_events",
+)
+"""Fields of ``Swept`` that are numbers, as the hash has them."""
+
+
+async def _repeat(piece: Callable[[], Awaitable[int]], seconds: float) -> tuple[int, bool]:
+    """Do one piece after the other until nothing is left or the time is up.
+
+    Returns:
+        How much was done, and whether it was all.
+    """
+    deadline = time.monotonic() + seconds
+    total = 0
+    while True:
+        done = await piece()
+        total += done
+        if done == 0:
+            return total, True
+        if time.monotonic() > deadline:
+            return total, False
+
+
+def _decode(found: dict[str, str]) -> Swept | None:
+    if "at" not in found:
+        return None
+    whole = {name: int(found[name]) for name in _NUMBERS if name not in {"at", "seconds"}}
+    return Swept(
+        at=float(found["at"]),
+        seconds=float(found["seconds"]),
+        finished=found["finished"] == "1",
+        rewrite=cast("Rewrite", found.get("rewrite", "")),
+        **whole,
+    )
