@@ -1,0 +1,94 @@
+"""Decodes replies of any version with our engine, for every arm alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from models.adapters import AdapterStore
+from models.base import load_base
+from models.decoding.bank import AdapterBank
+from models.decoding.engine import Engine
+from models.decoding.lora import read_adapter
+from models.decoding.runners import make_runner
+from models.types import BASE, GenerationRequest, Message, Sampling
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.settings import LearnerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply as it was decoded; ``logprobs`` are those of ``ids`` when they were drawn."""
+
+    prompt: str
+    prompt_ids: tuple[int, ...]
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    text: str
+    ended: bool
+
+
+class Replies:
+    """An engine, and the versions that it has read."""
+
+    def __init__(self, settings: LearnerSettings, tokens: int) -> None:
+        roomy = settings.model_copy(update={"max_queue": 100_000, "max_queue_per_user": 100_000})
+        self.base = load_base(roomy)
+        self._tokens = tokens
+        self._store = AdapterStore(settings.adapters_dir)
+        self._bank = AdapterBank()
+        self._runner = make_runner(self.base, roomy)
+        self._engine = Engine(self.base, self._runner, self._bank, roomy)
+        # The runner may have packed and freed the weights of its own.
+        self._reference = load_base(settings).model
+
+    def ask(self, prompts: Sequence[str], version: str, seeds: Sequence[int]) -> list[Reply]:
+        """Return one reply to each prompt, drawn at temperature 1 with its seed."""
+        self._hold_only(version)
+        encoded = [self.base.encode_chat([Message("user", prompt)]) for prompt in prompts]
+        drawn: dict[str, list[tuple[int, float]]] = {}
+        for number, (ids, seed) in enumerate(zip(encoded, seeds, strict=True)):
+            sampling = Sampling(max_tokens=self._tokens, seed=seed)
+            request = GenerationRequest(str(number), ids, version, sampling)
+            self._engine.scheduler.submit(self._engine.make_row(request))
+            drawn[request.id] = []
+        while not self._engine.scheduler.idle:
+            for gain in self._engine.step():
+                drawn[gain.row.id].append((gain.token.id, gain.token.logprob))
+        return [
+            self._reply(prompt, ids, tokens)
+            for prompt, ids, tokens in zip(prompts, encoded, drawn.values(), strict=True)
+        ]
+
+    def _hold_only(self, version: str) -> None:
+        for other in self._bank.loaded() - {BASE, version}:
+            self._bank.retire(other)
+        if version not in self._bank.loaded():
+            folder = self._store.path(version)
+            self._bank.add(version, self._runner.prepare(read_adapter(folder)))
+
+    def _reply(
+        self, prompt: str, prompt_ids: tuple[int, ...], drawn: Sequence[tuple[int, float]]
+    ) -> Reply:
+        ids = tuple(token for token, _ in drawn)
+        return Reply(
+            prompt=prompt,
+            prompt_ids=prompt_ids,
+            ids=ids,
+            logprobs=tuple(logprob for _, logprob in drawn),
+            text=self.base.tokenizer.decode(ids, skip_special_tokens=True),
+            ended=ids[-1] in self.base.end_ids,
+        )
+
+    @torch.inference_mode()
+    def base_logprob(self, reply: Reply) -> float:
+        """Return the log-prob of a whole reply under the base, in nats, by one forward pass."""
+        ids = torch.tensor([[*reply.prompt_ids, *reply.ids]])
+        logits = self._reference(ids).logits[0, len(reply.prompt_ids) - 1 : -1].float()
+        wanted = torch.tensor(reply.ids)[:, None]
+        return float(logits.log_softmax(-1).gather(1, wanted).sum())

@@ -1,0 +1,85 @@
+"""Finished runs of the learning benchmark: one JSON line each, so that it can go on later."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from machine import RESULTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILE = RESULTS / "learning.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What fixes a run."""
+
+    arm: str
+    taste: str
+    seed: int
+    rate: float
+    labels: int
+    lag: int = 0
+    adversaries: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        base: Gold of the base on the held-out prompts.
+        ceiling: Gold of the best of sixteen replies of the base.
+        curve: For each measured version its labels and figures.
+        reports: What each update said of itself.
+    """
+
+    job: Job
+    base: float
+    ceiling: float
+    curve: tuple[dict[str, Any], ...]
+    seconds: float
+    machine: dict[str, Any]
+
+    def labels_to(self, share: float) -> float | None:
+        """Return the labels after which ``share`` of the gap from base to ceiling was reached.
+
+        Between two measurements the curve is a straight line; None if it never got there.
+        """
+        aim = self.base + share * (self.ceiling - self.base)
+        before, reached = 0.0, self.base
+        for point in self.curve:
+            labels, gold = point["labels"], point["gold"]
+            if gold >= aim:
+                return before + (labels - before) * (aim - reached) / (gold - reached)
+            before, reached = labels, gold
+        return None
+
+    def gold_at(self, labels: int) -> float:
+        """Return the gold of the last version measured within so many labels."""
+        return max(
+            ((p["labels"], p["gold"]) for p in self.curve if p["labels"] <= labels),
+            default=(0, self.base),
+        )[1]
+
+
+def read(path: Path = FILE) -> list[Run]:
+    """Return all finished runs of a file; none if there is no file."""
+    if not path.exists():
+        return []
+    return [_run(json.loads(line)) for line in path.read_text().splitlines()]
+
+
+def append(run: Run, path: Path = FILE) -> None:
+    """Add a finished run."""
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(run)) + "\n")
+
+
+def _run(raw: dict[str, Any]) -> Run:
+    return Run(**{**raw, "job": Job(**raw["job"]), "curve": tuple(raw["curve"])})

@@ -1,0 +1,103 @@
+"""Learns from simulated people's votes, arm by arm, and counts the votes that each arm needs.
+
+People with a hidden taste chat with a policy and vote; each arm learns from votes of the same
+people under the same rules. After every few updates, held-out prompts tell what share of the
+honest users like the replies. Finished runs are kept in ``bench/results/learning.jsonl``; a later
+start goes on with those that are missing. ``bench/learning_report.py`` makes tables and plots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from learn.arms import ARMS, make_student
+from learn.measure import Yardstick
+from learn.people import Habits, World
+from learn.replies import Replies
+from learn.results import FILE, Job, Run, append, read
+from learn.rounds import rounds
+from machine import describe
+from own_server import share_base
+
+from models.settings import LearnerSettings
+from models.types import BASE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+USERS = 40
+TOKENS = 48
+HELD_OUT = 64
+MEASURE_EVERY = 32
+"""Labels between two measurements."""
+SEARCH_SEED = 100
+"""Seeds from here on are for choosing a learning rate, never for results."""
+
+
+def say(text: str) -> None:
+    """Tell how far it is."""
+    sys.stderr.write(f"{text}\n")
+
+
+def run(job: Job) -> Run:
+    """Do one run on a throwaway data folder."""
+    arm, began = ARMS[job.arm], time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="thumbloop-learning-") as folder:
+        share_base(Path(folder) / "data")
+        overrides = {"learning_rate": job.rate, **arm.settings}
+        settings = LearnerSettings(data_dir=Path(folder) / "data", **overrides)
+        habits = Habits(lag=job.lag, adversaries=job.adversaries)
+        world = World(job.taste, job.seed, USERS, habits)
+        replies = Replies(settings, TOKENS)
+        yardstick = Yardstick(world, replies, HELD_OUT)
+        base, ceiling, curve = yardstick.measure(BASE), yardstick.ceiling(), []
+        say(f"{job}: base {base.gold:.2f}, ceiling {ceiling:.2f}")
+        due = MEASURE_EVERY
+        for learned in rounds(make_student(arm, settings), world, replies, job.labels):
+            if learned.labels < due:
+                continue
+            due += MEASURE_EVERY
+            point = yardstick.measure(learned.version)
+            curve.append({"labels": learned.labels, **point.as_dict(), "report": learned.report})
+            say(f"{job.arm} {job.taste} {job.seed}: {learned.labels} labels, gold {point.gold:.2f}")
+    return Run(job, base.gold, ceiling, tuple(curve), time.monotonic() - began, describe())
+
+
+def jobs(options: argparse.Namespace) -> Iterator[Job]:
+    """Yield the runs that are asked for, seed by seed, so that all arms grow alike."""
+    for seed, taste, name in product(options.seeds, options.tastes, options.arms):
+        default = LearnerSettings(**ARMS[name].settings).learning_rate
+        for rate in options.rates or [default]:
+            yield Job(name, taste, seed, rate, options.labels, options.lag, options.adversaries)
+
+
+def main() -> int:
+    """Do what is missing."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--tastes", nargs="+", default=["brief", "plain", "polite"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
+    parser.add_argument("--rates", nargs="+", type=float, help="instead of each arm's own rate")
+    parser.add_argument("--labels", type=int, default=320, help="the most that a run learns from")
+    parser.add_argument("--lag", type=int, default=0, help="versions that people are behind")
+    parser.add_argument("--adversaries", type=float, default=0.0, help="share of the users")
+    parser.add_argument("--out", type=Path, default=FILE)
+    options = parser.parse_args()
+    wanted = list(jobs(options))
+    done = {each.job for each in read(options.out)}
+    for number, job in enumerate(wanted, start=1):
+        if job in done:
+            continue
+        say(f"run {number}/{len(wanted)}")
+        append(run(job), options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

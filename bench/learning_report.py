@@ -1,0 +1,133 @@
+"""Tables and plots of the finished runs of ``bench/learning.py``.
+
+Per arm and taste: the labels after which half and four fifths of the gap from the base to the best
+of sixteen were closed, and the gold at the end, each with a bootstrap interval over seeds. A run
+that never got there counts as the whole budget, and the table says how many did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean, median
+from typing import TYPE_CHECKING
+
+from learn.arms import ARMS
+from learn.results import FILE, read
+from machine import RESULTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from learn.results import Run
+
+DRAWS = 2000
+LOW, HIGH = 0.025, 0.975
+
+Key = tuple[str, str, float, int, float]
+"""Arm, taste, learning rate, lag and share of adversaries: what the seeds of a row share."""
+
+
+def interval(
+    values: Sequence[float], middle: Callable[[Sequence[float]], float]
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of a statistic at 95 %, the same at every call."""
+    dice = random.Random(0)
+    drawn = sorted(middle(dice.choices(values, k=len(values))) for _ in range(DRAWS))
+    return drawn[int(LOW * DRAWS)], drawn[int(HIGH * DRAWS)]
+
+
+def grouped(runs: Sequence[Run]) -> Mapping[Key, list[Run]]:
+    """Return the runs that differ by their seed only."""
+    rows: defaultdict[Key, list[Run]] = defaultdict(list)
+    for run in runs:
+        job = run.job
+        rows[job.arm, job.taste, job.rate, job.lag, job.adversaries].append(run)
+    return rows
+
+
+def labels_cell(runs: Sequence[Run], share: float) -> str:
+    """Return the median labels to a share of the gap, its interval, and how many got there."""
+    reached = [run.labels_to(share) for run in runs]
+    values = [run.job.labels if at is None else at for run, at in zip(runs, reached, strict=True)]
+    low, high = interval(values, median)
+    there = sum(at is not None for at in reached)
+    if there * 2 < len(runs):
+        return f"> {runs[0].job.labels} ({there}/{len(runs)})"
+    return f"{median(values):.0f} [{low:.0f}, {high:.0f}] ({there}/{len(runs)})"
+
+
+def share_closed(run: Run) -> float:
+    """Return the share of the gap that is closed at the end of a run."""
+    return (run.gold_at(run.job.labels) - run.base) / (run.ceiling - run.base)
+
+
+def table(rows: Mapping[Key, list[Run]]) -> str:
+    """Return the results as Markdown."""
+    heads = "arm|taste|rate|lag|adversaries|seeds|labels to 50 %|to 80 %|gap closed|win|KL|words"
+    names = heads.split("|")
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    for (arm, taste, rate, lag, adversaries), runs in sorted(rows.items(), key=lambda r: r[0][1:]):
+        closed = [share_closed(run) for run in runs]
+        low, high = interval(closed, fmean)
+        last = [run.curve[-1] for run in runs]
+        cells = [
+            arm,
+            taste,
+            f"{rate:g}",
+            str(lag),
+            f"{adversaries:.0%}",
+            str(len(runs)),
+            labels_cell(runs, 0.5),
+            labels_cell(runs, 0.8),
+            f"{fmean(closed):.0%} [{low:.0%}, {high:.0%}]",
+            *(f"{fmean(point[name] for point in last):.2f}" for name in ("win", "kl", "words")),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def plot(rows: Mapping[Key, list[Run]], folder: Path) -> None:
+    """Draw gold against labels, and gold against √KL, one picture a taste."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - seconds, and only here
+
+    for taste in sorted({key[1] for key in rows}):
+        figure = Figure(figsize=(11, 4.5), layout="constrained")
+        against_labels, against_kl = figure.subplots(1, 2)
+        for key, runs in sorted(rows.items()):
+            if key[1] != taste or key[3] or key[4]:
+                continue
+            labels = sorted({point["labels"] for run in runs for point in run.curve})
+            gold = [fmean(run.gold_at(at) for run in runs) for at in labels]
+            start = fmean(run.base for run in runs)
+            against_labels.plot([0, *labels], [start, *gold], label=key[0])
+            points = [(p["kl"], p["gold"]) for run in runs for p in run.curve]
+            roots = [max(0.0, nats) ** 0.5 for nats, _ in points]
+            against_kl.scatter(roots, [gold for _, gold in points], s=8, label=key[0])
+        against_labels.set(xlabel="labels", ylabel="gold: share of users who like a reply")
+        against_kl.set(xlabel="√KL to the base (nats a reply)")
+        against_labels.legend(fontsize="small")
+        figure.suptitle(f"taste: {taste}")
+        figure.savefig(folder / f"learning-{taste}.png", dpi=110)
+
+
+def main() -> int:
+    """Print the table; draw the pictures."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=Path, default=FILE)
+    parser.add_argument("--plots", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    rows = grouped([run for run in read(options.runs) if run.job.arm in ARMS])
+    if not rows:
+        sys.stderr.write(f"No finished runs in {options.runs}: start with bench/learning.py.\n")
+        return 1
+    print(table(rows))
+    plot(rows, options.plots)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""The learning benchmark's own rules: who votes when, what a run is worth, and how it goes on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import learning_report
+import pytest
+from learn.measure import distinct
+from learn.people import REVERSED_AFTER, Habits, World
+from learn.replies import Reply
+from learn.results import Job, Run, append, read
+from learn.rounds import rounds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from learn.rounds import Voted
+
+JOB = Job("ours", "brief", 1, 4e-4, 128)
+
+
+def make_run(*curve: tuple[int, float], seed: int = 1) -> Run:
+    points = tuple(
+        {"labels": labels, "gold": gold, "win": 0.5, "kl": 1.0, "words": 9.0}
+        for labels, gold in curve
+    )
+    job = Job("ours", "brief", seed, 4e-4, 128)
+    return Run(job, base=0.2, ceiling=1.0, curve=points, seconds=1.0, machine={})
+
+
+def test_labels_are_interpolated_between_measurements() -> None:
+    run = make_run((32, 0.4), (64, 0.8), (96, 0.5))
+    assert run.labels_to(0.5) == pytest.approx(48)  # aims at 0.6
+    assert run.labels_to(0.25) == pytest.approx(32)
+    assert run.labels_to(0.8) is None  # 0.84
+    assert run.gold_at(70) == 0.8
+    assert run.gold_at(10) == 0.2
+
+
+def test_finished_runs_are_read_as_they_were_written(tmp_path: Path) -> None:
+    file = tmp_path / "runs.jsonl"
+    assert read(file) == []
+    runs = [make_run((32, 0.4)), make_run((32, 0.5), seed=2)]
+    for run in runs:
+        append(run, file)
+    assert read(file) == runs
+
+
+def test_the_report_says_how_many_runs_never_got_there() -> None:
+    runs = [make_run((128, 0.3), seed=1), make_run((64, 1.0), seed=2), make_run((128, 0.2), seed=3)]
+    assert learning_report.labels_cell(runs, 0.8) == "> 128 (1/3)"
+    assert learning_report.labels_cell(runs[1:2], 0.8).startswith("51 ")  # 64 · 0.64 / 0.8
+    assert "| ours | brief |" in learning_report.table(learning_report.grouped(runs))
+
+
+def test_the_interval_holds_what_the_values_hold() -> None:
+    assert learning_report.interval([3.0, 3.0], max) == (3.0, 3.0)
+    low, high = learning_report.interval([0.0, 1.0] * 20, lambda values: sum(values) / len(values))
+    assert 0.3 < low < 0.5 < high < 0.7
+
+
+def test_a_reversed_vote_comes_wrong_first_and_right_later() -> None:
+    world = World("brief", 1, 40, Habits(flip=0.0, reversal=1.0, late=0.0))
+    for number in range(20):
+        first, second = world.votes(world.turn(number), "Yes, you can.", 4)
+        assert first.up != second.up
+        assert (first.arrives, second.arrives) == (4, 4 + REVERSED_AFTER)
+        assert second.up  # nobody with this taste dislikes three short words
+
+
+def test_adversaries_click_against_what_they_like_and_are_not_asked_for_gold() -> None:
+    honest, mixed = (
+        World("brief", 1, 40, Habits(flip=0.0, reversal=0.0, late=0.0, adversaries=share))
+        for share in (0.0, 0.05)
+    )
+    turns = [honest.turn(number) for number in range(40)]
+    different = [
+        turn.user.name
+        for turn in turns
+        if honest.votes(turn, "Yes, you can.", 0)[0].up
+        != mixed.votes(turn, "Yes, you can.", 0)[0].up
+    ]
+    assert len(set(different)) == 2
+    assert mixed.gold("Yes, you can.") == 1.0
+
+
+def test_distinct_counts_repeated_word_triples() -> None:
+    assert distinct(["a b c", "a b c"]) == 0.5
+    assert distinct(["a b c d"]) == 1.0
+    assert distinct(["a"]) == 1.0
+
+
+class Echo:
+    """Answers with the version's name; remembers who was asked."""
+
+    def __init__(self) -> None:
+        self.served: list[str] = []
+
+    def ask(self, prompts: Sequence[str], version: str, seeds: Sequence[int]) -> list[Reply]:
+        self.served.append(version)
+        return [Reply(p, (1,), (2,), (-1.0,), f"I am {version} today", ended=True) for p in prompts]
+
+
+class Counter:
+    """Makes a version out of a number."""
+
+    every = 16
+
+    def __init__(self) -> None:
+        self.batches: list[list[Voted]] = []
+
+    def learn(self, batch: Sequence[Voted], parent: str, number: int) -> tuple[str, dict[str, Any]]:
+        self.batches.append(list(batch))
+        return f"v{number}", {"parent": parent}
+
+
+def play(habits: Habits, labels: int) -> tuple[Echo, Counter, list[Any]]:
+    echo, counter = Echo(), Counter()
+    learned = list(rounds(counter, World("brief", 1, 40, habits), echo, labels))
+    return echo, counter, learned
+
+
+def test_rounds_learn_each_vote_once_and_serve_the_newest_version() -> None:
+    echo, counter, learned = play(Habits(reversal=0.0), 64)
+    assert [each.labels for each in learned] == [16, 32, 48, 64]
+    assert [each.report["parent"] for each in learned] == ["base", "v1", "v2", "v3"]
+    ids = [voted.sample.completion_id for batch in counter.batches for voted in batch]
+    assert len(ids) == len(set(ids)) == 64
+    assert echo.served[0] == "base"
+    assert set(echo.served) <= {"base", "v1", "v2", "v3"}
+
+
+def test_with_a_lag_people_chat_with_older_versions() -> None:
+    echo, counter, _ = play(Habits(reversal=0.0, late=0.0, lag=2), 64)
+    assert echo.served == ["base", "base", "base", "v1"]
+    assert {voted.sample.version for voted in counter.batches[3]} == {"v1"}
