@@ -2,18 +2,57 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from feedback.events import Vote
+    from feedback.settings import FeedbackSettings
 
-_MIDDLE = 2.5
+MOST_STARS = 5.0
 
 
-def reward(vote: Vote) -> float | None:
-    """Return up +1, down -1, a rating r as (r - 2.5) / 2.5; None when there is nothing to learn."""
+@dataclass(frozen=True, slots=True)
+class RewardScale:
+    """What each kind of vote is worth; the settings hold every reward in [-1, 1].
+
+    Attributes:
+        neutral: The rating that is worth 0. Below it ratings fall evenly to -1 at 0 stars, above
+            it they rise evenly to +1 at 5.
+    """
+
+    up: float = 1.0
+    down: float = -1.0
+    neutral: float = 2.5
+    chosen: float = 1.0
+    rejected: float = -1.0
+
+    @classmethod
+    def from_settings(cls, settings: FeedbackSettings) -> Self:
+        """Return the scale that the settings describe."""
+        return cls(
+            up=settings.reward_up,
+            down=settings.reward_down,
+            neutral=settings.rating_neutral,
+            chosen=settings.reward_chosen,
+            rejected=settings.reward_rejected,
+        )
+
+
+DEFAULT_SCALE = RewardScale()
+
+
+def reward(vote: Vote, scale: RewardScale = DEFAULT_SCALE) -> float | None:
+    """Return what a vote is worth; None when there is nothing to learn from."""
     if vote.thumb is not None:
-        return 1.0 if vote.thumb == "up" else -1.0
-    if vote.rating is not None:
-        return (vote.rating - _MIDDLE) / _MIDDLE
-    return None
+        return scale.up if vote.thumb == "up" else scale.down
+    if vote.comparison is not None:
+        return scale.chosen if vote.comparison.side == "chosen" else scale.rejected
+    return None if vote.rating is None else _rated(vote.rating, scale.neutral)
+
+
+def _rated(rating: float, neutral: float) -> float:
+    """Return the place of a rating between the end of the scale on its side and ``neutral``."""
+    if rating == neutral:
+        return 0.0
+    return (rating - neutral) / (MOST_STARS - neutral if rating > neutral else neutral)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -43,6 +43,32 @@ class FeedbackSettings(Settings):
     )
     min_votes: int = Field(16, ge=1, description="Waiting votes that start an update.")
     max_votes: int = Field(64, ge=1, description="Most votes in one update.")
+    batch_order: Literal["oldest", "newest"] = Field(
+        "oldest", description="Which of a user's waiting votes an update learns first."
+    )
+    max_version_lag: int | None = Field(
+        None,
+        ge=0,
+        description="Votes on replies that are more versions behind the live one are discarded; "
+        "unset = none are.",
+    )
+    replay_runs: int = Field(
+        20, ge=1, description="Earlier updates in which votes to learn once more are looked for."
+    )
+    reward_up: float = Field(1.0, ge=-1, le=1, description="What a thumb up is worth.")
+    reward_down: float = Field(-1.0, ge=-1, le=1, description="What a thumb down is worth.")
+    rating_neutral: float = Field(
+        2.5,
+        ge=0,
+        le=5,
+        description="The rating that is worth 0; from it ratings rise to 1 at 5, fall to -1 at 0.",
+    )
+    reward_chosen: float = Field(
+        1.0, ge=-1, le=1, description="What the chosen side of a comparison is worth."
+    )
+    reward_rejected: float = Field(
+        -1.0, ge=-1, le=1, description="What the other side of a comparison is worth."
+    )
     max_user_share: float = Field(
         0.25, gt=0, le=1, description="Most of a batch from one user, once five users are in it."
     )
@@ -60,5 +86,14 @@ class FeedbackSettings(Settings):
             raise ValueError(
                 "vote_ttl is shorter than completion_ttl: a vote would be gone while people can "
                 "still vote. Set it to at least completion_ttl."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _praise_beats_blame(self) -> Self:
+        if self.reward_up <= self.reward_down or self.reward_chosen <= self.reward_rejected:
+            raise ValueError(
+                "The rewards are upside down: set reward_up above reward_down, and reward_chosen "
+                "above reward_rejected."
             )
         return self

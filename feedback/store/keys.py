@@ -8,7 +8,7 @@
 | ``tl:feedback:{id}`` | hash | vote TTL | the current vote, revision, state, whose it is |
 | ``tl:feedback:log`` | stream | for ever | every accepted vote event, in order; no names or texts |
 | ``tl:feedback:ready`` | zset | for ever | ids of votes that no run has claimed, by time of vote |
-| ``tl:feedback:turns`` | zset | for ever | the same ids, every user's first before anyone's second |
+| ``tl:feedback:turns`` | zset | for ever | the same ids, users in turn |
 | ``tl:feedback:waiting`` | hash | for ever | how many of them each user has |
 | ``tl:feedback:expiring`` | zset | for ever | the same ids, by when their completions expire |
 | ``tl:feedback:exported`` | string | for ever | last entry of the log that a finished export has |

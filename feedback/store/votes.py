@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
-from feedback.errors import UnknownCompletionError
-from feedback.events import Feedback, Person, Vote, WaitingVote
+from feedback.errors import DifferentPromptsError, InvalidVoteError, UnknownCompletionError
+from feedback.events import Comparison, Feedback, Pair, Person, Vote, WaitingVote
+from feedback.rewards import DEFAULT_SCALE, reward
 from feedback.store import keys
 from feedback.store.client import fields
 from feedback.store.completions import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import timedelta
 
-    from feedback.events import FrozenVote, VoteState
+    from feedback.events import FrozenVote, StaleVote, VoteState
+    from feedback.rewards import RewardScale
     from feedback.store.client import Client
 
 STATS = ("up", "down", "unscored", "pending", "claimed", "learned", "expired", "discarded")
 """What ``Votes.stats`` counts."""
 
 
-class Votes:
-    """The votes of one Redis."""
+EXPIRED = "The reply expired before an update could learn from this vote."
+"""The reason that an expired vote has."""
 
-    def __init__(self, client: Client) -> None:
+
+class Votes:
+    """The votes of one Redis; each can be read for ``ttl`` after its last change."""
+
+    def __init__(self, client: Client, ttl: timedelta) -> None:
         self._client = client
+        self._ttl_ms = round(ttl.total_seconds() * 1000)
 
     async def put(
         self, completion_id: str, person: Person, vote: Vote, score: float | None, *, now: float
@@ -46,19 +54,63 @@ class Votes:
         Raises:
             UnknownCompletionError: There is no such completion, or it is someone else's.
         """
-        spelled = json.dumps(asdict(vote), sort_keys=True)
-        worth = "" if score is None else repr(float(score))
         flat = await self._client.script(
             "vote_put",
             _keys(completion_id),
-            [completion_id, person.owner, person.user, spelled, worth, now],
+            [completion_id, person.owner, person.user, *_spell(vote, score), now, self._ttl_ms],
         )
         if flat is None:
             raise unknown(completion_id)
         return _decode(completion_id, fields(flat))
 
+    async def compare(
+        self,
+        chosen_id: str,
+        rejected_id: str,
+        person: Person,
+        comment: str | None = None,
+        scale: RewardScale = DEFAULT_SCALE,
+        *,
+        now: float,
+    ) -> Pair:
+        """Set a person's choice between two of their completions, as the vote on both.
+
+        Each side is a vote as ``put`` sets it, and is replaced or withdrawn like one; the same
+        comparison again changes nothing.
+
+        Raises:
+            InvalidVoteError: The two are one and the same.
+            DifferentPromptsError: They do not answer the same messages.
+            UnknownCompletionError: One of them does not exist, or is someone else's.
+        """
+        if chosen_id == rejected_id:
+            raise InvalidVoteError("A comparison needs two replies; these are one and the same.")
+        chosen = Vote(comment=comment, comparison=Comparison("chosen", rejected_id))
+        rejected = Vote(comment=comment, comparison=Comparison("rejected", chosen_id))
+        words = [word for vote in (chosen, rejected) for word in _spell(vote, reward(vote, scale))]
+        outcome, *found = await self._client.script(
+            "comparison_put",
+            [
+                keys.completion(chosen_id),
+                keys.completion(rejected_id),
+                keys.feedback(chosen_id),
+                keys.feedback(rejected_id),
+                keys.READY,
+                keys.FEEDBACK_LOG,
+            ],
+            [chosen_id, rejected_id, person.owner, person.user, *words, now, self._ttl_ms],
+        )
+        if outcome == "unknown":
+            raise unknown(found[0])
+        if outcome == "prompts":
+            raise DifferentPromptsError(
+                f"{chosen_id!r} and {rejected_id!r} answer different messages. Compare replies to "
+                "the same conversation, such as the choices of one request with `n`."
+            )
+        return Pair(_decode(chosen_id, fields(found[0])), _decode(rejected_id, fields(found[1])))
+
     async def get(self, completion_id: str, person: Person) -> Feedback:
-        """Return a person's vote on a completion.
+        """Return a person's vote on a completion, which may have expired since.
 
         Raises:
             UnknownCompletionError: There is no such completion, it is someone else's, or it has
@@ -67,11 +119,27 @@ class Votes:
         source, found = await self._client.hashes(
             [keys.completion(completion_id), keys.feedback(completion_id)]
         )
-        if not source or Person(source["owner"], source["user"]) != person:
+        if not _belongs(found if "owner" in found else source, person):
             raise unknown(completion_id)
         if "vote" not in found:
             raise _no_vote(completion_id)
-        return _decode(completion_id, found)
+        return _decode(completion_id, found, gone=not source)
+
+    async def get_comparison(self, chosen_id: str, person: Person) -> Pair:
+        """Return a person's comparison by its chosen side.
+
+        Raises:
+            UnknownCompletionError: There is no such completion, it is someone else's, or what is
+                said of it now is not that it was chosen.
+        """
+        chosen = await self.get(chosen_id, person)
+        comparison = chosen.vote.comparison
+        if comparison is None or comparison.side != "chosen":
+            raise _no_comparison(chosen_id)
+        try:
+            return Pair(chosen, await self.get(comparison.other, person))
+        except UnknownCompletionError:
+            return Pair(chosen, None)
 
     async def withdraw(self, completion_id: str, person: Person, *, now: float) -> None:
         """Take a person's vote back.
@@ -87,9 +155,38 @@ class Votes:
         if outcome == "none":
             raise _no_vote(completion_id)
 
-    async def waiting(self, limit: int) -> list[WaitingVote]:
-        """Return at most ``limit`` of the votes that no run has claimed, oldest first."""
-        rows = await self._client.script("votes_waiting", [keys.READY], [limit])
+    async def withdraw_comparison(self, chosen_id: str, person: Person, *, now: float) -> None:
+        """Take a comparison back on both sides; a side that was replaced since keeps its vote.
+
+        Raises:
+            UnknownCompletionError: As for ``get_comparison``.
+        """
+        outcome = await self._client.script(
+            "comparison_withdraw",
+            [keys.feedback(chosen_id)],
+            [chosen_id, person.owner, person.user, now],
+        )
+        if outcome == "unknown":
+            raise unknown(chosen_id)
+        if outcome == "none":
+            raise _no_comparison(chosen_id)
+
+    async def waiting(
+        self, limit: int, *, order: Literal["oldest", "newest"] = "oldest", turns: int = 0
+    ) -> list[WaitingVote]:
+        """Return some of the votes that no run has claimed; what has expired is dropped.
+
+        However many wait, no more are looked at than are asked for.
+
+        Args:
+            limit: The most by age.
+            order: Which end of them is read, and comes first.
+            turns: The most beside them in turn: every user's first vote before anyone's second, so
+                that one user's many votes do not hide everybody else's.
+        """
+        rows = await self._client.script(
+            "votes_waiting", [keys.READY, keys.TURNS], [limit, order, turns]
+        )
         return [
             WaitingVote(
                 completion_id=completion_id,
@@ -105,6 +202,29 @@ class Votes:
     async def count_waiting(self) -> int:
         """Return how many votes no run has claimed."""
         return int(await self._client.command("ZCARD", keys.READY))
+
+    async def expire(self, limit: int, now: float) -> int:
+        """End the wait of votes whose completions have expired; a bounded piece of them.
+
+        Args:
+            limit: The most to look at.
+            now: Seconds since the epoch.
+
+        Returns:
+            How many have expired now; 0 when none is left.
+        """
+        return int(
+            await self._client.script("votes_expire", [keys.EXPIRING, keys.READY], [limit, now])
+        )
+
+    async def discard(self, votes: Sequence[StaleVote]) -> int:
+        """Discard waiting votes with their reasons; returns how many were still current."""
+        if not votes:
+            return 0
+        words = [
+            word for vote in votes for word in (vote.completion_id, vote.revision, vote.reason)
+        ]
+        return int(await self._client.script("votes_discard", [keys.READY], words))
 
     async def still_learned(self, votes: Sequence[FrozenVote]) -> list[bool]:
         """Return for each vote whether it stands as it was learned: not changed, not withdrawn."""
@@ -133,21 +253,52 @@ def _keys(completion_id: str) -> list[str]:
     ]
 
 
+def _belongs(found: dict[str, str], person: Person) -> bool:
+    """Whether a completion or a vote is this person's."""
+    return bool(found) and Person(found["owner"], found["user"]) == person
+
+
+def _spell(vote: Vote, score: float | None) -> tuple[str, str]:
+    """Return a vote and its score as the hash has them; equal votes are spelled alike."""
+    said = asdict(vote)
+    if vote.comparison is None:  # spelled as before there were comparisons
+        del said["comparison"]
+    return json.dumps(said, sort_keys=True), "" if score is None else repr(float(score))
+
+
+def _no_comparison(completion_id: str) -> UnknownCompletionError:
+    return UnknownCompletionError(
+        f"You have no comparison in which {completion_id!r} is the chosen one. Another vote may "
+        "have replaced it: GET /v1/feedback shows the vote on each side, DELETE there withdraws it."
+    )
+
+
 def _no_vote(completion_id: str) -> UnknownCompletionError:
     return UnknownCompletionError(
         f"You have no vote on completion {completion_id!r}. PUT one, or leave it be."
     )
 
 
-def _decode(completion_id: str, found: dict[str, str]) -> Feedback:
-    vote = json.loads(found["vote"])
+def read_vote(spelled: str) -> Vote:
+    """Return the vote that a hash's field ``vote`` spells."""
+    said = json.loads(spelled)
+    compared = said.pop("comparison", None)
+    comparison = Comparison(**compared) if compared else None
+    return Vote(**{**said, "tags": tuple(said["tags"]), "comparison": comparison})
+
+
+def _decode(completion_id: str, found: dict[str, str], *, gone: bool = False) -> Feedback:
+    """Return the vote of a hash; one that still waits but whose completion is gone has expired."""
+    state = cast("VoteState", found["state"])
+    if gone and state == "pending":
+        state = "expired"
     return Feedback(
         completion_id=completion_id,
-        vote=Vote(**{**vote, "tags": tuple(vote["tags"])}),
+        vote=read_vote(found["vote"]),
         score=float(found["score"]) if found["score"] else None,
         revision=int(found["revision"]),
-        state=cast("VoteState", found["state"]),
+        state=state,
         updated_at=float(found["updated_at"]),
         version=found.get("version"),
-        reason=found.get("reason"),
+        reason=EXPIRED if state == "expired" else found.get("reason"),
     )

@@ -4,10 +4,11 @@
 -- KEYS[2]  tl:lease            string  read; set to the fence, expires
 -- KEYS[3]  tl:open             string  read; set to the run's number
 -- KEYS[4]  tl:rollout          hash    read: live
--- KEYS[5]  tl:feedback:ready   zset    ids of the batch removed
+-- KEYS[5]  tl:feedback:ready   zset    ids of the batch removed; so from turns, waiting, expiring
 -- KEYS[6]  tl:fence            int     raised
 -- KEYS[7]  tl:sequence         int     raised: the run's number
 -- KEYS[8]  tl:runs             zset    number added
+-- built    tl:completion:{id}  hash    read: there?
 -- built    tl:run:{n}          hash    written
 -- built    tl:feedback:{id}    hash    state 'claimed', run
 -- built    tl:feedback:totals  hash    counters
@@ -21,7 +22,8 @@ if (redis.call('HGET', KEYS[4], 'live') or 'base') ~= ARGV[1] then return nil en
 local ids, frozen = {}, {}
 for i = 5, #ARGV, 3 do
   local vote = redis.call('HMGET', feedback_key(ARGV[i]), 'scored', 'state')
-  if vote[1] == ARGV[i + 1] and vote[2] == 'pending' then
+  local there = redis.call('EXISTS', completion_key(ARGV[i])) == 1
+  if there and vote[1] == ARGV[i + 1] and vote[2] == 'pending' then
     ids[#ids + 1] = ARGV[i]
     frozen[#frozen + 1] = ARGV[i + 2]
   end
@@ -38,7 +40,7 @@ redis.call('ZADD', KEYS[8], number, number)
 redis.call('SET', KEYS[3], number)
 redis.call('SET', KEYS[2], fence, 'PX', ARGV[4])
 for _, id in ipairs(ids) do
-  redis.call('ZREM', KEYS[5], id)
+  leave_queue(id)
   redis.call('HSET', feedback_key(id), 'state', 'claimed', 'run', number)
   count_state('scored', 'pending', 'claimed')
 end
