@@ -32,6 +32,17 @@ def leave_one_out(rewards_B: torch.Tensor) -> torch.Tensor:
     return (rewards_B.sum() - rewards_B) / others
 
 
+def batch_mean(rewards_B: torch.Tensor) -> torch.Tensor:
+    """Return the mean reward of the batch for each reply, ``[B]``; 0 for a single one.
+
+    The baseline of REINFORCE. Each reply is a part of its own baseline, which makes advantages
+    smaller by 1 / B than those of ``leave_one_out``; a single one would be no better than itself.
+    """
+    if rewards_B.numel() == 1:
+        return torch.zeros_like(rewards_B)
+    return rewards_B.mean().expand_as(rewards_B)
+
+
 def shrunken_baseline(
     batch_B: torch.Tensor,
     users: Sequence[str],

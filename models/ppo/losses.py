@@ -5,18 +5,49 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from models.ppo.masked import masked_mean, masked_sum
+import torch
+
+from models.ppo.masked import effective_sample_size, masked_mean, masked_sum, mean_reply_sum
 
 if TYPE_CHECKING:
-    import torch
+    from typing import Literal
+
+    Correction = Literal["decoupled", "coupled", "none"]
+
+MAX_LOG_RATIO = 20.0
+"""Beyond e^20 nothing is learned from a ratio; e^89 is infinite in fp32, and 0 · ∞ is NaN."""
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyLoss:
-    """The loss to minimise, and the share of kept tokens whose ratio was clipped."""
+    """The loss to minimise, and what it saw of the kept tokens.
+
+    Attributes:
+        loss: A scalar; the only one that carries a gradient.
+        clip_fraction: Share of tokens whose ratio was held.
+        ratio_mean: Mean of ρ; far from 1, the epochs have gone far.
+        ratio_max: Largest ρ.
+        effective_sample_size: Of the weights, as a share.
+    """
 
     loss: torch.Tensor
     clip_fraction: torch.Tensor
+    ratio_mean: torch.Tensor
+    ratio_max: torch.Tensor
+    effective_sample_size: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class OldPolicy:
+    """The two parts that "the old policy" plays, ``[B, T]`` each.
+
+    Attributes:
+        proximal: Log-probs that the ratio is taken against.
+        weights: What a token counts for.
+    """
+
+    proximal: torch.Tensor
+    weights: torch.Tensor
 
 
 def behaviour_weights(
@@ -30,6 +61,28 @@ def behaviour_weights(
     return (start_BT - behaviour_BT).exp().clamp(max=cap).detach()
 
 
+def old_policy(
+    start_BT: torch.Tensor, behaviour_BT: torch.Tensor, *, correction: Correction, cap: float
+) -> OldPolicy:
+    """Return what the ratio is taken against and the weights, by how stale votes are corrected for.
+
+    Args:
+        start_BT: Log-probs under the policy at the start of the update.
+        behaviour_BT: Log-probs when the tokens were sampled.
+        correction: ``decoupled``: the ratio is to the start policy, the weight is the start
+            policy's to the behaviour's (arXiv 2110.00641). ``coupled``: the ratio is to the
+            behaviour (arXiv 1707.06347), so that the clip is around a policy of long ago.
+            ``none``: votes count as if the start policy had sampled them.
+        cap: Most that a weight may be.
+    """
+    ones = torch.ones_like(start_BT)
+    if correction == "coupled":
+        return OldPolicy(behaviour_BT, ones)
+    if correction == "none":
+        return OldPolicy(start_BT, ones)
+    return OldPolicy(start_BT, behaviour_weights(start_BT, behaviour_BT, cap=cap))
+
+
 def keep_sequences(
     scores_B: torch.Tensor,
     start_BT: torch.Tensor,
@@ -41,7 +94,16 @@ def keep_sequences(
     """Return True, ``[B]``, for replies worth learning from.
 
     A disliked reply that the policy has moved away from by more than ``limit`` nats a token on
-    average is dropped: pushing it down further only destabilises (DeepSeek-V3.2 report).
+    average is dropped: pushing it down further only destabilises (DeepSeek-V3.2 report,
+    arXiv 2512.02556, "off-policy sequence masking"; there the policy is the one of each step, here
+    the one at the start of the update, so that a reply is in all epochs or in none).
+
+    Args:
+        scores_B: Sign of the reply's advantage.
+        start_BT: Log-probs under the policy at the start of the update.
+        behaviour_BT: Log-probs when the tokens were sampled.
+        mask_BT: True where a token counts; a reply that keeps nothing has drifted by 0.
+        limit: Nats a token; infinity keeps all.
     """
     lengths = mask_BT.sum(-1).clamp(min=1)
     drift_B = masked_sum(behaviour_BT - start_BT, mask_BT) / lengths
@@ -56,27 +118,35 @@ def policy_loss(
     mask_BT: torch.Tensor,
     *,
     clip: float,
-    length_constant: float,
+    length_constant: float | torch.Tensor,
 ) -> PolicyLoss:
     """PPO's clipped surrogate with a weight for stale samples, summed over tokens.
 
     ``-w · min(ρ A, clip(ρ, 1 ± clip) A)`` with ρ = π_new / π_start (arXiv 1707.06347 eq. 7; the
     weight: arXiv 2110.00641). The sum over a reply's tokens is divided by a constant, not by its
     length, so that long bad replies are not let off; then averaged over the ``B`` replies.
+    With R for A and a weight of 1 it is the article's loss.
 
     Args:
         new_BT: Log-probs under the policy being learned; carries the gradient.
-        start_BT: Log-probs under the policy at the start of the update.
-        advantages_BT: From ``token_advantages``.
-        weights_BT: From ``behaviour_weights``.
+        start_BT: Log-probs that the ratio is taken against: ``OldPolicy.proximal``.
+        advantages_BT: From ``token_advantages``, ``gae`` or ``article_returns``.
+        weights_BT: ``OldPolicy.weights``.
         mask_BT: True where a token counts.
         clip: Half-width of the ratio's free range.
-        length_constant: Tokens that weigh 1 together.
+        length_constant: Tokens that weigh 1 together: for all replies, or ``[B]`` from
+            ``length_divisors`` for other ways to weigh lengths.
     """
-    ratio = (new_BT - start_BT).masked_fill(~mask_BT, 0.0).exp()
+    log_ratio = (new_BT - start_BT).masked_fill(~mask_BT, 0.0)
+    ratio = log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
     free = ratio * advantages_BT
     clipped = ratio.clamp(1 - clip, 1 + clip) * advantages_BT
     surrogate = weights_BT * free.minimum(clipped)
-    loss = -masked_sum(surrogate, mask_BT).mean() / length_constant
-    clipped_share = masked_mean((clipped < free).to(ratio.dtype), mask_BT)
-    return PolicyLoss(loss=loss, clip_fraction=clipped_share.detach())
+    seen = ratio.detach()
+    return PolicyLoss(
+        loss=-mean_reply_sum(surrogate, mask_BT, length_constant),
+        clip_fraction=masked_mean((clipped < free).to(ratio.dtype), mask_BT).detach(),
+        ratio_mean=masked_mean(seen, mask_BT),
+        ratio_max=seen.masked_fill(~mask_BT, 0.0).max(),
+        effective_sample_size=effective_sample_size(weights_BT, mask_BT),
+    )

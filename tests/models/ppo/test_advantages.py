@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from models.ppo.advantages import (
     UserMean,
+    batch_mean,
     leave_one_out,
     reward_to_go,
     scale_scores,
@@ -23,6 +24,14 @@ def test_leave_one_out_is_the_mean_of_the_others() -> None:
 
 def test_leave_one_out_of_a_single_vote_is_zero() -> None:
     assert leave_one_out(torch.tensor([1.0])).tolist() == [0.0]
+
+
+def test_the_batch_mean_has_each_reply_in_it() -> None:
+    assert batch_mean(torch.tensor([1.0, -1.0, 3.0])).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_the_batch_mean_of_a_single_vote_is_zero() -> None:
+    assert batch_mean(torch.tensor([-1.0])).tolist() == [0.0]
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=20))

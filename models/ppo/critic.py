@@ -1,0 +1,97 @@
+"""The critic: a learned guess of what is still to come, as the baseline of each token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from models.ppo.masked import mean_reply_sum
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class ValueHead:
+    """A linear map from a position's hidden state to a value; it starts as 0 everywhere.
+
+    The hidden states are taken as constants: with a few hundred votes the critic's own error would
+    move the policy more than the votes do. A zero start makes the first update's advantages those
+    without a critic.
+    """
+
+    def __init__(self, width: int, *, device: str = "cpu") -> None:
+        self.parameters: Mapping[str, torch.nn.Parameter] = {
+            "value.weight": torch.nn.Parameter(torch.zeros(width, device=device)),
+            "value.bias": torch.nn.Parameter(torch.zeros((), device=device)),
+        }
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the values of hidden states, ``[..., width]`` to ``[...]``."""
+        weight, bias = self.parameters["value.weight"], self.parameters["value.bias"]
+        return hidden.detach().to(weight.dtype) @ weight + bias
+
+
+def gae(
+    rewards_BT: torch.Tensor,
+    values_BT: torch.Tensor,
+    mask_BT: torch.Tensor,
+    *,
+    gamma: float,
+    lam: float,
+) -> torch.Tensor:
+    """Return generalised advantage estimates, ``[B, T]``; 0 where masked out.
+
+    ``A_t = δ_t + γλ A_{t+1}`` with ``δ_t = r_t + γ V_{t+1} - V_t`` (arXiv 1506.02438 eq. 16, in
+    its recursive form). Nothing comes after a reply's last kept token; tokens that are masked out
+    in between are skipped as if they were not there. What the critic learns is A + V.
+
+    Args:
+        rewards_BT: From ``token_rewards``.
+        values_BT: The critic's values when the update began; taken as constants.
+        mask_BT: True where a token counts.
+        gamma: Discount of a token's distance, in [0, 1].
+        lam: 1 sums the rewards to come, 0 trusts the critic from the next token on.
+    """
+    rewards_BT, values_BT = rewards_BT.detach(), values_BT.detach()
+    advantages_BT = torch.zeros_like(values_BT)
+    next_value_B = next_advantage_B = torch.zeros_like(values_BT[:, 0])
+    for t in reversed(range(values_BT.shape[1])):
+        kept_B = mask_BT[:, t]
+        delta_B = rewards_BT[:, t] + gamma * next_value_B - values_BT[:, t]
+        here_B = delta_B + gamma * lam * next_advantage_B
+        advantages_BT[:, t] = torch.where(kept_B, here_B, 0.0)
+        next_value_B = torch.where(kept_B, values_BT[:, t], next_value_B)
+        next_advantage_B = torch.where(kept_B, here_B, next_advantage_B)
+    return advantages_BT
+
+
+def critic_loss(
+    values_BT: torch.Tensor,
+    old_BT: torch.Tensor,
+    returns_BT: torch.Tensor,
+    mask_BT: torch.Tensor,
+    *,
+    clip: float,
+    length_constant: float | torch.Tensor,
+) -> torch.Tensor:
+    """Return ½ max((V - G)², (clip(V, V_old ± clip) - G)²), summed as the policy's loss is.
+
+    The value term of arXiv 1707.06347 eq. 9, with the clip of OpenAI's baselines, which TRL has
+    too: a value gains nothing from moving further than ``clip`` in one update.
+
+    Args:
+        values_BT: From the critic being learned; carries the gradient.
+        old_BT: Its values when the update began.
+        returns_BT: G: ``gae`` plus ``old_BT``.
+        mask_BT: True where a token counts.
+        clip: In units of reward.
+        length_constant: See ``mean_reply_sum``.
+    """
+    # Zeros where masked out keep NaN there from the gradient, which a mask after it would not.
+    values_BT = values_BT.masked_fill(~mask_BT, 0.0)
+    old_BT = old_BT.masked_fill(~mask_BT, 0.0)
+    returns_BT = returns_BT.masked_fill(~mask_BT, 0.0)
+    held_BT = values_BT.maximum(old_BT - clip).minimum(old_BT + clip)
+    worse_BT = ((values_BT - returns_BT) ** 2).maximum((held_BT - returns_BT) ** 2)
+    return mean_reply_sum(0.5 * worse_BT, mask_BT, length_constant)
