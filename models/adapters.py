@@ -96,6 +96,7 @@ class AdapterStore:
         under the same sequence number again changes nothing; a damaged folder of that name is set
         aside and replaced.
         """
+        failpoint("publish.before_scratch")
         self._make_root()
         scratch = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{origin.fence}-", dir=self._root))
         try:

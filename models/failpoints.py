@@ -36,6 +36,7 @@ FAILPOINTS = {
     "batch.read": "the batch's completions are read; the model is not loaded yet",
     "learn.midst": "at each sign of progress, in the learner's thread",
     "learn.after": "the new weights are in memory only",
+    "publish.before_scratch": "the lease was renewed just before; nothing is written yet",
     "publish.begin": "the scratch folder is there, and empty",
     "publish.files_written": "all files are written; none is on the disk for certain",
     "publish.before_rename": "all files are on the disk; the folder has its scratch name",

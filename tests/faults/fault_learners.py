@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import redis
 from fault_processes import happens
 
 from feedback.events import Completion, Person, Vote
@@ -21,7 +22,7 @@ from models.types import Message, Sampling
 from models.versions import is_version_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from fault_processes import Child
     from fault_site import Site
@@ -118,6 +119,18 @@ class Learners:
         assert await self.end(learner) == 0, learner.said()
         return lines(learner)
 
+    async def stop_at(self, point: str, **settings: str) -> Child:
+        """Start a learner that stops at a failpoint; return it once it stands still."""
+        learner = self.start(failpoints=f"{point}=stop", **settings)
+        stat = Path(f"/proc/{learner.pid}/stat")
+
+        def stopped() -> bool:
+            assert learner.alive(), learner.said()
+            return stat.read_text().rpartition(")")[2].split()[0] == "T"
+
+        await happens(stopped, 30, f"The stop at {point}")
+        return learner
+
     async def silence(self) -> None:
         """Wait until no learner holds a lease."""
         with self.site.redis.client() as client:
@@ -141,6 +154,18 @@ def check_visible(folder: Path) -> int:
     return len(versions)
 
 
+def everything(site: Site) -> dict[str, bytes | None]:
+    """Return all that Redis holds, key by key, to tell whether anything was written."""
+    with redis.Redis.from_url(site.redis.url) as client:
+        return {key.decode(): client.dump(key) for key in client.keys("tl:*")}
+
+
+def on_disk(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder with its content."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
 @dataclass(frozen=True)
 class Books:
     """What the record and the disk say after the last learner."""
@@ -158,14 +183,8 @@ class Books:
         )
 
 
-async def balance(
-    store: Store, electorate: Electorate, folder: Path, *, spare: Iterable[str] = ()
-) -> Books:
-    """Look that each acknowledged vote was learned exactly once, and each batch is one version.
-
-    Args:
-        spare: Folders of attempts that were overtaken, which may still lie there.
-    """
+async def balance(store: Store, electorate: Electorate, folder: Path) -> Books:
+    """Look that each acknowledged vote was learned exactly once, and each batch is one version."""
     runs = (await store.runs.list(10_000))[::-1]
     versions = {v.version for v in await store.versions.list(10_000)} - {"base"}
     assert [run.number for run in runs] == list(range(1, len(runs) + 1))
@@ -174,7 +193,7 @@ async def balance(
     assert len(versions) == len(runs)
     await check_chain(store, runs)
     await check_votes(store, electorate, runs)
-    check_folders(folder, runs, set(spare))
+    check_folders(folder, runs)
     return Books(
         votes=len(electorate.scores),
         found=sum([await learned(store, each) for each in electorate.scores]),
@@ -213,11 +232,10 @@ async def check_votes(store: Store, electorate: Electorate, runs: list[Run]) -> 
         assert (vote.revision, vote.score) == (now.revision, score)
 
 
-def check_folders(folder: Path, runs: list[Run], spare: set[str]) -> None:
+def check_folders(folder: Path, runs: list[Run]) -> None:
     """The disk holds the ledger's versions, each whole and of its own batch, and nothing else."""
     adapters = AdapterStore(folder)
-    on_disk = set(adapters.published())
-    assert on_disk - spare == {run.version for run in runs}
+    assert set(adapters.published()) == {run.version for run in runs}
     for run in runs:
         origin = adapters.verify(run.version or "").origin
         assert (origin.batch_hash, origin.parent) == (run.batch_hash, run.parent)

@@ -1,8 +1,8 @@
 """A learner as a process of its own: the real ``run_update`` on a real Redis, until it may rest.
 
 It computes nothing but publishes real folders, so that it lives for a second only; with
-``--torch`` it is the real learner on the base model that the environment names. It prints a line
-for each run that it worked on.
+``--torch`` it is the real learner on the base model that the environment names, and with ``--once``
+it looks for work once. It prints a line for each run that it worked on.
 """
 
 from __future__ import annotations
@@ -39,13 +39,18 @@ if TYPE_CHECKING:
 
 
 class CarefulLearner(FakeLearner):
-    """Refuses what is not finite, as the real learner does; takes FAULTS_LEARN_SECONDS."""
+    """Refuses what is not finite, as the real learner does; takes FAULTS_LEARN_SECONDS.
+
+    With a FAULTS_SALT it learns something else from the same batch, as other hardware may.
+    """
 
     def learn(self, samples: Sequence[Sample], **options: Any) -> Learned:
         for sample in samples:
             if not all(map(math.isfinite, sample.behaviour_logprobs)):
                 raise LearningError(f"{sample.completion_id}: a log-prob is not finite.")
-        return super().learn(samples, **options)
+        learned = super().learn(samples, **options)
+        salt = os.environ.get("FAULTS_SALT", "").encode()
+        return Learned(learned.content + salt, learned.report)
 
 
 def take_time(progress: Callable[[Progress], None]) -> None:
@@ -75,6 +80,8 @@ async def work() -> None:
         while (run := await run_update(place)) is not None:
             line = {"run": run.number, "state": run.state, "version": run.version}
             print(json.dumps({**line, "pid": os.getpid()}), flush=True)
+            if "--once" in sys.argv:
+                break
     finally:
         await store.close()
 
