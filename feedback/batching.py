@@ -1,4 +1,4 @@
-"""Which waiting votes make a batch: pure, deterministic, and fair between users."""
+"""Which votes an update learns: pure, deterministic, and fair between users."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import hashlib
 import json
 import math
 from collections import Counter
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from feedback.events import FrozenVote
+from feedback.events import FrozenVote, StaleVote
+from models.versions import is_version_id, sequence_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from feedback.events import Person, WaitingVote
+    from feedback.events import Person, Run, WaitingVote
+
+Order = Literal["oldest", "newest"]
 
 _ROUNDING = 1e-9
 """Lets 0.29 of 100 be 29, although the product of the floats is a little less."""
@@ -22,32 +26,82 @@ CROWD = 5
 """Users in the waiting votes from which on each one's share of a batch is capped."""
 
 
-def choose(
-    waiting: Sequence[WaitingVote], *, max_votes: int, max_user_share: float
-) -> tuple[FrozenVote, ...]:
-    """Return the oldest votes, of which no user has more than a share once there are five users.
+@dataclass(frozen=True, slots=True)
+class Sifted:
+    """Waiting votes that may be learned from, and those on replies of versions too old."""
 
-    The share is one of the batch that comes out, not of ``max_votes``: among few votes a single
-    user has few. One vote each is always let in. What is left out waits for another batch.
+    fresh: tuple[WaitingVote, ...]
+    stale: tuple[StaleVote, ...]
+
+
+def sift(waiting: Sequence[WaitingVote], *, live: str, max_version_lag: int | None) -> Sifted:
+    """Part the votes on replies that are too many versions behind the live one from the others.
+
+    Versions are counted by their sequence numbers, ``base`` being 0. A reply of a version without
+    one, as an import may bring, has no lag; nor has one that is newer than the live version.
+
+    Args:
+        waiting: Votes that no run has claimed.
+        live: The version that is live.
+        max_version_lag: Most versions that a reply may lie behind; None for any number.
+    """
+    fresh: list[WaitingVote] = []
+    stale: list[StaleVote] = []
+    for vote in waiting:
+        lag = sequence_of(live) - sequence_of(vote.version) if is_version_id(vote.version) else 0
+        if max_version_lag is None or lag <= max_version_lag:
+            fresh.append(vote)
+        else:
+            reason = (
+                f"The reply is by {vote.version}, {lag} versions before the live one; "
+                f"at most {max_version_lag} are learned from."
+            )
+            stale.append(StaleVote(vote.completion_id, vote.revision, reason))
+    return Sifted(tuple(fresh), tuple(stale))
+
+
+def choose(
+    waiting: Sequence[WaitingVote],
+    *,
+    max_votes: int,
+    max_user_share: float,
+    order: Order = "oldest",
+) -> tuple[FrozenVote, ...]:
+    """Return the batch that waiting votes make: users in turn, each one's first votes first.
+
+    Every user's first vote comes before anyone's second, so nobody's many votes keep others
+    waiting. Once there are five users, none has more than a share of the batch that comes out (not
+    of ``max_votes``: among few votes a single user has few); one vote each is always let in. What
+    is left out waits for another batch.
 
     Args:
         waiting: Votes that no run has claimed, in any order, one per completion.
         max_votes: Most votes in the batch.
         max_user_share: Most of the batch from one user, in (0, 1].
+        order: Which votes come first: within a turn, and among one user's.
     """
-    ordered = sorted(waiting, key=lambda vote: (vote.voted_at, vote.completion_id))
+    ordered = sorted(
+        waiting, key=lambda vote: (vote.voted_at, vote.completion_id), reverse=order == "newest"
+    )
     counts = Counter(vote.person for vote in ordered)
     share = max_user_share if len(counts) >= CROWD else 1.0
     size = _largest_size(counts, max_votes, share)
-    taken: Counter[Person] = Counter()
-    batch: list[FrozenVote] = []
+    turns = _turns(ordered)
+    taken = sorted(range(len(ordered)), key=turns.__getitem__)[:size]
+    return tuple(
+        FrozenVote(vote.completion_id, vote.revision, vote.score)
+        for vote in (ordered[place] for place in sorted(taken))
+    )
+
+
+def _turns(ordered: Sequence[WaitingVote]) -> list[int]:
+    """Return for each vote how many of the same user come before it."""
+    ahead: Counter[Person] = Counter()
+    turns = []
     for vote in ordered:
-        if len(batch) == size:
-            break
-        if taken[vote.person] < _cap(size, share):
-            taken[vote.person] += 1
-            batch.append(FrozenVote(vote.completion_id, vote.revision, vote.score))
-    return tuple(batch)
+        turns.append(ahead[vote.person])
+        ahead[vote.person] += 1
+    return turns
 
 
 def _cap(size: int, share: float) -> int:
@@ -61,6 +115,36 @@ def _largest_size(counts: Counter[Person], max_votes: int, share: float) -> int:
     while (filled := sum(min(n, _cap(size, share)) for n in counts.values())) < size:
         size = filled
     return size
+
+
+def replayable(runs: Sequence[Run]) -> tuple[FrozenVote, ...]:
+    """Return the votes that earlier runs learned into a version that passed its gate, newest first.
+
+    A completion comes once, with the vote that was learned last.
+
+    Args:
+        runs: Runs of the ledger, newest first.
+    """
+    newest: dict[str, FrozenVote] = {}
+    for run in runs:
+        if run.state == "approved":
+            for vote in reversed(run.votes):
+                newest.setdefault(vote.completion_id, vote)
+    return tuple(newest.values())
+
+
+def replay_window(
+    votes: Sequence[FrozenVote], stands: Sequence[bool], *, max_votes: int
+) -> tuple[FrozenVote, ...]:
+    """Return the first votes that still stand as they were learned.
+
+    Args:
+        votes: What ``replayable`` returned.
+        stands: For each of them, whether nobody has changed, withdrawn or given it back since.
+        max_votes: The window's size.
+    """
+    standing = [vote for vote, stand in zip(votes, stands, strict=True) if stand]
+    return tuple(standing[:max_votes])
 
 
 def frozen_json(votes: Sequence[FrozenVote]) -> str:

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from feedback.batching import replay_window, replayable
 from workers.samples import make_batch
 
 if TYPE_CHECKING:
-    from feedback.events import FrozenVote
     from feedback.store import Store
     from models.types import Sample
 
-_RUNS = 20
-"""Earlier runs to look through; older votes were of a policy long gone."""
 
-
-async def replay_samples(store: Store, *, limit: int) -> tuple[Sample, ...]:
-    """Return the newest votes that earlier runs learned, at most ``limit``.
+async def replay_samples(store: Store, *, limit: int, runs: int) -> tuple[Sample, ...]:
+    """Return the newest votes that the last ``runs`` runs learned, at most ``limit``.
 
     A vote that was changed or withdrawn since has left the window; so have those of a version that
     was rejected or rolled back, which wait to be learned again.
     """
-    runs = await store.runs.list(_RUNS) if limit else []
-    votes = [vote for run in runs if run.state == "approved" for vote in reversed(run.votes)]
-    newest: list[FrozenVote] = []
-    for vote, stands in zip(votes, await store.votes.still_learned(votes), strict=True):
-        if stands and len(newest) < limit:
-            newest.append(vote)
-    completions = await store.completions.get_many([vote.completion_id for vote in newest])
-    return make_batch(newest, completions).samples
+    votes = replayable(await store.runs.list(runs) if limit else [])
+    window = replay_window(votes, await store.votes.still_learned(votes), max_votes=limit)
+    completions = await store.completions.get_many([vote.completion_id for vote in window])
+    return make_batch(window, completions).samples

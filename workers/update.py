@@ -168,7 +168,9 @@ async def _learn_and_publish(
     stopwatch = Stopwatch()
     batch = await _read_batch(place.store, run)
     failpoint("batch.read")
-    replay = await replay_samples(place.store, limit=place.settings.replay_votes)
+    replay = await replay_samples(
+        place.store, limit=place.settings.replay_votes, runs=place.settings.replay_runs
+    )
     with stopwatch.phase("start"):
         learner = await place.learner()
     learned = await asyncio.to_thread(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from feedback.batching import choose
+from feedback.batching import choose, sift
 from workers.look import Decision, Facts, decide
 
 if TYPE_CHECKING:
-    from feedback.events import FrozenVote, Run
+    from feedback.events import FrozenVote, Run, WaitingVote
     from feedback.store import Store
     from workers.settings import WorkerSettings
 
-READ_PER_VOTE = 10
-"""Waiting votes that are read for each place in a batch."""
+READ_PER_VOTE = 4
+"""Waiting votes that are read for each place in a batch: so many by age, and so many by turn."""
+
+_READS = 4
+"""Times that waiting votes are read while some of those read turn out to be too stale."""
 
 
 async def watch(store: Store, settings: WorkerSettings, *, now: float) -> Decision:
@@ -52,8 +55,25 @@ async def gather(store: Store, settings: WorkerSettings, *, now: float) -> Facts
 
 async def next_batch(store: Store, settings: WorkerSettings) -> tuple[FrozenVote, ...]:
     """Choose the batch that a run would claim now, from a bounded read of waiting votes."""
-    waiting = await store.votes.waiting(READ_PER_VOTE * settings.max_votes)
-    return choose(waiting, max_votes=settings.max_votes, max_user_share=settings.max_user_share)
+    return choose(
+        await _fresh(store, settings),
+        max_votes=settings.max_votes,
+        max_user_share=settings.max_user_share,
+        order=settings.batch_order,
+    )
+
+
+async def _fresh(store: Store, settings: WorkerSettings) -> tuple[WaitingVote, ...]:
+    """Read waiting votes by age and by turn; those on too old versions are discarded on the way."""
+    room = READ_PER_VOTE * settings.max_votes
+    live = (await store.rollout.get()).live
+    for _ in range(_READS):
+        waiting = await store.votes.waiting(room, order=settings.batch_order, turns=room)
+        sifted = sift(waiting, live=live, max_version_lag=settings.max_version_lag)
+        if not sifted.stale:
+            break
+        await store.votes.discard(sifted.stale)
+    return sifted.fresh
 
 
 async def answer_requests(store: Store, answer: str, *, run: int | None) -> None:

@@ -25,7 +25,7 @@ ANN = Person("k1", "ann")
 
 
 async def _ids(store: Store, limit: int = 10) -> list[str]:
-    return [s.completion_id for s in await replay_samples(store, limit=limit)]
+    return [s.completion_id for s in await replay_samples(store, limit=limit, runs=20)]
 
 
 async def test_an_update_is_given_the_votes_of_the_ones_before_newest_first(
