@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from models.ppo import kl
-
 if TYPE_CHECKING:
     import torch
 
@@ -31,21 +29,26 @@ def penalise_missing_end(
 
 
 def token_rewards(
-    scores_B: torch.Tensor,
-    start_BT: torch.Tensor,
-    reference_BT: torch.Tensor,
-    mask_BT: torch.Tensor,
-    *,
-    beta: float,
+    scores_B: torch.Tensor, kl_BT: torch.Tensor, mask_BT: torch.Tensor, *, beta: float
 ) -> torch.Tensor:
-    """Return -β (log π_start - log π_ref), and the score at the last kept token too, ``[B, T]``.
+    """Return -β KL at each token, and the score at the last kept one too, ``[B, T]``.
 
-    Ziegler et al., arXiv 1909.08593 eq. 2; the form k1 in the reward with no gradient is the
-    unbiased one (arXiv 2512.21852, arXiv 2510.01555). 0 where masked out; a reply that keeps
-    nothing has no reward.
+    Ziegler et al., arXiv 1909.08593 eq. 2. 0 where masked out; a reply that keeps nothing has no
+    reward.
     """
-    penalty_BT = (-beta * kl.k1(start_BT, reference_BT)).detach().masked_fill(~mask_BT, 0.0)
-    return penalty_BT + at_last_token(scores_B, mask_BT)
+    return kl_rewards(kl_BT, mask_BT, beta=beta) + at_last_token(scores_B, mask_BT)
+
+
+def kl_rewards(kl_BT: torch.Tensor, mask_BT: torch.Tensor, *, beta: float) -> torch.Tensor:
+    """Return -β KL at each token as a constant, ``[B, T]``; 0 where masked out.
+
+    Args:
+        kl_BT: KL of the start policy to the base: of the sampled tokens, as ``kl.k1``, which is
+            the unbiased form here (arXiv 2512.21852, arXiv 2510.01555), or ``kl.full``.
+        mask_BT: True where a token counts.
+        beta: What a nat costs.
+    """
+    return (-beta * kl_BT).detach().masked_fill(~mask_BT, 0.0)
 
 
 def at_last_token(scores_B: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:

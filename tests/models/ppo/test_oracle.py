@@ -48,9 +48,8 @@ def test_statistics(batch: Batch, floor: float, centre: bool) -> None:
 @given(batches(), st.floats(0, 2))
 def test_rewards_and_what_is_to_come(batch: Batch, beta: float) -> None:
     mask, rewards = batch.tensor("mask"), batch.tensor("rewards")
-    found = token_rewards(
-        rewards, batch.tensor("start"), batch.tensor("reference"), mask, beta=beta
-    )
+    drift = kl.k1(batch.tensor("start"), batch.tensor("reference"))
+    found = token_rewards(rewards, drift, mask, beta=beta)
     expected = oracle.token_rewards(batch.rewards, batch.start, batch.reference, batch.mask, beta)
     same(found, expected)
     to_go = np.zeros(mask.shape)
