@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from feedback.errors import (
+    DifferentPromptsError,
     FeedbackError,
     InvalidVoteError,
     OwnerNeededError,
@@ -39,6 +40,7 @@ _KNOWN: dict[type[Exception], tuple[int, str]] = {
     AdapterError: (503, "version_unavailable"),
     EngineError: (503, "engine_unavailable"),
     InvalidVoteError: (400, "invalid_vote"),
+    DifferentPromptsError: (400, "different_prompts"),
     UnknownCompletionError: (404, "completion_not_found"),
     UnknownUserError: (404, "user_not_found"),
     OwnerNeededError: (400, "owner_needed"),

@@ -200,6 +200,16 @@ class FeedbackRequest(Body):
     _lenient = model_validator(mode="before")(without_nulls)
 
 
+class ComparisonRequest(Body):
+    """The body of PUT /v1/comparisons/{chosen_id}."""
+
+    rejected_id: Annotated[str, Field(min_length=1, max_length=256)]
+    comment: Annotated[str, Field(max_length=4000)] | None = None
+    user: User = ""
+
+    _lenient = model_validator(mode="before")(without_nulls)
+
+
 class ActivateRequest(Body):
     """The body of POST /admin/rollout/activate."""
 
@@ -313,12 +323,20 @@ class ChatChunkOut(BaseModel):
     recorded: bool | None = None
 
 
+class ComparedOut(BaseModel):
+    """A vote's part in a comparison: the side it is on, and the completion on the other."""
+
+    side: Literal["chosen", "rejected"]
+    other: str
+
+
 class FeedbackOut(BaseModel):
     """A vote as it stands."""
 
     completion_id: str
     thumb: Literal["up", "down"] | None
     rating: float | None
+    comparison: ComparedOut | None
     comment: str | None
     tags: list[str]
     correction: str | None
@@ -328,3 +346,18 @@ class FeedbackOut(BaseModel):
     version: str | None
     reason: str | None
     updated_at: float
+
+
+class ComparisonOut(BaseModel):
+    """A comparison, and the vote on either side as it stands.
+
+    ``rejected`` is null once that vote was withdrawn; ``whole`` tells whether both sides still are
+    this comparison.
+    """
+
+    chosen_id: str
+    rejected_id: str
+    comment: str | None
+    whole: bool
+    chosen: FeedbackOut
+    rejected: FeedbackOut | None

@@ -1,20 +1,18 @@
 """PUT, GET and DELETE /v1/feedback/{completion_id}."""
 
 import time
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends
 
 from feedback.errors import UnknownCompletionError
 from feedback.events import Feedback, Vote
-from feedback.rewards import reward
-from service.routes.chat import explain
+from feedback.rewards import RewardScale, reward
+from service.routes.chat import UserQuery, explain
 from service.runtime import CallerDep, RuntimeDep, may_chat
-from service.schemas import FeedbackOut, FeedbackRequest
+from service.schemas import ComparedOut, FeedbackOut, FeedbackRequest
 
 router = APIRouter(prefix="/v1/feedback", dependencies=[Depends(may_chat)])
-
-UserQuery = Annotated[str, Query(max_length=256)]
 
 
 @router.put("/{completion_id}")
@@ -30,14 +28,13 @@ async def put(
         correction=body.correction,
     )
     person = caller.person(body.user)
+    score = reward(vote, RewardScale.from_settings(runtime.settings))
     try:
-        found = await runtime.store.votes.put(
-            completion_id, person, vote, reward(vote), now=time.time()
-        )
+        found = await runtime.store.votes.put(completion_id, person, vote, score, now=time.time())
     except UnknownCompletionError as error:
         raise explain(runtime, error, completion_id, person) from error
     runtime.metrics.votes.labels(_kind(vote)).inc()
-    return _shape(found)
+    return shape(found)
 
 
 @router.get("/{completion_id}")
@@ -47,7 +44,7 @@ async def read(
     """Return the vote on a reply as it stands."""
     person = caller.person(user)
     try:
-        return _shape(await runtime.store.votes.get(completion_id, person))
+        return shape(await runtime.store.votes.get(completion_id, person))
     except UnknownCompletionError as error:
         raise explain(runtime, error, completion_id, person) from error
 
@@ -71,12 +68,14 @@ def _kind(vote: Vote) -> str:
     return "rating" if vote.rating is not None else "remark"
 
 
-def _shape(found: Feedback) -> FeedbackOut:
-    vote = found.vote
+def shape(found: Feedback) -> FeedbackOut:
+    """Return a vote as it is answered."""
+    vote, compared = found.vote, found.vote.comparison
     return FeedbackOut(
         completion_id=found.completion_id,
         thumb=vote.thumb,
         rating=vote.rating,
+        comparison=ComparedOut(side=compared.side, other=compared.other) if compared else None,
         comment=vote.comment,
         tags=list(vote.tags),
         correction=vote.correction,

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     import httpx
 
     from feedback.store import Store
+    from service.settings import ServiceSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -31,6 +32,7 @@ async def test_a_thumb_is_kept_and_can_be_read(running: Any, completion_id: str)
         "completion_id": completion_id,
         "thumb": "up",
         "rating": None,
+        "comparison": None,
         "comment": "Nice.",
         "tags": ["short"],
         "correction": None,
@@ -114,6 +116,33 @@ async def test_a_vote_that_makes_no_sense_is_refused(
     answer = await put(running, completion_id, **vote)
     assert answer.status_code == 400
     assert await store.votes.count_waiting() == 0
+
+
+async def test_rewards_follow_the_settings(
+    service_settings: ServiceSettings, generator: Any, store: Store, start_app: Any
+) -> None:
+    settings = service_settings.model_copy(update={"reward_down": -0.5, "rating_neutral": 3.0})
+    async with start_app(settings, generator, store) as running:
+        body = {"model": "policy", "messages": [{"role": "user", "content": "Hi"}], "user": "ann"}
+        reply = (await running.client.post("/v1/chat/completions", json=body)).json()["id"]
+        assert (await put(running, reply, thumb="down")).json()["score"] == -0.5
+        assert (await put(running, reply, rating=4)).json()["score"] == 0.5
+
+
+async def test_a_vote_whose_reply_expired_can_be_read_and_withdrawn(
+    running: Any, completion_id: str, store: Store
+) -> None:
+    await put(running, completion_id, thumb="up")
+    await store._client.command("DEL", f"tl:completion:{completion_id}")
+    url, ann = f"/v1/feedback/{completion_id}", {"user": "ann"}
+    vote = (await running.client.get(url, params=ann)).json()
+    assert vote["state"] == "expired"
+    assert vote["reason"] == "The reply expired before an update could learn from this vote."
+    assert (await running.client.get(url, params={"user": "bob"})).status_code == 404
+    refused = await put(running, completion_id, thumb="down")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "completion_not_found")
+    assert (await running.client.delete(url, params=ann)).status_code == 200
+    assert (await running.client.get(url, params=ann)).status_code == 404
 
 
 async def test_votes_are_counted_by_kind(running: Any, completion_id: str) -> None:

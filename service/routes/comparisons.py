@@ -1,0 +1,82 @@
+"""PUT, GET and DELETE /v1/comparisons/{chosen_id}."""
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Depends
+
+from feedback.errors import UnknownCompletionError
+from feedback.events import Pair, Person
+from feedback.rewards import RewardScale
+from service.errors import NotFoundError
+from service.routes.chat import explain
+from service.routes.feedback import UserQuery, shape
+from service.runtime import CallerDep, Runtime, RuntimeDep, may_chat
+from service.schemas import ComparisonOut, ComparisonRequest
+
+router = APIRouter(prefix="/v1/comparisons", dependencies=[Depends(may_chat)])
+
+
+@router.put("/{chosen_id}")
+async def put(
+    chosen_id: str, body: ComparisonRequest, runtime: RuntimeDep, caller: CallerDep
+) -> ComparisonOut:
+    """Say that a user likes one reply better than another to the same conversation."""
+    person = caller.person(body.user)
+    try:
+        pair = await runtime.store.votes.compare(
+            chosen_id,
+            body.rejected_id,
+            person,
+            body.comment,
+            RewardScale.from_settings(runtime.settings),
+            now=time.time(),
+        )
+    except UnknownCompletionError as error:
+        raise _explain(runtime, error, person, chosen_id, body.rejected_id) from error
+    runtime.metrics.votes.labels("comparison").inc()
+    return _shape(pair)
+
+
+@router.get("/{chosen_id}")
+async def read(
+    chosen_id: str, runtime: RuntimeDep, caller: CallerDep, user: UserQuery = ""
+) -> ComparisonOut:
+    """Return a comparison, with the vote on either side as it stands."""
+    person = caller.person(user)
+    try:
+        return _shape(await runtime.store.votes.get_comparison(chosen_id, person))
+    except UnknownCompletionError as error:
+        raise _explain(runtime, error, person, chosen_id) from error
+
+
+@router.delete("/{chosen_id}")
+async def withdraw(
+    chosen_id: str, runtime: RuntimeDep, caller: CallerDep, user: UserQuery = ""
+) -> dict[str, Any]:
+    """Withdraw a comparison from the sides that no other vote has replaced since."""
+    person = caller.person(user)
+    try:
+        await runtime.store.votes.withdraw_comparison(chosen_id, person, now=time.time())
+    except UnknownCompletionError as error:
+        raise _explain(runtime, error, person, chosen_id) from error
+    return {"chosen_id": chosen_id, "withdrawn": True}
+
+
+def _explain(
+    runtime: Runtime, error: UnknownCompletionError, person: Person, *ids: str
+) -> NotFoundError:
+    """Tell a reply that was never recorded, on either side, from one that is unknown."""
+    unrecorded = next((each for each in ids if (each, person) in runtime.unrecorded), ids[0])
+    return explain(runtime, error, unrecorded, person)
+
+
+def _shape(pair: Pair) -> ComparisonOut:
+    return ComparisonOut(
+        chosen_id=pair.chosen.completion_id,
+        rejected_id=pair.rejected_id,
+        comment=pair.chosen.vote.comment,
+        whole=pair.whole,
+        chosen=shape(pair.chosen),
+        rejected=shape(pair.rejected) if pair.rejected else None,
+    )
