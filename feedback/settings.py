@@ -16,6 +16,11 @@ class FeedbackSettings(Settings):
     redis_url: str | None = Field(
         None, description="Redis to use; unset = the embedded one in the data folder."
     )
+    durability: Literal["disk", "memory"] = Field(
+        "disk",
+        description="Answer a vote once Redis has it on disk, and 503 if it cannot promise that; "
+        "or as soon as Redis has it in memory.",
+    )
     completion_ttl: timedelta = Field(
         timedelta(days=30),
         gt=timedelta(0),

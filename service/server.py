@@ -21,6 +21,8 @@ from service.runtime import Lifecycle
 if TYPE_CHECKING:
     from types import FrameType
 
+    from fastapi import FastAPI
+
     from models.backends import Generator
     from service.settings import ServiceSettings
 
@@ -68,9 +70,20 @@ def serve(settings: ServiceSettings, generator: Generator | None = None) -> None
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     lifecycle = Lifecycle()
+    run(create_app(settings, generator, lifecycle=lifecycle), settings, lifecycle)
+    if lifecycle.failure is not None:
+        raise lifecycle.failure
+
+
+def run(app: FastAPI, settings: ServiceSettings, lifecycle: Lifecycle) -> None:
+    """Serve an application until a signal, or a failure of its own, ends it.
+
+    Raises:
+        ConfigurationError: The address cannot be used.
+    """
     listener = listen(settings.host, settings.port)
     config = uvicorn.Config(
-        create_app(settings, generator, lifecycle=lifecycle),
+        app,
         http="httptools",
         log_config=None,
         access_log=False,
@@ -87,8 +100,6 @@ def serve(settings: ServiceSettings, generator: Generator | None = None) -> None
     sys.setswitchinterval(SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(server.serve(sockets=[listener]))
-    if lifecycle.failure is not None:
-        raise lifecycle.failure
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -36,7 +36,7 @@ class ApiKeys:
         while not created:
             key = ApiKey(secrets.token_hex(8), name, scopes, now)
             created = bool(
-                await self._client.script(
+                await self._client.promise(
                     "key_create",
                     [keys.api_key(key.public_id), keys.API_KEYS],
                     [key.public_id, *_encode(key, _hash(secret))],
@@ -67,10 +67,7 @@ class ApiKeys:
 
     async def revoke(self, public_id: str) -> bool:
         """Revoke a key for good; False if there is none of that public id."""
-        if not await self._client.command("EXISTS", keys.api_key(public_id)):
-            return False
-        await self._client.command("HSET", keys.api_key(public_id), "revoked", "1")
-        return True
+        return bool(await self._client.promise("key_revoke", [keys.api_key(public_id)]))
 
     async def any(self) -> bool:
         """Whether a key was ever created; revoking the last one does not open the server."""

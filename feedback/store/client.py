@@ -1,8 +1,8 @@
-"""The one way to Redis: commands and scripts, with the errors of redis-py translated."""
+"""The one way to Redis: commands, scripts, and scripts whose effect is promised to last."""
 
 from __future__ import annotations
 
-import asyncio
+import hashlib
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,77 +10,86 @@ from typing import TYPE_CHECKING, Any
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from feedback.errors import StoreUnavailableError
+from feedback.store.line import Line
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Sequence
-
-    from redis.commands.core import AsyncScript
+    from collections.abc import Iterable, Sequence
 
 _TIMEOUT = 5.0
 _CONNECTIONS = 64
 _SCRIPTS = Path(__file__).parent / "lua"
-_REFUSALS = ("OOM", "MISCONF", "READONLY", "LOADING", "NOREPLICAS", "MASTERDOWN", "BUSY")
 
 Argument = str | int | float
 
 
 @cache
-def _source(name: str) -> str:
+def source(name: str) -> str:
     """Return a script with the helpers that all scripts share in front of it."""
     shared = (_SCRIPTS / "shared.lua").read_text(encoding="utf-8")
     return shared + (_SCRIPTS / f"{name}.lua").read_text(encoding="utf-8")
 
 
-class Client:
-    """A pool of connections to one Redis.
+@cache
+def _hash(name: str) -> str:
+    return hashlib.sha1(source(name).encode(), usedforsecurity=False).hexdigest()
 
-    No command is sent twice: a reply that got lost may belong to a write that happened, and only
-    the caller can tell whether to ask again.
+
+class Client:
+    """Two lines to one Redis: nobody who only reads waits behind a promise.
+
+    Args:
+        url: Where it is.
+        durable: Whether ``promise`` waits until the effect is on disk.
     """
 
-    def __init__(self, url: str) -> None:
-        pool = BlockingConnectionPool.from_url(
-            url,
-            decode_responses=True,
-            max_connections=_CONNECTIONS,
-            timeout=_TIMEOUT,
-            socket_timeout=_TIMEOUT,
-            socket_connect_timeout=_TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._redis: Redis = Redis.from_pool(pool)
-        self._scripts: dict[str, AsyncScript] = {}
-        self._under_way: set[asyncio.Task[Any]] = set()
+    def __init__(self, url: str, *, durable: bool = True) -> None:
+        self._calls = Line(_pool(url), promises=False)
+        self._promises = Line(_pool(url), promises=True) if durable else self._calls
+        self._shapes = Redis().response_callbacks
 
     async def close(self) -> None:
         """Let the calls under way end, then close the connections."""
-        await asyncio.gather(*self._under_way, return_exceptions=True)
-        await self._redis.aclose()
+        await self._calls.close()
+        await self._promises.close()
 
-    async def command(self, *words: Argument) -> Any:
+    async def command(self, name: str, *words: Argument) -> Any:
         """Send one command.
 
         Raises:
             StoreUnavailableError: Redis is away, or refuses.
         """
-        return await self._whole(self._redis.execute_command(*words))  # type: ignore[no-untyped-call]
+        answer = await self._calls.ask((*name.split(), *words))
+        shape = self._shapes.get(name)
+        return shape(answer) if shape else answer
 
     async def script(
         self, name: str, keys: Sequence[str] = (), args: Iterable[Argument] = ()
     ) -> Any:
-        """Run ``lua/<name>.lua``; all of it happens, or nothing.
+        """Run ``lua/<name>.lua``; all of it happens, or nothing. It may be lost in a crash.
 
         Raises:
             StoreUnavailableError: Redis is away, or refuses.
         """
-        if name not in self._scripts:
-            self._scripts[name] = self._redis.register_script(_source(name))
-        return await self._whole(self._scripts[name](keys=keys, args=args))
+        return await _run(self._calls, name, keys, args)
+
+    async def promise(
+        self, name: str, keys: Sequence[str] = (), args: Iterable[Argument] = ()
+    ) -> Any:
+        """Run a script and return once its effect, with all that came before, is on disk.
+
+        Raises:
+            StoreUnavailableError: Redis is away, refuses, or cannot promise that.
+        """
+        return await _run(self._promises, name, keys, args)
+
+    async def check_promise(self) -> None:
+        """Ask whether ``promise`` would be kept.
+
+        Raises:
+            StoreUnavailableError: It would not, or Redis is away; the message says what to set.
+        """
+        await self._promises.ask(("PING",))
 
     async def hash(self, key: str) -> dict[str, str]:
         """Return a whole hash; empty when there is none."""
@@ -93,34 +102,22 @@ class Client:
             return []
         return [fields(found) for found in await self.script("hashes", keys)]
 
-    async def _whole(self, call: Coroutine[Any, Any, Any]) -> Any:
-        """Wait for a call; a caller that is cancelled meanwhile leaves it to end by itself.
 
-        Cutting a call off between its request and its reply once gave the reply to the next user
-        of the connection. Redis-py closes such a connection today; here it is never cut off.
-        """
-        task = asyncio.ensure_future(_translated(call))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-        return await asyncio.shield(task)
+async def _run(line: Line, name: str, keys: Sequence[str], args: Iterable[Argument]) -> Any:
+    words = (len(keys), *keys, *args)
+    return await line.ask(("EVALSHA", _hash(name), *words), in_full=("EVAL", source(name), *words))
 
 
-async def _translated(call: Coroutine[Any, Any, Any]) -> Any:
-    """Wait for a call; raise what the rest of Thumbloop knows instead of redis-py's errors."""
-    try:
-        return await call
-    except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-        raise StoreUnavailableError(
-            "The feedback store (Redis) cannot be reached; nothing was promised. "
-            f"Check that it runs and that THUMBLOOP_REDIS_URL names it, then try again. ({error})"
-        ) from error
-    except ResponseError as error:
-        if not any(word in str(error) for word in _REFUSALS):
-            raise
-        raise StoreUnavailableError(
-            "The feedback store (Redis) refused the request; nothing was promised. "
-            f"Check its memory, its disk and its role, then try again. ({error})"
-        ) from error
+def _pool(url: str) -> BlockingConnectionPool:
+    return BlockingConnectionPool.from_url(
+        url,
+        decode_responses=True,
+        max_connections=_CONNECTIONS,
+        timeout=_TIMEOUT,
+        socket_timeout=_TIMEOUT,
+        socket_connect_timeout=_TIMEOUT,
+        retry=Retry(NoBackoff(), 0),
+    )
 
 
 def fields(flat: Sequence[str]) -> dict[str, str]:

@@ -49,7 +49,7 @@ class Completions:
                 self._ttl_ms,
                 self._ttl_ms + self._vote_ttl_ms,
                 completion.created_at,
-                *_encode(completion),
+                *encode_completion(completion),
             ],
         )
 
@@ -60,7 +60,7 @@ class Completions:
     async def get_many(self, ids: Sequence[str]) -> list[Completion | None]:
         """Return completions in the order of ``ids``; None for those that are gone."""
         found = await self._client.hashes([keys.completion(each) for each in ids])
-        return [_decode(each) if each else None for each in found]
+        return [decode_completion(each) if each else None for each in found]
 
     async def get_owned(self, completion_id: str, person: Person) -> Completion:
         """Return a completion of one person.
@@ -79,7 +79,7 @@ class Completions:
         Raises:
             UnknownCompletionError: There is none, or it is someone else's.
         """
-        deleted = await self._client.script(
+        deleted = await self._client.promise(
             "completion_delete", args=[completion_id, person.owner, person.user]
         )
         if not deleted:
@@ -94,8 +94,8 @@ def unknown(completion_id: str) -> UnknownCompletionError:
     )
 
 
-def _encode(completion: Completion) -> list[str]:
-    """Return the fields of the hash, name after value."""
+def encode_completion(completion: Completion) -> list[str]:
+    """Return the fields of a completion's hash, name after value."""
     plain = {name: getattr(completion, name) for name in _PLAIN}
     spelled = {name: json.dumps(_jsonable(getattr(completion, name))) for name in _JSON}
     person = {"owner": completion.person.owner, "user": completion.person.user}
@@ -112,7 +112,8 @@ def _jsonable(value: Any) -> Any:
     return value
 
 
-def _decode(found: dict[str, str]) -> Completion:
+def decode_completion(found: dict[str, str]) -> Completion:
+    """Return the completion that a hash holds."""
     parsed = {name: json.loads(found[name]) for name in _JSON}
     sampling = parsed["sampling"]
     return Completion(

@@ -36,7 +36,7 @@ class Learning:
     async def request_update(self, who: str, *, now: float) -> UpdateRequest:
         """Write a request for an update now; a worker's next look answers it."""
         request = UpdateRequest(secrets.token_hex(8), who, now, "waiting")
-        await self._client.script(
+        await self._client.promise(
             "request_add",
             [keys.request(request.id), keys.REQUESTS],
             [request.id, who, now, round(_REQUEST_TTL.total_seconds() * 1000)],
@@ -72,7 +72,7 @@ class Learning:
         return None if found is None else float(found)
 
     async def _set(self, action: str, who: str) -> None:
-        await self._client.script("learning_set", [keys.LEARNING], [action, who])
+        await self._client.promise("learning_set", [keys.LEARNING], [action, who])
 
 
 def _decode(found: dict[str, str]) -> UpdateRequest:

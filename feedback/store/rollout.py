@@ -94,7 +94,7 @@ class RolloutStore:
         states: tuple[VersionState, ...] = STATES,
     ) -> Rollout:
         """Compare and set the rollout in one script; raise what it refuses."""
-        outcome, found, state = await self._client.script(
+        outcome, found, state = await self._client.promise(
             "rollout_move",
             [keys.ROLLOUT],
             [

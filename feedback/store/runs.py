@@ -50,7 +50,7 @@ class Runs:
         words = [
             word for vote in votes for word in (vote.completion_id, vote.revision, vote_json(vote))
         ]
-        flat = await self._client.script(
+        flat = await self._client.promise(
             "run_claim",
             [
                 keys.LEARNING,
@@ -77,7 +77,7 @@ class Runs:
         Returns:
             The run under a new fence; None if no run is open or its learner is alive.
         """
-        flat = await self._client.script(
+        flat = await self._client.promise(
             "run_take_over",
             [keys.OPEN_RUN, keys.LEASE, keys.FENCE],
             [self._lease_ms, now],
@@ -111,7 +111,7 @@ class Runs:
         Raises:
             FencedError: Another learner has taken over, or committed another version.
         """
-        committed = await self._client.script(
+        committed = await self._client.promise(
             "run_commit",
             [keys.run(run.number), keys.version(version), keys.VERSIONS, keys.LEASE],
             [
@@ -145,7 +145,7 @@ class Runs:
         Raises:
             FencedError: Another learner has taken over, or the run is not committed.
         """
-        finished = await self._client.script(
+        finished = await self._client.promise(
             "run_finish",
             [keys.run(run.number), keys.LEASE, keys.OPEN_RUN],
             [run.number, run.fence, state, json.dumps(figures), reason or "", now],
@@ -164,7 +164,7 @@ class Runs:
         Raises:
             FencedError: Another learner has taken over, or the run is finished.
         """
-        state = await self._client.script(
+        state = await self._client.promise(
             "run_fail",
             [keys.run(run.number), keys.LEASE, keys.OPEN_RUN, keys.FENCE],
             [run.number, run.fence, reason, max_attempts, now],

@@ -96,7 +96,7 @@ class Users:
         if not ids and not await self._client.command("EXISTS", note):
             raise _unknown(person)
         learned = await self._learned_from(frozenset(ids))
-        while await self._client.script(
+        while await self._client.promise(
             "user_delete",
             [keys.user(person.owner, person.user), note],
             [
@@ -108,7 +108,7 @@ class Users:
             ],
         ):
             learned = ()
-        flat = await self._client.script("user_deleted", [note, keys.RETENTION], [who])
+        flat = await self._client.promise("user_deleted", [note, keys.RETENTION], [who])
         rewrite = await self._retention.rewrite_file()
         return replace(_decode(person, fields(flat)), rewrite=rewrite)
 

@@ -59,7 +59,7 @@ class Versions:
             RolloutConflictError: There is one of that id already.
             AdapterError: ``version`` is not a version id.
         """
-        added = await self._client.script(
+        added = await self._client.promise(
             "version_add",
             [keys.version(version), keys.VERSIONS, keys.SEQUENCE],
             [version, parent, json.dumps(manifest), state, now, sequence_of(version)],

@@ -54,10 +54,10 @@ class Votes:
         Raises:
             UnknownCompletionError: There is no such completion, or it is someone else's.
         """
-        flat = await self._client.script(
+        flat = await self._client.promise(
             "vote_put",
             _keys(completion_id),
-            [completion_id, person.owner, person.user, *_spell(vote, score), now, self._ttl_ms],
+            [completion_id, person.owner, person.user, *spell_vote(vote, score), now, self._ttl_ms],
         )
         if flat is None:
             raise unknown(completion_id)
@@ -87,8 +87,9 @@ class Votes:
             raise InvalidVoteError("A comparison needs two replies; these are one and the same.")
         chosen = Vote(comment=comment, comparison=Comparison("chosen", rejected_id))
         rejected = Vote(comment=comment, comparison=Comparison("rejected", chosen_id))
-        words = [word for vote in (chosen, rejected) for word in _spell(vote, reward(vote, scale))]
-        outcome, *found = await self._client.script(
+        votes = (chosen, rejected)
+        words = [word for vote in votes for word in spell_vote(vote, reward(vote, scale))]
+        outcome, *found = await self._client.promise(
             "comparison_put",
             [
                 keys.completion(chosen_id),
@@ -147,7 +148,7 @@ class Votes:
         Raises:
             UnknownCompletionError: As for ``get``.
         """
-        outcome = await self._client.script(
+        outcome = await self._client.promise(
             "vote_withdraw", _keys(completion_id), [completion_id, person.owner, person.user, now]
         )
         if outcome == "unknown":
@@ -161,7 +162,7 @@ class Votes:
         Raises:
             UnknownCompletionError: As for ``get_comparison``.
         """
-        outcome = await self._client.script(
+        outcome = await self._client.promise(
             "comparison_withdraw",
             [keys.feedback(chosen_id)],
             [chosen_id, person.owner, person.user, now],
@@ -258,7 +259,7 @@ def _belongs(found: dict[str, str], person: Person) -> bool:
     return bool(found) and Person(found["owner"], found["user"]) == person
 
 
-def _spell(vote: Vote, score: float | None) -> tuple[str, str]:
+def spell_vote(vote: Vote, score: float | None) -> tuple[str, str]:
     """Return a vote and its score as the hash has them; equal votes are spelled alike."""
     said = asdict(vote)
     if vote.comparison is None:  # spelled as before there were comparisons

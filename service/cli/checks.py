@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from feedback.errors import FeedbackError
+from feedback.errors import FeedbackError, StoreUnavailableError
 from feedback.store import Store, embedded_url
 from models.adapters import AdapterStore
 from models.errors import ModelsError
@@ -28,7 +28,7 @@ OLDEST_PYTHON = (3, 11)
 SILENT_SECONDS = 15.0
 """Workers look every two seconds; silence this long means that they are away."""
 
-_DURABLE = {"appendonly": "yes", "maxmemory-policy": "noeviction"}
+_POLICY = "noeviction"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +136,16 @@ async def check_api(settings: ServiceSettings) -> Finding:
 
 
 async def _check_durability(store: Store) -> Finding:
-    found = await store.durability()
-    text = ", ".join(f"{name} {value}" for name, value in found.items())
-    wrong = [f"{name} {value}" for name, value in _DURABLE.items() if found.get(name) != value]
-    if found.get("appendfsync") == "no":
-        wrong.append("appendfsync always")
-    if not wrong:
-        return Finding("redis", ok=True, found=text)
-    mend = f"Votes may be lost. Set in redis.conf: {', '.join(wrong)}."
-    return Finding("redis", ok=False, found=text, mend=mend)
+    found = await store.server_settings()
+    text = ", ".join(f"{name} {value}" for name, value in found.items()) or "it does not tell"
+    mend = []
+    try:
+        await store.check_promise()
+    except StoreUnavailableError as error:
+        mend.append(str(error))
+    if found.get("maxmemory-policy", _POLICY) != _POLICY:
+        mend.append(f"Votes may be thrown away. Set `maxmemory-policy {_POLICY}` in redis.conf.")
+    return Finding("redis", ok=not mend, found=text, mend=" ".join(mend))
 
 
 async def _check_looks(store: Store, *, now: float) -> Finding:

@@ -121,7 +121,7 @@ async def test_a_cancelled_write_ends_whole(store: Store, completion: MakeComple
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    await asyncio.gather(*store._client._under_way)
+    await asyncio.wait(store._client._promises._groups)
     assert (await store.votes.get("c1", ANN)).revision == 1
 
 

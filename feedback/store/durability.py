@@ -1,0 +1,69 @@
+"""Whether a Redis keeps what it has answered, and what has to be asked so that it does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from redis.exceptions import ResponseError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+WAIT = ("WAITAOF", 1, 0, 3000)
+"""Waits until the connection's writes are on this server's disk, for so many milliseconds.
+
+With ``appendfsync everysec`` that is a second, and two where the disk is busy.
+"""
+
+PROBE = ("WAITAOF", 1, 0, 1)
+"""Answered at once where nothing was written; an error where nothing could be waited for."""
+
+QUESTION = ("CONFIG", "GET", "*append*")
+
+_MEMORY = "or accept the loss of votes in a crash with THUMBLOOP_DURABILITY=memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a server stands.
+
+    Attributes:
+        waits: Whether a write is on disk only once ``WAIT`` says so; else its answer says so.
+        refusal: Why nothing can be promised, and what to set; empty when it can.
+    """
+
+    waits: bool = False
+    refusal: str = ""
+
+
+def judge(config: Mapping[str, str] | ResponseError, probe: object) -> Standing:
+    """Say how a server stands.
+
+    Args:
+        config: Its answer to ``QUESTION``; the error where it may not be asked.
+        probe: Its answer to ``PROBE``, or the error.
+    """
+    known = {} if isinstance(config, ResponseError) else config
+    if known.get("appendonly") == "no":
+        return Standing(refusal=f"It keeps no file: set `appendonly yes` in redis.conf, {_MEMORY}.")
+    # With no-appendfsync-on-rewrite the server answers without fsync now and then.
+    if known.get("appendfsync") == "always" and known.get("no-appendfsync-on-rewrite") == "no":
+        return Standing()
+    if not isinstance(probe, ResponseError):
+        return Standing(waits=True)
+    if known:
+        return Standing(
+            refusal=f"It answers before it has written (appendfsync {known.get('appendfsync')}), "
+            f"and its disk cannot be waited for ({probe}): set `appendfsync always` and "
+            f"`no-appendfsync-on-rewrite no`, or use Redis 7.2 or newer, {_MEMORY}."
+        )
+    return Standing(
+        refusal=f"It does not tell how it writes ({config}), and its disk cannot be waited for "
+        f"({probe}): allow CONFIG GET or WAITAOF to this user, {_MEMORY}."
+    )
+
+
+def on_disk(answer: object) -> bool:
+    """Whether the answer to ``WAIT`` says that the writes are on disk."""
+    return isinstance(answer, list) and bool(answer) and int(answer[0]) >= 1

@@ -1,0 +1,223 @@
+"""A line to Redis: calls that come while others are under way go together in one pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import hiredis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from feedback.errors import StoreUnavailableError
+from feedback.store.durability import PROBE, QUESTION, WAIT, Standing, judge, on_disk
+
+if TYPE_CHECKING:
+    from redis.asyncio import BlockingConnectionPool
+    from redis.asyncio.connection import AbstractConnection
+
+    Words = tuple[str | int | float, ...]
+
+AT_ONCE = 2
+"""Groups that wait for their answers at the same time: one is served while one is decoded.
+
+More would make the groups smaller, and so each call dearer to both sides.
+"""
+
+LARGEST = 256
+"""Calls in a group."""
+
+_REFUSALS = ("OOM", "MISCONF", "READONLY", "LOADING", "NOREPLICAS", "MASTERDOWN", "BUSY")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """One command under way.
+
+    Attributes:
+        packed: What is sent.
+        in_full: The words to send instead if the server does not know the script by its hash.
+        answer: Gets the answer, or the error.
+    """
+
+    packed: bytes
+    in_full: Words | None
+    answer: asyncio.Future[Any]
+
+    def settle(self, outcome: object) -> None:
+        """Hand the caller the outcome, if they are still there."""
+        if self.answer.done():
+            return
+        if isinstance(outcome, Exception):
+            self.answer.set_exception(_translated(outcome))
+        else:
+            self.answer.set_result(outcome)
+
+
+class Line:
+    """A queue of calls to one Redis.
+
+    What is called while ``AT_ONCE`` groups are under way becomes the next group: one write, one
+    read, and for the server one fsync. A caller that is cancelled leaves its call to end by itself:
+    cutting a call off between its request and its reply once gave the reply to the next user of the
+    connection. Redis-py closes such a connection today; here no caller ever holds one.
+
+    No command is sent twice: a reply that got lost may belong to a write that happened, and only
+    the caller can tell whether to ask again.
+
+    Args:
+        pool: The connections, this line's own.
+        promises: Whether an answer means that all that was written is on disk. What the server
+            needs for that is learned at each connect, for it may have been changed meanwhile.
+    """
+
+    def __init__(self, pool: BlockingConnectionPool, *, promises: bool) -> None:
+        self._pool = pool
+        self._standings: dict[AbstractConnection, Standing] = {}
+        self._waiting: deque[Call] = deque()
+        self._groups: set[asyncio.Task[None]] = set()
+        self._gathering = False
+        self._unanswered = 0
+        if promises:
+            pool.connection_kwargs["redis_connect_func"] = self._connect
+
+    def ask(self, words: Words, in_full: Words | None = None) -> asyncio.Future[Any]:
+        """Send a command with the next group.
+
+        The answer raises ``StoreUnavailableError`` when Redis is away, refuses or cannot promise.
+        """
+        answer = asyncio.get_running_loop().create_future()
+        self._waiting.append(Call(pack(words), in_full, answer))
+        self._next_group()
+        return answer
+
+    async def close(self) -> None:
+        """Let the calls under way end, then close the connections."""
+        while self._groups:
+            await asyncio.wait(self._groups)
+        await self._pool.disconnect()
+
+    def _next_group(self) -> None:
+        """Begin a group, unless one is being gathered or enough are under way."""
+        if self._waiting and not self._gathering and self._unanswered < AT_ONCE:
+            self._gathering = True
+            self._unanswered += 1
+            task = asyncio.create_task(self._group())
+            self._groups.add(task)
+            task.add_done_callback(self._groups.discard)
+
+    async def _group(self) -> None:
+        """Send all that waits, and hand each caller its answer."""
+        try:
+            connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        except Exception as error:
+            calls = self._gather()
+            self._give_way()
+            self._settle(calls, [error] * len(calls))
+            return
+        try:
+            await self._serve(self._gather(), connection)
+        finally:
+            await self._pool.release(connection)
+
+    def _gather(self) -> list[Call]:
+        """Take a group off the queue; what comes from now on is the next one's."""
+        self._gathering = False
+        return [self._waiting.popleft() for _ in range(min(len(self._waiting), LARGEST))]
+
+    def _give_way(self) -> None:
+        self._unanswered -= 1
+        self._next_group()
+
+    async def _serve(self, calls: list[Call], connection: AbstractConnection) -> None:
+        standing = self._standings.get(connection, Standing())
+        try:
+            try:
+                outcomes = await _exchange(calls, connection, standing)
+            finally:
+                # Others need not wait for this group's turn of the disk.
+                self._give_way()
+            if standing.waits:
+                _hold(await _read(connection))
+        except Exception as error:
+            outcomes = [error] * len(calls)
+        self._settle(calls, outcomes)
+
+    def _settle(self, calls: list[Call], outcomes: list[Any]) -> None:
+        """Hand out the answers; a script that the server does not know goes again, in full."""
+        for call, outcome in zip(calls, outcomes, strict=True):
+            if isinstance(outcome, NoScriptError) and call.in_full:
+                packed = pack(call.in_full)
+                self._waiting.append(replace(call, packed=packed, in_full=None))
+            else:
+                call.settle(outcome)
+        self._next_group()
+
+    async def _connect(self, connection: AbstractConnection) -> None:
+        """Greet the server, and learn how it stands."""
+        await connection.on_connect()
+        await connection.send_packed_command(pack(QUESTION) + pack(PROBE), check_health=False)
+        self._standings[connection] = judge(await _read(connection), await _read(connection))
+
+
+def pack(words: Words) -> bytes:
+    """Spell a command as it is sent."""
+    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type] # its stub allows one word
+    return packed
+
+
+async def _exchange(
+    calls: list[Call], connection: AbstractConnection, standing: Standing
+) -> list[Any]:
+    """Send calls and return their answers, errors of their own among them."""
+    if standing.refusal:
+        raise StoreUnavailableError(
+            "The feedback store (Redis) cannot promise to keep what it is told, so nothing was "
+            f"written. {standing.refusal}"
+        )
+    packed = [call.packed for call in calls]
+    if standing.waits:
+        packed.append(pack(WAIT))
+    await connection.send_packed_command(b"".join(packed))
+    return [await _read(connection) for _ in calls]
+
+
+async def _read(connection: AbstractConnection) -> Any:
+    """Return one answer, or the error that it is."""
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return error
+
+
+def _hold(answer: Any) -> None:
+    """Raise unless the answer to ``WAIT`` says that the writes are on disk."""
+    if not on_disk(answer):
+        raise StoreUnavailableError(
+            "The feedback store (Redis) took the write, but did not say in time that it is on "
+            f"disk, so it may be lost in a crash. Check its disk, then send it again. ({answer})"
+        )
+
+
+def _translated(error: Exception) -> Exception:
+    """Return what the rest of Thumbloop knows instead of redis-py's errors; for one caller only."""
+    if isinstance(error, StoreUnavailableError):
+        return StoreUnavailableError(*error.args)
+    if isinstance(error, RedisConnectionError | RedisTimeoutError | OSError):
+        message = (
+            "The feedback store (Redis) cannot be reached; nothing was promised. "
+            f"Check that it runs and that THUMBLOOP_REDIS_URL names it, then try again. ({error})"
+        )
+    elif isinstance(error, ResponseError) and any(word in str(error) for word in _REFUSALS):
+        message = (
+            "The feedback store (Redis) refused the request; nothing was promised. "
+            f"Check its memory, its disk and its role, then try again. ({error})"
+        )
+    else:
+        return error
+    translated = StoreUnavailableError(message)
+    translated.__cause__ = error
+    return translated
