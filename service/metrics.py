@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
+    from feedback.retention import RecordHealth
+
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
@@ -46,6 +48,43 @@ class EngineFigures(Collector):
             "Prompt tokens that were not computed again.",
             stats.reused_tokens_total,
         )
+
+
+class RecordFigures(Collector):
+    """What the record says of itself; both attributes are to be set before the figures are read."""
+
+    def __init__(self) -> None:
+        self.health: RecordHealth | None = None
+        self.now = 0.0
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the figures that are known."""
+        health = self.health
+        if health is None:
+            return
+        yield GaugeMetricFamily(
+            "thumbloop_waiting_votes", "Votes that no update has claimed.", health.waiting_votes
+        )
+        yield GaugeMetricFamily(
+            "thumbloop_log_events", "Events in the feedback log.", health.log_events
+        )
+        if health.last_look is not None:
+            yield GaugeMetricFamily(
+                "thumbloop_last_look_seconds",
+                "Seconds since a worker last looked for work.",
+                max(0.0, self.now - health.last_look),
+            )
+        if health.swept is not None:
+            yield GaugeMetricFamily(
+                "thumbloop_last_sweep_seconds",
+                "Seconds since what expires was last swept out.",
+                max(0.0, self.now - health.swept.at),
+            )
+            yield GaugeMetricFamily(
+                "thumbloop_unexported_events",
+                "Events that no finished export has; counted up to a bound.",
+                health.swept.unexported_events,
+            )
 
 
 class Metrics:
@@ -100,5 +139,7 @@ class Metrics:
         )
         self.engine = EngineFigures()
         registry.register(self.engine)
+        self.record = RecordFigures()
+        registry.register(self.record)
         self.store_up = Gauge("thumbloop_redis_up", "Whether Redis answers.", registry=registry)
         self.ready = Gauge("thumbloop_ready", "Whether the replica is ready.", registry=registry)

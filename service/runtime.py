@@ -17,6 +17,7 @@ from service.errors import NotReadyError
 from service.last_known import LastKnown
 from service.metrics import Metrics
 from service.pace import Pace
+from service.record_health import RecordWatch
 from service.rollout_watcher import RolloutWatcher
 from service.settings import ServiceSettings
 
@@ -70,6 +71,7 @@ class Runtime:
         self.metrics = Metrics()
         self.pace = Pace(settings.max_rows)
         self.unrecorded = Unrecorded()
+        self.record = RecordWatch(store)
         self.started = asyncio.Event()
         self._generator = generator
         self._last_known = LastKnown(settings.data_dir)
@@ -80,6 +82,7 @@ class Runtime:
     def start(self) -> None:
         """Begin loading in the background; /readyz tells how far it is."""
         self._tasks.append(asyncio.create_task(self._start()))
+        self._tasks.append(asyncio.create_task(self.record.run()))
 
     async def stop(self) -> None:
         """Stop following the rollout and close the engine."""

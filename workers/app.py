@@ -28,6 +28,10 @@ DOORBELL_SECONDS = 10.0
 """An unanswered doorbell expires; the next look rings again."""
 UPDATE_LIMIT_SECONDS = 3600
 """An update that takes longer is killed; its lease runs out and it is taken over."""
+SWEEP_SECONDS = 2.0
+"""For each part of a sweep: looks wait behind it, and what is left over comes next time."""
+SWEEP_LIMIT_SECONDS = 60
+"""A sweep that takes longer hangs, and is killed."""
 
 LOG_FORMAT = "%(levelname)s %(message)s"
 
@@ -101,13 +105,19 @@ def _worker() -> dict[str, Any]:
 
 
 def _beat(settings: WorkerSettings) -> dict[str, Any]:
+    sweep_seconds = settings.retention_interval.total_seconds()
     return {
         "beat_schedule": {
             "look": {
                 "task": "thumbloop.look",
                 "schedule": LOOK_SECONDS,
                 "options": {"queue": CONTROL_QUEUE, "expires": LOOK_SECONDS},
-            }
+            },
+            "sweep": {
+                "task": "thumbloop.sweep",
+                "schedule": sweep_seconds,
+                "options": {"queue": CONTROL_QUEUE, "expires": sweep_seconds},
+            },
         },
         "beat_schedule_filename": str(settings.data_dir / "beat-schedule"),
         "beat_max_loop_interval": 5,

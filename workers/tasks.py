@@ -14,7 +14,12 @@ from celery import shared_task
 from feedback.errors import StoreUnavailableError
 from feedback.store import Store, embedded_url
 from models.adapters import AdapterStore
-from workers.app import DOORBELL_SECONDS, UPDATE_LIMIT_SECONDS
+from workers.app import (
+    DOORBELL_SECONDS,
+    SWEEP_LIMIT_SECONDS,
+    SWEEP_SECONDS,
+    UPDATE_LIMIT_SECONDS,
+)
 from workers.priority import give_way
 from workers.settings import WorkerSettings
 from workers.update import run_update
@@ -23,6 +28,8 @@ from workers.workplace import Learner, Workplace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from feedback.retention import Swept
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +42,28 @@ def look() -> None:
             learn.apply_async(expires=DOORBELL_SECONDS)
     except StoreUnavailableError as error:
         logger.warning("%s", error)
+
+
+@shared_task(
+    name="thumbloop.sweep",
+    time_limit=SWEEP_LIMIT_SECONDS,
+    acks_late=True,  # whole pieces, each harmless twice: a sweep that was lost may run again
+    reject_on_worker_lost=True,
+)
+def sweep() -> None:
+    """Sweep out of the record what has expired."""
+    try:
+        swept = asyncio.run(_sweep(WorkerSettings()))
+    except StoreUnavailableError as error:
+        logger.warning("%s", error)
+        return
+    if swept.rewrite == "wanted":
+        logger.warning(
+            "Redis has not begun to rewrite its append-only file after the deletion of a user. "
+            "Allow BGREWRITEAOF to the workers' Redis user, or run it yourself."
+        )
+    if told := told_of(swept):
+        logger.info("%s", told)
 
 
 @shared_task(name="thumbloop.learn", time_limit=UPDATE_LIMIT_SECONDS)
@@ -55,6 +84,25 @@ async def _look(settings: WorkerSettings) -> bool:
         decision = await watch(store, settings, now=time.time())
         await store.learning.looked(time.time())
     return decision.action != "rest"
+
+
+async def _sweep(settings: WorkerSettings) -> Swept:
+    async with _store(settings) as store:
+        return await store.retention.sweep(now=time.time(), seconds=SWEEP_SECONDS)
+
+
+def told_of(swept: Swept) -> str:
+    """Say what a sweep did; nothing when it found nothing to do."""
+    did = {
+        "votes expired": swept.expired_votes,
+        "events left the log": swept.trimmed_events,
+        "entries left the audit": swept.trimmed_audit,
+        "ids were forgotten": swept.forgotten_ids,
+    }
+    parts = [f"{count} {what}" for what, count in did.items() if count]
+    if parts and not swept.finished:
+        parts.append("the rest comes next time")
+    return f"Swept in {swept.seconds:.2f} s: {', '.join(parts)}." if parts else ""
 
 
 async def _learn(settings: WorkerSettings) -> None:

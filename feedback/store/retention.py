@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from feedback.settings import FeedbackSettings
     from feedback.store.client import Client
+    from feedback.store.votes import Votes
 
 PIECE = 500
 """Entries that one script takes on: about a millisecond in which Redis serves nobody else."""
@@ -35,8 +36,9 @@ _WHOLE_SCAN = "0"
 class Retention:
     """Keeps one Redis in bounds. Any number may sweep at once; each piece is one script."""
 
-    def __init__(self, client: Client, settings: FeedbackSettings) -> None:
+    def __init__(self, client: Client, votes: Votes, settings: FeedbackSettings) -> None:
         self._client = client
+        self._votes = votes
         self._completion_ttl = settings.completion_ttl.total_seconds()
         self._vote_ttl_ms = round(settings.vote_ttl.total_seconds() * 1000)
         self._trim_unexported = settings.trim_unexported
@@ -49,22 +51,24 @@ class Retention:
 
         Args:
             now: Seconds since the epoch.
-            seconds: For each of the two long parts; what is left over comes next time.
+            seconds: For each of the three long parts; what is left over comes next time.
 
         Raises:
             StoreUnavailableError: Redis is away.
         """
         began = time.monotonic()
+        expired, all_expired = await _repeat(lambda: self._votes.expire(PIECE, now), seconds)
         trimmed, all_trimmed = await self._trim_log(seconds)
         forgotten, cursor = await self._forget_ids(now, seconds)
         swept = Swept(
             at=now,
+            expired_votes=expired,
             trimmed_events=trimmed,
             trimmed_audit=await self._trim_audit(),
             forgotten_ids=forgotten,
             log_events=int(await self._client.command("XLEN", keys.FEEDBACK_LOG)),
             unexported_events=await self._count_unexported(),
-            finished=all_trimmed and cursor == _WHOLE_SCAN,
+            finished=all_expired and all_trimmed and cursor == _WHOLE_SCAN,
             rewrite=await self.rewrite_file(),
         )
         swept = replace(swept, seconds=time.monotonic() - began)
@@ -196,6 +200,7 @@ class Retention:
 _NUMBERS = (
     "at",
     "seconds",
+    "expired_votes",
     "trimmed_events",
     "trimmed_audit",
     "forgotten_ids",

@@ -18,16 +18,15 @@ from models.errors import ModelsError
 from models.failpoints import VARIABLE, armed
 from models.types import BASE
 from service.plan import base_url
+from service.record_health import sweep_problem, unexported, worker_problem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from feedback.retention import RecordHealth
     from service.settings import ServiceSettings
 
 OLDEST_PYTHON = (3, 11)
-SILENT_SECONDS = 15.0
-"""Workers look every two seconds; silence this long means that they are away."""
-
 _POLICY = "noeviction"
 
 
@@ -106,7 +105,9 @@ async def check_record(settings: ServiceSettings) -> AsyncIterator[Finding]:
     try:
         await store.ping()
         yield await _check_durability(store)
-        yield await _check_looks(store, now=time.time())
+        health, now = await store.retention.health(), time.time()
+        yield _check_looks(health, paused=await store.learning.paused(), now=now)
+        yield _check_retention(health, settings, now=now)
         yield await _check_live(store, settings)
     except FeedbackError as error:
         mend = (
@@ -148,15 +149,35 @@ async def _check_durability(store: Store) -> Finding:
     return Finding("redis", ok=not mend, found=text, mend=" ".join(mend))
 
 
-async def _check_looks(store: Store, *, now: float) -> Finding:
-    looked = await store.learning.last_look()
-    paused = " (learning is paused)" if await store.learning.paused() else ""
-    if looked is not None and now - looked < SILENT_SECONDS:
-        found = f"looked for work {now - looked:.0f} s ago{paused}"
+def _check_looks(health: RecordHealth, *, paused: bool, now: float) -> Finding:
+    problem = worker_problem(health, now=now)
+    if problem is None and health.last_look is not None:
+        found = f"looked for work {max(0.0, now - health.last_look):.0f} s ago"
+        if paused:
+            found += " (learning is paused)"
         return Finding("workers", ok=True, found=found)
-    found = "never looked for work" if looked is None else f"silent for {now - looked:.0f} s"
     mend = "Start `thumbloop up`, or `thumbloop worker` and `thumbloop beat`; then see their logs."
-    return Finding("workers", ok=False, found=found, mend=mend)
+    return Finding("workers", ok=False, found=problem or "", mend=mend)
+
+
+def _check_retention(health: RecordHealth, settings: ServiceSettings, *, now: float) -> Finding:
+    swept = health.swept
+    events = f"{health.log_events} events in the log"
+    if swept is None:
+        return Finding("retention", ok=True, found=f"nothing was swept out yet; {events}")
+    found = (
+        f"swept {max(0.0, now - swept.at):.0f} s ago; {events}, of which {unexported(swept)} "
+        "are not exported"
+    )
+    problem = sweep_problem(health, now=now, interval=settings.retention_interval)
+    if problem is None:
+        return Finding("retention", ok=True, found=found)
+    mend = (
+        "Allow BGREWRITEAOF to the workers' Redis user, or run it yourself."
+        if swept.rewrite == "wanted"
+        else "See the control worker's log; `thumbloop beat` starts a sweep."
+    )
+    return Finding("retention", ok=False, found=f"{problem} ({found})", mend=mend)
 
 
 async def _check_live(store: Store, settings: ServiceSettings) -> Finding:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query
 from feedback.errors import StoreUnavailableError
 from feedback.events import ApiKey, Rollout, Run, VersionRecord
 from service.errors import NotFoundError
+from service.record_health import seconds_since
 from service.runtime import CallerDep, Runtime, RuntimeDep, may_admin
 from service.schemas import ActivateRequest, KeyRequest, RollbackRequest
 
@@ -157,12 +158,13 @@ async def revoke_key(public_id: str, runtime: RuntimeDep) -> dict[str, Any]:
 
 async def _learning(runtime: Runtime) -> dict[str, Any]:
     store = runtime.store
-    last_look = await store.learning.last_look()
+    health = await store.retention.health()
     return {
         "paused": await store.learning.paused(),
-        "waiting_votes": await store.votes.count_waiting(),
+        "waiting_votes": health.waiting_votes,
         "min_votes": runtime.settings.min_votes,
-        "seconds_since_last_look": None if last_look is None else max(0, time.time() - last_look),
+        "seconds_since_last_look": seconds_since(health.last_look, time.time()),
+        "retention": asdict(health.swept) if health.swept else None,
     }
 
 

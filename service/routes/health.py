@@ -1,11 +1,13 @@
 """/livez, /readyz and /metrics."""
 
+import time
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from service.record_health import describe
 from service.runtime import RuntimeDep
 
 router = APIRouter()
@@ -24,12 +26,14 @@ async def ready(runtime: RuntimeDep) -> JSONResponse:
     if runtime.lifecycle.draining:
         missing.append("the server is shutting down")
     watcher = runtime.watcher
+    interval = runtime.settings.retention_interval
     body: dict[str, Any] = {
         "ready": not missing,
         "missing": missing,
         "serving": watcher.serving if watcher else None,
         "redis": "away" if watcher and watcher.store_away else "ok",
         "problem": watcher.problem if watcher else None,
+        **describe(runtime.record, now=time.time(), interval=interval),
     }
     return JSONResponse(body, 503 if missing else 200)
 
@@ -41,4 +45,6 @@ async def metrics(runtime: RuntimeDep) -> Response:
     figures.ready.set(not runtime.missing() and not runtime.lifecycle.draining)
     if runtime.watcher is not None:
         figures.engine.stats = runtime.watcher.generator.stats()
+    figures.record.health = runtime.record.health
+    figures.record.now = time.time()
     return Response(generate_latest(figures.registry), media_type=CONTENT_TYPE_LATEST)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from feedback.events import Run
+    from feedback.retention import Swept
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
@@ -57,6 +58,7 @@ class Parts:
             "THUMBLOOP_BASE_MODEL": str(data_dir / "no-model"),
             "THUMBLOOP_MIN_VOTES": "2",
             "THUMBLOOP_MAX_ATTEMPTS": "1",
+            "THUMBLOOP_RETENTION_INTERVAL": "1",
         }
 
     def start(self, name: str, command: tuple[str, ...]) -> None:
@@ -95,6 +97,14 @@ async def first_run_to_end(store: Store) -> Run:
             await asyncio.sleep(0.1)
 
 
+async def first_sweep(store: Store) -> Swept:
+    async with asyncio.timeout(30):
+        while True:
+            if swept := await store.retention.last():
+                return swept
+            await asyncio.sleep(0.1)
+
+
 async def test_votes_reach_a_spawned_learner_and_its_parent_has_no_torch(
     parts: Parts, tmp_path: Path, vote_in: Callable[..., Awaitable[list[str]]]
 ) -> None:
@@ -104,7 +114,9 @@ async def test_votes_reach_a_spawned_learner_and_its_parent_has_no_torch(
     parts.start("learn", worker_command("learn"))
     parts.start("beat", beat_command())
     run = await first_run_to_end(store)
+    swept = await first_sweep(store)
     await store.close()
+    assert swept.log_events == 2
     assert "cannot be loaded" in run.reason
     if sys.platform.startswith("linux"):
         assert "libtorch" not in parts.libraries("learn")

@@ -38,7 +38,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def retention(store: Store, **changes: object) -> Retention:
-    return Retention(store._client, FeedbackSettings(**changes))
+    return Retention(store._client, store.votes, FeedbackSettings(**changes))
 
 
 async def sweep(store: Store, **changes: object) -> int:
@@ -194,6 +194,22 @@ def test_what_leaves_the_log_is_what_the_rule_says(
         return left
 
     assert asyncio.run(found()) == expected
+
+
+async def test_votes_whose_replies_are_gone_expire_and_so_leave_the_log_free(
+    store: Store, voted: Voted
+) -> None:
+    ids = await voted("u" * (PIECE + 2))
+    client = store._client
+    for each in ids[1:]:
+        await client.command("DEL", keys.completion(each))
+    later = time.time() + 31 * 86400
+    swept = await retention(store).sweep(now=later, seconds=5.0)
+    assert swept.expired_votes == PIECE + 1
+    assert [vote.completion_id for vote in await store.votes.waiting(99)] == ids[:1]
+    assert (await store.votes.get(ids[1], ANN)).state == "expired"
+    again = await retention(store).sweep(now=later, seconds=5.0)
+    assert again.expired_votes == 0
 
 
 async def test_the_audit_keeps_its_newest_entries(store: Store) -> None:

@@ -14,6 +14,8 @@ from service.settings import ServiceSettings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from feedback.store import Store
+
 
 @pytest.fixture
 def findings(operator: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -42,7 +44,41 @@ def test_workers_that_look_are_well(findings: Any, operator: Any) -> None:
     operator.in_store(lambda store: store.learning.looked(time.time()))
     assert findings()["workers"]["ok"]
     operator.in_store(lambda store: store.learning.looked(time.time() - 60))
-    assert findings()["workers"]["found"].startswith("silent for 6")
+    assert findings()["workers"]["found"] == "No worker has looked for work for 60 s."
+
+
+def sweep(operator: Any, seconds_ago: float) -> None:
+    def use(store: Store) -> Any:
+        return store.retention.sweep(now=time.time() - seconds_ago, seconds=1.0)
+
+    operator.in_store(use)
+
+
+def test_what_retention_did_is_told(findings: Any, operator: Any) -> None:
+    operator.in_store(lambda store: store.learning.looked(time.time()))
+    assert findings()["retention"]["found"] == "nothing was swept out yet; 0 events in the log"
+    sweep(operator, 61)
+    found = findings()["retention"]
+    assert found["ok"]
+    assert found["found"].startswith("swept 6")
+    assert found["found"].endswith("0 events in the log, of which 0 are not exported")
+
+
+def test_silent_retention_is_a_problem_while_workers_look(findings: Any, operator: Any) -> None:
+    sweep(operator, 200)
+    assert findings()["retention"]["ok"], "the workers are what is wrong"
+    operator.in_store(lambda store: store.learning.looked(time.time()))
+    found = findings()["retention"]
+    assert not found["ok"]
+    assert found["found"].startswith("What expires has not been swept out for 20")
+    assert "log" in found["mend"]
+
+
+def test_a_rewrite_that_does_not_come_is_a_problem(findings: Any, operator: Any) -> None:
+    operator.in_store(lambda store: store.learning.looked(time.time()))
+    sweep(operator, 0)
+    operator.in_store(lambda s: s._client.command("HSET", "tl:retention", "rewrite", "wanted"))
+    assert "BGREWRITEAOF" in findings()["retention"]["mend"]
 
 
 def test_a_redis_that_loses_votes_is_a_problem(findings: Any, operator: Any) -> None:
