@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from redis.exceptions import ResponseError
+
 from feedback.store.api_keys import ApiKeys
 from feedback.store.client import Client
 from feedback.store.completions import Completions
@@ -42,7 +44,7 @@ class Store:
     @classmethod
     def connect(cls, url: str, settings: FeedbackSettings) -> Store:
         """Return a store of the Redis at ``url``; the first operation connects."""
-        return cls(Client(url), settings)
+        return cls(Client(url, durable=settings.durability == "disk"), settings)
 
     async def close(self) -> None:
         """Let operations under way end, then close the connections."""
@@ -56,8 +58,16 @@ class Store:
         """
         await self._client.command("PING")
 
-    async def durability(self) -> dict[str, str]:
-        """Return Redis's own settings on which it depends whether an accepted vote survives.
+    async def check_promise(self) -> None:
+        """Ask whether a vote that is accepted will be kept, as far as the settings want it.
+
+        Raises:
+            StoreUnavailableError: It will not, or Redis is away; the message says what to set.
+        """
+        await self._client.check_promise()
+
+    async def server_settings(self) -> dict[str, str]:
+        """Return what Redis says of how it keeps its data; nothing where it may not be asked.
 
         Returns:
             ``appendonly``, ``appendfsync`` and ``maxmemory-policy``.
@@ -66,5 +76,8 @@ class Store:
             StoreUnavailableError: Redis is away.
         """
         names = ("appendonly", "appendfsync", "maxmemory-policy")
-        found: dict[str, str] = await self._client.command("CONFIG GET", "*")
+        try:
+            found: dict[str, str] = await self._client.command("CONFIG GET", "*")
+        except ResponseError:
+            return {}
         return {name: found[name] for name in names if name in found}
