@@ -26,7 +26,7 @@ class MicroBatch:
         reply_positions: Where in ``S`` the logits of each reply token are, ``[B, T]``.
         reply_ids: The reply's tokens, ``[B, T]``; 0 where masked out.
         mask: True on reply tokens, ``[B, T]``.
-        behaviour: Behaviour log-probs, ``[B, T]``; 0 where masked out.
+        behaviour: Behaviour log-probs, ``[B, T]``; 0 where masked out, or not known.
         temperature: What divides the logits, ``[B]``.
     """
 
@@ -44,8 +44,8 @@ def check_samples(samples: Sequence[Sample]) -> None:
     """Refuse a batch that cannot be learned from.
 
     Raises:
-        LearningError: It is empty, or a reply is empty, or its log-probs do not match its tokens,
-            or are not finite.
+        LearningError: It is empty, or a reply is empty, or its log-probs do not match its tokens
+            (none at all are allowed), or are not finite.
     """
     if not samples:
         raise LearningError("The batch is empty: there is nothing to learn from.")
@@ -53,7 +53,7 @@ def check_samples(samples: Sequence[Sample]) -> None:
         name = sample.completion_id
         if not sample.response_ids or not sample.prompt_ids:
             raise LearningError(f"{name} has no tokens: drop it from the batch.")
-        if len(sample.behaviour_logprobs) != len(sample.response_ids):
+        if len(sample.behaviour_logprobs) not in {0, len(sample.response_ids)}:
             raise LearningError(
                 f"{name} has {len(sample.response_ids)} tokens but "
                 f"{len(sample.behaviour_logprobs)} log-probs: drop it from the batch."
@@ -63,11 +63,25 @@ def check_samples(samples: Sequence[Sample]) -> None:
 
 
 def micro_batches(
-    samples: Sequence[Sample], rows: Sequence[int], *, size: int, device: str
+    samples: Sequence[Sample], rows: Sequence[int], *, tokens: int, device: str
 ) -> list[MicroBatch]:
-    """Split ``rows`` of ``samples`` into micro-batches of at most ``size``, longest together."""
-    ordered = sorted(rows, key=lambda i: _length(samples[i]), reverse=True)
-    groups = [ordered[i : i + size] for i in range(0, len(ordered), size)]
+    """Split ``rows`` of ``samples`` into micro-batches, longest together.
+
+    Args:
+        samples: The batch.
+        rows: Which of it are wanted.
+        tokens: Most rows times width of a micro-batch; a longer reply has one of its own.
+        device: Where the tensors go.
+    """
+    groups: list[list[int]] = []
+    room = 0
+    for row in sorted(rows, key=lambda i: _length(samples[i]), reverse=True):
+        if room == 0:
+            groups.append([])
+            # the first row is the longest: all others are padded to it
+            room = max(1, tokens // _length(samples[row]))
+        groups[-1].append(row)
+        room -= 1
     return [collate(samples, group, device=device) for group in groups]
 
 
@@ -89,7 +103,8 @@ def collate(samples: Sequence[Sample], rows: Sequence[int], *, device: str) -> M
         reply_ids[b, :reply] = torch.tensor(sample.response_ids)
         positions[b, :reply] = torch.arange(prompt - 1, prompt + reply - 1)
         mask[b, :reply] = True
-        behaviour[b, :reply] = torch.tensor(sample.behaviour_logprobs)
+        if sample.behaviour_logprobs:
+            behaviour[b, :reply] = torch.tensor(sample.behaviour_logprobs)
     # A greedy reply is learned as if it had been drawn at temperature 1 (design §9).
     temperature = torch.tensor([s.temperature or 1.0 for s in chosen])
     return MicroBatch(

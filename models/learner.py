@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from models.adapters import AdapterStore, Origin
 from models.base import load_base
-from models.batch import check_samples, collate, micro_batches
+from models.batch import check_samples
 from models.errors import LearningError
 from models.learner_state import (
     LearnerState,
@@ -18,14 +18,14 @@ from models.learner_state import (
     restore_adam,
     save_state,
 )
-from models.policy import Policy, of_reply, spread
+from models.learning.epochs import Epochs
+from models.learning.report import batch_figures, learning_figures
+from models.learning.scoring import recover_behaviour, score_samples, without_logprobs
+from models.policy import Policy
 from models.ppo import kl
 from models.ppo.advantages import update_user_means
-from models.ppo.losses import policy_loss
-from models.ppo.masked import effective_sample_size, masked_mean, masked_sum
 from models.probes import probe_policy
-from models.scored_batch import ScoredBatch, score_batch
-from models.timing import Stopwatch
+from models.timing import Stopwatch, peak_memory_mib
 from models.types import BASE, Progress
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.adapters import Manifest
-    from models.batch import MicroBatch
     from models.gate import GateFigures
     from models.settings import LearnerSettings
     from models.types import Sample
@@ -56,17 +55,6 @@ class Learned:
 
     write_files: Callable[[Path], None]
     report: dict[str, Any]
-
-
-@dataclass(slots=True)
-class Trace:
-    """What the epochs saw, step by step."""
-
-    losses: list[float] = field(default_factory=list)
-    clip_fractions: list[float] = field(default_factory=list)
-    grad_norms: list[float] = field(default_factory=list)
-    step_kls: list[float] = field(default_factory=list)
-    stopped_early: bool = False
 
 
 class Learner:
@@ -104,24 +92,39 @@ class Learner:
             AdapterError: The parent is missing, broken or of another shape.
         """
         stopwatch = Stopwatch()
-        batch = [*samples, *replay]
-        check_samples(batch)
-        # 1. Start from the parent's weights and state.
+        check_samples([*samples, *replay])
+        # 1. Find the log-probs that are missing; leave out what nobody can tell them of.
+        with stopwatch.phase("recover"):
+            known, known_replay = self._recover(samples), self._recover(replay)
+        if not known:
+            raise LearningError(
+                "No vote of the batch has log-probs, and the versions that wrote the replies are "
+                "gone: discard the votes, or restore the versions' folders from a backup."
+            )
+        batch = [*known, *known_replay]
+        # 2. Start from the parent's weights and state.
         with stopwatch.phase("load"):
             state = self._start_from(parent, seed)
             optimizer = self._optimizer(state)
-        # 2. Fix what the batch looks like at the start of the update.
+            order = state.generator(seed)
+        # 3. Fix what the batch looks like at the start of the update.
         with stopwatch.phase("score"):
-            scored = self._score(batch, state, progress)
-        # 3. Learn for N epochs.
+            scored = score_samples(batch, self._policy, state, self._settings, progress)
+        # 4. Learn for N epochs.
         with stopwatch.phase("learn"):
-            trace = self._epochs(batch, scored, optimizer, seed, progress)
+            epochs = Epochs(self._policy, batch, scored, optimizer, order, self._settings)
+            trace = epochs.run(progress)
         self._check_finite()
-        # 4. Measure where the policy went, and carry the state on.
+        # 5. Measure where the policy went, and carry the state on.
         with stopwatch.phase("measure"):
-            report = self._report(samples, scored, trace, state)
-        after = self._state_after(samples, optimizer, state, report)
+            report = batch_figures(known, scored) | learning_figures(trace)
+        report["beta"] = state.beta
+        dropped = len(samples) + len(replay) - len(batch)
+        report["recovered"] = len(without_logprobs([*samples, *replay])) - dropped
+        report["dropped_without_logprobs"] = dropped
+        after = self._state_after(known, optimizer, order, state, report)
         report["seconds"] = stopwatch.seconds
+        report["peak_memory_mib"] = peak_memory_mib()
 
         def write_files(folder: Path) -> None:
             self._policy.save(folder)
@@ -173,144 +176,23 @@ class Learner:
         restore_adam(optimizer, self._policy.master, state)
         return optimizer
 
-    def _score(
-        self,
-        samples: Sequence[Sample],
-        state: LearnerState,
-        progress: Callable[[Progress], None],
-    ) -> ScoredBatch:
-        """Compute start and reference log-probs, weights and advantages of the whole batch."""
-        device = self._settings.device
-        whole = collate(samples, range(len(samples)), device=device)
-        start, reference = torch.zeros_like(whole.behaviour), torch.zeros_like(whole.behaviour)
-        done = 0
-        with torch.no_grad():
-            for micro in self._micro_batches(samples, range(len(samples))):
-                width = micro.mask.shape[1]
-                rows = list(micro.rows)
-                start[rows, :width] = self._policy.logprobs(micro)
-                reference[rows, :width] = self._policy.reference_logprobs(micro)
-                done += len(rows)
-                progress(Progress("score", done, len(samples)))
-        return score_batch(samples, whole, start, reference, state, self._settings)
-
-    def _epochs(
-        self,
-        samples: Sequence[Sample],
-        scored: ScoredBatch,
-        optimizer: torch.optim.Adam,
-        seed: int,
-        progress: Callable[[Progress], None],
-    ) -> Trace:
-        trace = Trace()
-        order = torch.Generator().manual_seed(seed)
-        size = self._settings.minibatch or len(samples)
-        for epoch in range(self._settings.epochs):
-            shuffled = torch.randperm(len(samples), generator=order).tolist()
-            minibatches = [shuffled[i : i + size] for i in range(0, len(shuffled), size)]
-            kls = []
-            for number, rows in enumerate(minibatches, start=epoch * len(minibatches) + 1):
-                kls.append(self._step(samples, rows, scored, optimizer, trace))
-                total = self._settings.epochs * len(minibatches)
-                progress(Progress("learn", number, total))
-            trace.step_kls.append(sum(kls) / len(kls))
-            if trace.step_kls[-1] > self._settings.max_step_kl:
-                trace.stopped_early = True
-                break
-        return trace
-
-    def _step(
-        self,
-        samples: Sequence[Sample],
-        rows: Sequence[int],
-        scored: ScoredBatch,
-        optimizer: torch.optim.Adam,
-        trace: Trace,
-    ) -> float:
-        """Take one optimiser step on ``rows``; return the KL per token to the start policy."""
-        loss_sum = clip_sum = kl_sum = 0.0
-        for micro in self._micro_batches(samples, rows):
-            share = len(micro.rows) / len(rows)
-            part = scored.cut(micro)
-            distributions = self._policy.distributions(micro)
-            new = of_reply(distributions, micro)
-            result = policy_loss(
-                new,
-                part.start,
-                part.advantages,
-                part.weights,
-                part.kept,
-                clip=self._settings.clip,
-                length_constant=self._settings.length_constant,
-            )
-            loss = result.loss + self._kl_loss(distributions, part)
-            (loss * share).backward()  # type: ignore[no-untyped-call]
-            loss_sum += loss.item() * share
-            clip_sum += result.clip_fraction.item() * share
-            kl_sum += masked_mean(kl.k3(part.start, new.detach()), part.kept).item() * share
-        self._policy.collect_gradients()
-        norm = torch.nn.utils.clip_grad_norm_(
-            self._policy.master.values(), self._settings.max_grad_norm
-        )
-        if not norm.isfinite():
-            raise LearningError("The gradient is not finite: the batch holds something extreme.")
-        optimizer.step()
-        self._policy.publish_master()
-        trace.losses.append(loss_sum)
-        trace.clip_fractions.append(clip_sum)
-        trace.grad_norms.append(norm.item())
-        return kl_sum
-
-    def _kl_loss(self, distributions: torch.Tensor, part: ScoredBatch) -> torch.Tensor:
-        """Return β · KL to the base, summed over tokens as the policy loss is; 0 in reward form."""
-        if part.loss_beta == 0:
-            return distributions.new_zeros(())
-        reference = self._policy.reference_distributions(part.batch)
-        kl_BT = spread(kl.full(distributions, reference), part.batch)
-        per_reply = masked_sum(kl_BT, part.batch.mask).mean()
-        return part.loss_beta * per_reply / self._settings.length_constant
-
-    def _micro_batches(self, samples: Sequence[Sample], rows: Sequence[int]) -> list[MicroBatch]:
-        return micro_batches(
-            samples, rows, size=self._settings.micro_batch, device=self._settings.device
-        )
+    def _recover(self, samples: Sequence[Sample]) -> Sequence[Sample]:
+        if not without_logprobs(samples):
+            return samples
+        return recover_behaviour(samples, self._policy, self._store, self._settings)
 
     def _check_finite(self) -> None:
         if not all(m.isfinite().all() for m in self._policy.master.values()):
-            raise LearningError("The update made weights that are not finite.")
-
-    def _report(
-        self, samples: Sequence[Sample], scored: ScoredBatch, trace: Trace, state: LearnerState
-    ) -> dict[str, Any]:
-        rewards = [s.reward for s in samples]
-        mask = scored.batch.mask[: len(samples)]
-        kl_B = masked_sum(kl.k1(scored.start, scored.reference)[: len(samples)], mask)
-        return {
-            "votes": len(samples),
-            "replayed": len(scored.kept) - len(samples),
-            "dropped_as_stale": int((~scored.kept.any(-1)).sum()),
-            "up": sum(r > 0 for r in rewards),
-            "down": sum(r < 0 for r in rewards),
-            "reward_mean": sum(rewards) / len(rewards),
-            "tokens": int(mask.sum()),
-            "reply_tokens_mean": float(mask.sum() / len(samples)),
-            "kl_per_reply": kl_B.mean().item(),
-            "beta": state.beta,
-            "effective_sample_size": effective_sample_size(scored.weights, scored.kept).item(),
-            "clip_fraction": _mean(trace.clip_fractions),
-            "loss_first": trace.losses[0],
-            "loss_last": trace.losses[-1],
-            "grad_norm": _mean(trace.grad_norms),
-            "step_kl": trace.step_kls[-1],
-            "epochs": len(trace.step_kls),
-            "steps": len(trace.losses),
-            "stopped_early": trace.stopped_early,
-        }
+            raise LearningError(
+                "The update made weights that are not finite: lower THUMBLOOP_LEARNING_RATE, or "
+                "activate an earlier version."
+            )
 
     def _state_after(
         self,
         samples: Sequence[Sample],
         optimizer: torch.optim.Adam,
+        order: torch.Generator,
         before: LearnerState,
         report: dict[str, Any],
     ) -> LearnerState:
@@ -328,8 +210,5 @@ class Learner:
             first=first,
             second=second,
             users=update_user_means(before.users, users, rewards, decay=USER_DECAY),
+            random=order.get_state(),
         )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

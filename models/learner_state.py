@@ -1,4 +1,8 @@
-"""What a version carries from run to run besides its weights: Adam's moments, β, user means."""
+"""What a version carries from run to run besides its weights.
+
+Adam's moments, β, the users' means, and where the random numbers stand: learning on from a
+version's folder gives the same bits as not having stopped.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_FIRST, _SECOND = "exp_avg", "exp_avg_sq"
+_FIRST, _SECOND, _RANDOM = "exp_avg", "exp_avg_sq", "random"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,8 @@ class LearnerState:
         first: Adam's first moments by parameter name.
         second: Adam's second moments by parameter name.
         users: Running mean reward of each user.
+        random: State of the generator that draws the order of minibatches, ``[bytes]`` uint8;
+            None before the first run.
     """
 
     beta: float
@@ -38,12 +44,22 @@ class LearnerState:
     first: Mapping[str, torch.Tensor] = field(default_factory=dict)
     second: Mapping[str, torch.Tensor] = field(default_factory=dict)
     users: Mapping[str, UserMean] = field(default_factory=dict)
+    random: torch.Tensor | None = None
+
+    def generator(self, seed: int) -> torch.Generator:
+        """Return the generator where it stood; a new one from ``seed`` before the first run."""
+        generator = torch.Generator().manual_seed(seed)
+        if self.random is not None:
+            generator.set_state(self.random)
+        return generator
 
 
 def save_state(state: LearnerState, folder: Path) -> None:
     """Write the state beside the adapter it belongs to."""
     tensors = {f"{_FIRST}.{k}": v for k, v in state.first.items()}
     tensors |= {f"{_SECOND}.{k}": v for k, v in state.second.items()}
+    if state.random is not None:
+        tensors[_RANDOM] = state.random
     users = {u: [m.total, m.count] for u, m in state.users.items()}
     rest = {"beta": state.beta, "step": state.step, "users": users}
     save_file(tensors, folder / STATE_FILE, metadata={"state": json.dumps(rest, sort_keys=True)})
@@ -70,6 +86,7 @@ def load_state(folder: Path, *, beta: float) -> LearnerState:
         first=_named(tensors, _FIRST),
         second=_named(tensors, _SECOND),
         users={u: UserMean(*pair) for u, pair in rest["users"].items()},
+        random=tensors.get(_RANDOM),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE
 from models.errors import AdapterError
+from models.learning.head import token_logprobs
+from models.learning.trunk import make_trunk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,11 +26,41 @@ if TYPE_CHECKING:
 _ADAPTER = "default"
 
 
+@dataclass(frozen=True, slots=True)
+class ReplyScores:
+    """What a policy thinks of replies, ``[B, T]`` fp32; 0 where masked out.
+
+    Attributes:
+        logprobs: Log-probs of the reply tokens at their sampling temperature.
+        kl: KL to the base over the whole distribution at each position, where it was asked for.
+    """
+
+    logprobs: torch.Tensor
+    kl: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Replies under the policy as it stands and under the base.
+
+    Attributes:
+        start: Log-probs under the policy, ``[B, T]`` fp32.
+        reference: Log-probs under the base, ``[B, T]`` fp32.
+        reference_states: The base's last states at the kept positions, row by row, ``[kept, H]``.
+            They are what is kept of the base for an update: 1 KB a token, where whole
+            distributions would be 100 KB; the head's product with them is exact.
+    """
+
+    start: torch.Tensor
+    reference: torch.Tensor
+    reference_states: torch.Tensor
+
+
 class Policy:
     """One model in memory: the policy with the adapter on, the reference with it off.
 
     The products run in the base's number format; the adapter that is learned and saved is an fp32
-    master copy.
+    master copy, which gradients are added to.
     """
 
     def __init__(self, base: Base, settings: LearnerSettings) -> None:
@@ -57,6 +90,14 @@ class Policy:
             key: torch.nn.Parameter(parameter.detach().float().clone())
             for key, parameter in self._working.items()
         }
+        self._trunk = make_trunk(
+            base.model,
+            self.model,
+            self._working,
+            self.master,
+            scale=settings.lora_alpha / settings.lora_rank,
+            tokens=settings.micro_batch_tokens,
+        )
 
     @staticmethod
     def _key(name: str) -> str:
@@ -112,40 +153,49 @@ class Policy:
         with torch.no_grad():
             for key, parameter in self._working.items():
                 parameter.copy_(self.master[key])
+        self._trunk.refresh()
 
-    def collect_gradients(self) -> None:
-        """Move the products' gradients to the master, and clear them."""
-        for key, parameter in self._working.items():
-            grad = parameter.grad
-            self.master[key].grad = None if grad is None else grad.float()
-            parameter.grad = None
+    def score(self, batch: MicroBatch, reference: torch.Tensor | None = None) -> ReplyScores:
+        """Compute log-probs of the reply tokens, and their KL to the base; carries gradients.
 
-    def distributions(self, batch: MicroBatch) -> torch.Tensor:
-        """Return the log-probs of all tokens at each kept reply position, ``[kept, V]`` fp32.
-
-        The positions are those where ``batch.mask`` is True, row by row; the logits are divided by
-        the temperature at which the reply was sampled.
+        Args:
+            batch: The replies.
+            reference: The base's states, ``Measured.reference_states``; without, KL is 0.
         """
-        head = self.base.model.get_output_embeddings()
-        trunk = getattr(self.base.model, self.base.model.base_model_prefix)
-        hidden = trunk(input_ids=batch.ids, attention_mask=batch.attention).last_hidden_state
-        rows, columns = batch.mask.nonzero(as_tuple=True)
-        kept = hidden[rows, batch.reply_positions[rows, columns]]
-        logits: torch.Tensor = head(kept).float() / batch.temperature[rows, None]
-        return logits.log_softmax(-1)
+        return self._scores(self._trunk.hidden(batch), batch, reference)
 
-    def reference_distributions(self, batch: MicroBatch) -> torch.Tensor:
-        """Return the same under the frozen base."""
-        with torch.no_grad(), self.model.disable_adapter():
-            return self.distributions(batch)
+    @torch.no_grad()
+    def measure(self, batch: MicroBatch) -> Measured:
+        """Compute what stays fixed during an update, in one pass where the two policies agree."""
+        states = self._trunk.hidden(batch)
+        start = self._scores(states, batch).logprobs
+        if self._is_base():
+            return Measured(start, start, states)
+        states = self._trunk.reference_hidden(batch)
+        return Measured(start, self._scores(states, batch).logprobs, states)
 
     def logprobs(self, batch: MicroBatch) -> torch.Tensor:
         """Return log-probs of the reply tokens at their sampling temperature, ``[B, T]`` fp32."""
-        return of_reply(self.distributions(batch), batch)
+        return self.score(batch).logprobs
 
+    @torch.no_grad()
     def reference_logprobs(self, batch: MicroBatch) -> torch.Tensor:
         """Return the same under the frozen base."""
-        return of_reply(self.reference_distributions(batch), batch)
+        return self._scores(self._trunk.reference_hidden(batch), batch).logprobs
+
+    def _is_base(self) -> bool:
+        """Whether the adapter changes nothing, as a new one does."""
+        return not any(m.any() for key, m in self.master.items() if ".lora_B." in key)
+
+    def _scores(
+        self, hidden: torch.Tensor, batch: MicroBatch, reference: torch.Tensor | None = None
+    ) -> ReplyScores:
+        temperature = batch.temperature[:, None].expand_as(batch.mask)[batch.mask]
+        head = self.base.model.get_output_embeddings()
+        logprobs, kl = token_logprobs(
+            hidden, batch.reply_ids[batch.mask], temperature, head, reference
+        )
+        return ReplyScores(logprobs=_spread(logprobs, batch), kl=_spread(kl, batch))
 
     def generate(self, **arguments: Any) -> torch.Tensor:
         """Decode with transformers' own loop; see ``GenerationMixin.generate``."""
@@ -154,13 +204,7 @@ class Policy:
         return ids
 
 
-def of_reply(distributions: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
-    """Pick the log-probs of the tokens that were sampled: ``[kept, V]`` to ``[B, T]``."""
-    chosen = distributions.gather(1, batch.reply_ids[batch.mask][:, None])[:, 0]
-    return spread(chosen, batch)
-
-
-def spread(values: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+def _spread(values: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
     """Put a value for each kept position where it belongs: ``[kept]`` to ``[B, T]``, else 0."""
     out = torch.zeros(batch.mask.shape, device=values.device)
     return out.masked_scatter(batch.mask, values)

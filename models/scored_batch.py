@@ -37,6 +37,7 @@ class ScoredBatch:
     """A batch with everything that stays fixed during the epochs; tensors are ``[B, T]``.
 
     ``loss_beta`` is what the loss multiplies the KL to the base with; 0 when the reward has it.
+    ``reference_states`` are the base's states of each reply's tokens, ``[T_b, H]`` each.
     """
 
     batch: MicroBatch
@@ -46,6 +47,7 @@ class ScoredBatch:
     kept: torch.Tensor
     advantages: torch.Tensor
     loss_beta: float
+    reference_states: Sequence[torch.Tensor] = ()
 
     def cut(self, micro: MicroBatch) -> ScoredBatch:
         """Return the rows and columns of ``micro``."""
@@ -58,7 +60,12 @@ class ScoredBatch:
             kept=self.kept[rows, :width],
             advantages=self.advantages[rows, :width],
             loss_beta=self.loss_beta,
+            reference_states=[self.reference_states[row] for row in rows],
         )
+
+    def reference_hidden(self) -> torch.Tensor | None:
+        """Return the base's states row by row, ``[kept, H]``; None where the loss needs none."""
+        return torch.cat(list(self.reference_states)) if self.loss_beta else None
 
 
 def score_batch(
@@ -68,6 +75,7 @@ def score_batch(
     reference: torch.Tensor,
     state: LearnerState,
     settings: LearnerSettings,
+    reference_states: Sequence[torch.Tensor] = (),
 ) -> ScoredBatch:
     """Compute weights and advantages from log-probs ``[B, T]`` taken at the start of an update."""
     rewards_B = torch.tensor([s.reward for s in samples], device=start.device)
@@ -89,4 +97,5 @@ def score_batch(
         kept=batch.mask & keep_B[:, None],
         advantages=token_advantages(scores_B, to_go, batch.mask),
         loss_beta=state.beta if in_loss else 0.0,
+        reference_states=reference_states,
     )

@@ -111,7 +111,11 @@ class LearnerSettings(ModelSettings):
     lora_alpha: int = Field(16, ge=1, description="Scale of a new adapter: alpha / rank.")
     learning_rate: float = Field(4e-4, gt=0, description="Adam step size.")
     epochs: int = Field(4, ge=1, description="Passes over the batch (N).")
-    micro_batch: int = Field(8, ge=1, description="Replies in one forward pass.")
+    micro_batch_tokens: int = Field(
+        1024,
+        ge=1,
+        description="Prompt and reply tokens in one forward pass; bounds the learner's memory.",
+    )
     minibatch: int = Field(8, ge=0, description="Replies per optimiser step; 0 = the batch.")
     replay_votes: int = Field(
         0, ge=0, description="Votes of earlier updates that are learned from once more."

@@ -90,12 +90,17 @@ class FilteredSft:
             for start in range(0, len(shuffled), size):
                 rows = shuffled[start : start + size]
                 count = sum(len(samples[row].response_ids) for row in rows)
-                for micro in micro_batches(samples, rows, size=size, device=self._settings.device):
+                optimizer.zero_grad()
+                for micro in micro_batches(
+                    samples,
+                    rows,
+                    tokens=self._settings.micro_batch_tokens,
+                    device=self._settings.device,
+                ):
                     loss = -self._policy.logprobs(micro)[micro.mask].sum()
                     (loss / count).backward()
                     total += float(loss.detach())
                 tokens += count
-                self._policy.collect_gradients()
                 torch.nn.utils.clip_grad_norm_(self._policy.master.values(), 1.0)
                 optimizer.step()
                 self._policy.publish_master()

@@ -42,7 +42,7 @@ def _sample(name: str, response: tuple[int, ...], reward: float, **changes: obje
 
 @pytest.fixture
 def learner(settings: LearnerSettings) -> Learner:
-    return Learner(settings.model_copy(update={"learning_rate": 0.01, "micro_batch": 2}))
+    return Learner(settings.model_copy(update={"learning_rate": 0.01, "micro_batch_tokens": 16}))
 
 
 def _fair(learner: Learner, samples: Sequence[Sample]) -> list[Sample]:
@@ -102,7 +102,8 @@ def test_liked_replies_become_likelier_and_disliked_ones_less(
     assert (report["votes"], report["up"], report["down"], report["tokens"]) == (4, 2, 2, 18)
     assert report["kl_per_reply"] == pytest.approx(0.0, abs=1e-5)  # it began at the base
     assert report["effective_sample_size"] == pytest.approx(1.0)
-    assert set(report["seconds"]) == {"load", "score", "learn", "measure"}
+    assert set(report["seconds"]) == {"recover", "load", "score", "learn", "measure"}
+    assert report["peak_memory_mib"] > 100
 
 
 def test_votes_that_are_all_alike_change_nothing(learner: Learner, samples: list[Sample]) -> None:
@@ -132,7 +133,7 @@ def test_adam_goes_on_where_the_parent_stopped(
     first = _publish(learner, _learn(learner, samples), 1)
     samples = _fair(learner, samples)
     direct = _publish(learner, _learn(learner, samples, first, seed=2), 2, first)
-    again = Learner(settings.model_copy(update={"learning_rate": 0.01, "micro_batch": 2}))
+    again = Learner(settings.model_copy(update={"learning_rate": 0.01, "micro_batch_tokens": 16}))
     resumed = _publish(again, _learn(again, samples, first, seed=2), 2, first)
     assert direct == resumed
     # without the parent's state the result is another one
@@ -156,8 +157,8 @@ def test_micro_batches_do_not_change_the_result(
     settings: LearnerSettings, samples: list[Sample]
 ) -> None:
     found = []
-    for size in (1, 4):
-        learner = Learner(settings.model_copy(update={"micro_batch": size}))
+    for tokens in (1, 1024):
+        learner = Learner(settings.model_copy(update={"micro_batch_tokens": tokens}))
         _learn(learner, samples)
         found.append({k: v.detach().clone() for k, v in learner._policy.master.items()})
     for key, value in found[0].items():
@@ -296,7 +297,7 @@ def test_a_strong_penalty_keeps_the_policy_near_the_base(
 
 def test_micro_batches_put_replies_of_similar_length_together() -> None:
     samples = [_sample(str(n), tuple(range(1, n + 1)), 1.0) for n in (1, 9, 2, 8)]
-    groups = micro_batches(samples, range(4), size=2, device="cpu")
+    groups = micro_batches(samples, range(4), tokens=24, device="cpu")
     assert [g.rows for g in groups] == [(1, 3), (2, 0)]
     assert groups[0].mask.sum(-1).tolist() == [9, 8]
     assert groups[1].ids.tolist() == [[5, 6, 7, 1, 2], [5, 6, 7, 1, 0]]

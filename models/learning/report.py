@@ -1,0 +1,58 @@
+"""The figures of an update, as its report tells them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from models.ppo import kl
+from models.ppo.masked import effective_sample_size, masked_sum
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.learning.epochs import Trace
+    from models.scored_batch import ScoredBatch
+    from models.types import Sample
+
+
+def batch_figures(samples: Sequence[Sample], scored: ScoredBatch) -> dict[str, Any]:
+    """Return what the update was given, JSON-able.
+
+    Args:
+        samples: The new votes: the first rows of the scored batch.
+        scored: New votes and replayed ones.
+    """
+    rewards = [s.reward for s in samples]
+    mask = scored.batch.mask[: len(samples)]
+    kl_per_reply = masked_sum(kl.k1(scored.start, scored.reference)[: len(samples)], mask)
+    return {
+        "votes": len(samples),
+        "replayed": len(scored.kept) - len(samples),
+        "dropped_as_stale": int((~scored.kept.any(-1)).sum()),
+        "up": sum(r > 0 for r in rewards),
+        "down": sum(r < 0 for r in rewards),
+        "reward_mean": sum(rewards) / len(rewards),
+        "tokens": int(mask.sum()),
+        "tokens_read": int(scored.batch.attention.sum()),
+        "reply_tokens_mean": float(mask.sum() / len(samples)),
+        "kl_per_reply": kl_per_reply.mean().item(),
+        "effective_sample_size": effective_sample_size(scored.weights, scored.kept).item(),
+    }
+
+
+def learning_figures(trace: Trace) -> dict[str, Any]:
+    """Return what the epochs did, JSON-able."""
+    return {
+        "clip_fraction": _mean(trace.clip_fractions),
+        "loss_first": trace.losses[0],
+        "loss_last": trace.losses[-1],
+        "grad_norm": _mean(trace.grad_norms),
+        "step_kl": trace.step_kls[-1],
+        "epochs": len(trace.step_kls),
+        "steps": len(trace.losses),
+        "stopped_early": trace.stopped_early,
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

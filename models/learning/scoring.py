@@ -1,0 +1,90 @@
+"""What a batch looks like at the start of an update: log-probs under three policies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from models.batch import collate, micro_batches
+from models.errors import AdapterError
+from models.scored_batch import score_batch
+from models.types import BASE, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from models.adapters import AdapterStore
+    from models.learner_state import LearnerState
+    from models.policy import Policy
+    from models.scored_batch import ScoredBatch
+    from models.settings import LearnerSettings
+    from models.types import Sample
+
+
+def without_logprobs(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the samples whose behaviour log-probs nobody recorded."""
+    return [s for s in samples if not s.behaviour_logprobs]
+
+
+def recover_behaviour(
+    samples: Sequence[Sample], policy: Policy, store: AdapterStore, settings: LearnerSettings
+) -> list[Sample]:
+    """Compute behaviour log-probs that are missing, under the versions that wrote the replies.
+
+    They are of the whole distribution at the sample's temperature, as nothing says how it was cut.
+    The policy has another version's weights afterwards.
+
+    Returns:
+        The samples, in order, without those whose version is gone, broken or of another shape.
+    """
+    found: dict[int, tuple[float, ...]] = {}
+    missing = [row for row, s in enumerate(samples) if not s.behaviour_logprobs]
+    for version in sorted({samples[row].version for row in missing}):
+        rows = [row for row in missing if samples[row].version == version]
+        try:
+            if version != BASE:
+                store.verify(version)
+                policy.load(store.path(version))
+        except AdapterError:
+            continue
+        for micro in micro_batches(
+            samples, rows, tokens=settings.micro_batch_tokens, device=settings.device
+        ):
+            with torch.no_grad():
+                scored = (policy.reference_logprobs if version == BASE else policy.logprobs)(micro)
+            for row, logprobs, mask in zip(micro.rows, scored, micro.mask, strict=True):
+                found[row] = tuple(logprobs[mask].tolist())
+    return [
+        replace(sample, behaviour_logprobs=found.get(row, sample.behaviour_logprobs))
+        for row, sample in enumerate(samples)
+        if sample.behaviour_logprobs or row in found
+    ]
+
+
+def score_samples(
+    samples: Sequence[Sample],
+    policy: Policy,
+    state: LearnerState,
+    settings: LearnerSettings,
+    progress: Callable[[Progress], None],
+) -> ScoredBatch:
+    """Compute start and reference log-probs, weights and advantages of the whole batch."""
+    whole = collate(samples, range(len(samples)), device=settings.device)
+    start, reference = torch.zeros_like(whole.behaviour), torch.zeros_like(whole.behaviour)
+    states = [torch.empty(0)] * len(samples)
+    done = 0
+    for micro in micro_batches(
+        samples, range(len(samples)), tokens=settings.micro_batch_tokens, device=settings.device
+    ):
+        measured = policy.measure(micro)
+        rows, width = list(micro.rows), micro.mask.shape[1]
+        start[rows, :width] = measured.start
+        reference[rows, :width] = measured.reference
+        of_rows = torch.split(measured.reference_states, micro.mask.sum(-1).tolist())
+        for row, of_row in zip(rows, of_rows, strict=True):
+            states[row] = of_row.clone()
+        done += len(rows)
+        progress(Progress("score", done, len(samples)))
+    return score_batch(samples, whole, start, reference, state, settings, reference_states=states)
