@@ -9,8 +9,8 @@ from feedback.errors import UnknownCompletionError
 from feedback.events import Pair, Person
 from feedback.rewards import RewardScale
 from service.errors import NotFoundError
-from service.routes.chat import explain
-from service.routes.feedback import UserQuery, shape
+from service.routes.chat import UserQuery, explain
+from service.routes.feedback import shape
 from service.runtime import CallerDep, Runtime, RuntimeDep, may_chat
 from service.schemas import ComparisonOut, ComparisonRequest
 
