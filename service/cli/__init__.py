@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from service.cli import doctor, keys, learning, model, parts, updates, versions
+from service.cli import doctor, keys, learning, model, parts, updates, users, versions
 from service.cli.environment import check_environment
 from service.cli.errors import Commands
 from service.simulate.cli import simulate
@@ -38,6 +38,7 @@ app.add_typer(updates.app, name="updates")
 app.add_typer(learning.learning, name="learning")
 app.add_typer(learning.feedback, name="feedback")
 app.add_typer(keys.app, name="keys")
+app.add_typer(users.app, name="users")
 
 
 def main() -> None:

@@ -1,0 +1,91 @@
+"""``thumbloop users``: the people whose completions and votes are kept."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from feedback.errors import StoreUnavailableError
+from service.cli.errors import CommandError
+from service.cli.output import JsonFlag, print_json
+from service.cli.record import operator, with_store
+
+if TYPE_CHECKING:
+    from feedback.retention import DeletedUser
+    from feedback.store import Store
+
+app = typer.Typer(no_args_is_help=True, help="The people whose replies and votes are kept.")
+
+
+@app.command()
+def delete(
+    user: Annotated[str, typer.Argument(help="The name, as `user` in the requests.")],
+    owner: Annotated[
+        str | None,
+        typer.Option(help="Public id of the API key, or `open`; needed once there are keys."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """Delete all completions and votes of a user, for good, and say what learned from them."""
+    found = with_store(lambda store: _find(store, user, owner))
+    if not dry_run:
+        if not yes:
+            _confirm(found)
+        found = with_store(lambda store: _delete(store, user, found.owner))
+    if as_json:
+        print_json({**asdict(found), "dry_run": dry_run})
+        return
+    typer.echo(f"{'Would delete' if dry_run else 'Deleted'} {_amount(found)}.")
+    for line in _consequences(found):
+        typer.echo(line)
+
+
+async def _find(store: Store, user: str, owner: str | None) -> DeletedUser:
+    return await store.users.find(await store.users.person(user, owner))
+
+
+async def _delete(store: Store, user: str, owner: str) -> DeletedUser:
+    person = await store.users.person(user, owner)
+    try:
+        return await store.users.delete(person, who=operator())
+    except StoreUnavailableError as error:
+        raise CommandError(
+            f"{error} What is deleted stays deleted; the same command again goes on."
+        ) from error
+
+
+def _confirm(found: DeletedUser) -> None:
+    if not sys.stdin.isatty():
+        raise CommandError(
+            f"This would delete {_amount(found)} for good, and nobody can be asked here. "
+            "Add --yes, or look first with --dry-run."
+        )
+    typer.confirm(f"Delete {_amount(found)}, for good?", abort=True, err=True)
+
+
+def _amount(found: DeletedUser) -> str:
+    """Say what there is of a user."""
+    named = f"of {found.user!r}" if found.user else "of requests that named no user"
+    return f"{found.completions} replies and {found.votes} votes {named} under {found.owner}"
+
+
+def _consequences(found: DeletedUser) -> list[str]:
+    """Say what a deletion cannot undo, and what is still to come."""
+    lines = []
+    if found.versions:
+        lines.append(
+            f"Learned from these votes: {', '.join(found.versions)}, and what descends from them."
+        )
+    if found.runs:
+        lines.append(f"They were in update runs {', '.join(map(str, found.runs))}.")
+    if found.rewrite:
+        lines.append(
+            "Redis has yet to rewrite its append-only file; `thumbloop doctor` says if it cannot."
+        )
+    return lines
