@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from feedback.errors import InvalidVoteError
-from feedback.events import VersionRecord, Vote
+from feedback.events import Comparison, VersionRecord, Vote
 
 
 @pytest.mark.parametrize(
@@ -12,6 +12,8 @@ from feedback.events import VersionRecord, Vote
         {},
         {"comment": ""},
         {"thumb": "up", "rating": 3},
+        {"thumb": "up", "comparison": Comparison("chosen", "c")},
+        {"rating": 3, "comparison": Comparison("chosen", "c")},
         {"rating": 5.5},
         {"rating": -0.5},
         {"rating": 3.2},

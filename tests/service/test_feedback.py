@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -116,6 +117,28 @@ async def test_a_vote_that_makes_no_sense_is_refused(
     answer = await put(running, completion_id, **vote)
     assert answer.status_code == 400
     assert await store.votes.count_waiting() == 0
+
+
+async def test_of_a_hundred_racing_votes_one_stands_the_last(
+    running: Any, completion_id: str, store: Store
+) -> None:
+    answers = await asyncio.gather(
+        *(
+            put(running, completion_id, thumb="up" if i % 3 else "down", comment=str(i))
+            for i in range(100)
+        )
+    )
+    votes = [answer.json() for answer in answers]
+    assert sorted(vote["revision"] for vote in votes) == list(range(1, 101))
+    last = max(votes, key=lambda vote: vote["revision"])
+    url = f"/v1/feedback/{completion_id}"
+    assert (await running.client.get(url, params={"user": "ann"})).json() == last
+    stats = await store.votes.stats()
+    up = int(last["thumb"] == "up")
+    assert (stats["up"], stats["down"], stats["pending"]) == (up, 1 - up, 1)
+    base = await store.versions.get("base")
+    assert (base.up, base.down) == (up, 1 - up)
+    assert await store.votes.count_waiting() == 1
 
 
 async def test_rewards_follow_the_settings(
