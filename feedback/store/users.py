@@ -108,7 +108,9 @@ class Users:
             ],
         ):
             learned = ()
-        flat = await self._client.promise("user_deleted", [note, keys.RETENTION], [who])
+        flat = await self._client.promise(
+            "user_deleted", [note, keys.RETENTION], [who, person.owner, person.user]
+        )
         rewrite = await self._retention.rewrite_file()
         return replace(_decode(person, fields(flat)), rewrite=rewrite)
 

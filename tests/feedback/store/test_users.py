@@ -167,6 +167,35 @@ async def test_a_deletion_whose_last_step_was_cut_off_is_still_ended(
         await store.users.delete(ANN, who="ops")
 
 
+async def test_a_redis_that_is_killed_midway_leaves_nothing_uncounted(
+    start_redis: Callable[[Path], Any],
+    tmp_path: Path,
+    feedback_settings: FeedbackSettings,
+    completion: MakeCompletion,
+) -> None:
+    server = start_redis(tmp_path)
+    store = Store.connect(server.url, feedback_settings)
+    count = 300
+    await asyncio.gather(*(store.completions.record(completion(f"c{i}")) for i in range(count)))
+    deleting = asyncio.create_task(store.users.delete(ANN, who="ops"))
+    while (await store.versions.get("base")).completions > count // 2:  # noqa: ASYNC110 - Redis sets no event
+        await asyncio.sleep(0)
+    server.kill()
+    with pytest.raises(StoreUnavailableError):
+        await deleting
+    await store.close()
+
+    store = Store.connect(start_redis(tmp_path).url, feedback_settings)
+    left = (await store.users.find(ANN)).completions
+    assert 0 < left <= count // 2
+    assert (await store.users.delete(ANN, who="ops")).completions == count
+    events = await store._client.command("XRANGE", keys.FEEDBACK_LOG, "-", "+")
+    assert {fields["id"] for _, fields in events} == {f"c{i}" for i in range(count)}
+    assert len(events) == count
+    assert (await store.versions.get("base")).completions == 0
+    await store.close()
+
+
 async def test_an_unknown_user_is_an_error(store: Store, voted: Voted) -> None:
     await voted("u")
     for person in (Person("k1", "an"), Person("k2", "ann"), Person("k1", "*")):
