@@ -10,6 +10,7 @@ FeedbackError
 ├── UnknownRunError           no such update run
 ├── RolloutConflictError      the rollout is not as the caller expected
 ├── FencedError               another learner has taken over this run
+├── TransferError             the file of an export or an import cannot be used
 └── StoreUnavailableError     Redis is away, or cannot promise the write
 """
 
@@ -54,6 +55,10 @@ class RolloutConflictError(FeedbackError):
 
 class FencedError(FeedbackError):
     """Another learner has taken over this run: write nothing, stop."""
+
+
+class TransferError(FeedbackError):
+    """The file of an export or an import cannot be used."""
 
 
 class StoreUnavailableError(FeedbackError):

@@ -10,7 +10,9 @@ from feedback.store.api_keys import ApiKeys
 from feedback.store.client import Client
 from feedback.store.completions import Completions
 from feedback.store.learning import Learning
+from feedback.store.log import FeedbackLog
 from feedback.store.replicas import Replicas
+from feedback.store.restore import Restore
 from feedback.store.retention import Retention
 from feedback.store.rollout import RolloutStore
 from feedback.store.runs import Runs
@@ -39,6 +41,8 @@ class Store:
         self.keys = ApiKeys(client)
         self.learning = Learning(client)
         self.retention = Retention(client, self.votes, settings)
+        self.log = FeedbackLog(client)
+        self.restore = Restore(client, settings)
         self.users = Users(client, self.keys, self.retention)
 
     @classmethod

@@ -1,0 +1,1 @@
+"""Export and import of feedback: layouts and checks are pure, files are at the edge."""

@@ -1,0 +1,170 @@
+"""The file that an export grows: durable piece by piece, whole or absent under its name.
+
+``FILE.part`` holds JSON lines, in whichever format the file will be, because lines can be cut back
+to the last piece that was finished and Parquet cannot. ``FILE.cursor`` says how far they are.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, BinaryIO
+
+from feedback.errors import TransferError
+from feedback.export.writers import ParquetStream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from feedback.export.layouts import Format, Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far an export is.
+
+    Attributes:
+        since: The entry of the log after which it began.
+        until: The last entry of the log that it takes.
+        after: The last entry that it has taken.
+        size: Bytes of ``FILE.part`` that count; what follows them was cut off by a crash.
+        waiting: State of the pairing, see ``feedback.export.pairs``.
+    """
+
+    layout: Layout
+    since: str
+    until: str
+    after: str
+    size: int = 0
+    events: int = 0
+    rows: int = 0
+    waiting: Sequence[tuple[str, str, bool]] = field(default_factory=list)
+
+
+class PartFile:
+    """``FILE.part`` and ``FILE.cursor``, held by one export at a time."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._part = target.with_name(target.name + ".part")
+        self._cursor = target.with_name(target.name + ".cursor")
+        self._lines: BinaryIO | None = None
+
+    def finished(self) -> Cursor | None:
+        """Return the cursor of an export that died after its file was whole, before all else."""
+        return self._read_cursor() if self._target.exists() else None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the file until the block ends.
+
+        Raises:
+            TransferError: The target is there already, another export writes it, or its folder
+                cannot be written.
+        """
+        if self._target.exists():
+            raise TransferError(f"{self._target} is there already: move it, or name another file.")
+        try:
+            lines = self._part.open("ab+")
+        except OSError as error:
+            raise TransferError(f"{self._part} cannot be written: {error}") from error
+        with lines:
+            try:
+                fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise TransferError(f"Another export writes {self._target} now.") from error
+            self._lines = lines
+            yield
+
+    @property
+    def lines(self) -> BinaryIO:
+        """The open file."""
+        if self._lines is None:
+            raise TransferError("The file is not held.")
+        return self._lines
+
+    def resume(self) -> Cursor | None:
+        """Return where an unfinished export stopped, and cut off what it wrote after that."""
+        cursor = self._read_cursor()
+        if cursor is None:
+            self.lines.truncate(0)
+            return None
+        if os.fstat(self.lines.fileno()).st_size < cursor.size:
+            raise TransferError(
+                f"{self._part} is shorter than {self._cursor} says: delete both and start anew."
+            )
+        self.lines.truncate(cursor.size)
+        return cursor
+
+    def restart(self) -> None:
+        """Forget an unfinished export."""
+        self._cursor.unlink(missing_ok=True)
+        self.lines.truncate(0)
+
+    def add(self, lines: Sequence[bytes], cursor: Cursor) -> Cursor:
+        """Write a piece; once this returns, it is on disk and counts.
+
+        Returns:
+            The cursor, with the file's new size.
+        """
+        if lines:
+            self.lines.write(b"".join(lines))
+            self.lines.flush()
+            os.fsync(self.lines.fileno())
+        cursor = replace(cursor, size=self.lines.tell() if lines else cursor.size)
+        _write_whole(self._cursor, json.dumps(asdict(cursor)).encode())
+        return cursor
+
+    def finish(self, layout: Layout, form: Format) -> None:
+        """Put the file under its name, whole and on disk."""
+        if form == "parquet":
+            made = self._target.with_name(self._target.name + ".making")
+            _to_parquet(self._part, made, layout)
+            made.replace(self._target)
+        else:
+            self._part.replace(self._target)
+        _sync_folder(self._target)
+
+    def clear(self) -> None:
+        """Remove what only an unfinished export needs."""
+        self._part.unlink(missing_ok=True)
+        self._cursor.unlink(missing_ok=True)
+
+    def _read_cursor(self) -> Cursor | None:
+        try:
+            return Cursor(**json.loads(self._cursor.read_bytes()))
+        except FileNotFoundError:
+            return None
+
+
+def _to_parquet(source: Path, target: Path, layout: Layout) -> None:
+    stream = ParquetStream(layout)
+    with source.open("rb") as lines, target.open("wb") as file:
+        for line in lines:
+            file.write(stream.write([line]))
+        file.write(stream.close())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Replace a small file so that a crash leaves the old one or the new one."""
+    new = path.with_name(path.name + ".new")
+    with new.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    _sync_folder(path)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

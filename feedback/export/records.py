@@ -1,0 +1,317 @@
+"""One vote with all that is recorded about it, and its spelling as a row of the layout ``records``.
+
+The columns are ``Row``; what an import takes is checked against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self, cast
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from feedback.errors import InvalidVoteError
+from feedback.events import Comparison, Completion, Person, Side, Thumb, Vote, VoteState
+from models.types import FinishReason, Message, Role, Sampling
+from models.versions import is_version_id
+
+RecordState = Literal[VoteState, "withdrawn", "deleted"]
+TOMBSTONES: frozenset[RecordState] = frozenset({"withdrawn", "deleted"})
+"""States of rows that only say that a vote is no more."""
+
+
+class BadRowError(ValueError):
+    """A row is no vote of an export; the message gives the column and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class VoteRecord:
+    """One vote, or what is left of it, as an export knows it. Times are seconds since the epoch.
+
+    Attributes:
+        revision: Rises with every change of the vote.
+        version: The version that wrote the reply.
+        scored_revision: The revision that last changed the score.
+        voted_at: When the score last changed; waiting votes stand in this order.
+        learned_by: The version that learned the vote; of a tombstone, the one that had.
+        returned: Whether it went back to waiting once, as its version was taken back.
+        completion: The reply; None once it has expired.
+    """
+
+    id: str
+    state: RecordState
+    revision: int
+    updated_at: float
+    learned_by: str | None = None
+    person: Person | None = None
+    version: str | None = None
+    vote: Vote | None = None
+    score: float | None = None
+    scored_revision: int | None = None
+    voted_at: float | None = None
+    reason: str | None = None
+    returned: bool = False
+    completion: Completion | None = None
+
+
+def _whole(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("holds half of a surrogate pair") from error
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class _MessagePart(_Part):
+    role: Role
+    content: Text
+
+
+class _SamplingPart(_Part):
+    temperature: Annotated[float, Field(ge=0)]
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    max_tokens: Annotated[int, Field(ge=1)]
+    stop: list[Text]
+    seed: int | None
+    top_k: Annotated[int, Field(ge=0)]
+
+
+class _ComparisonPart(_Part):
+    side: Side
+    other: Text
+
+
+Id = Annotated[str, Field(pattern=r"^chatcmpl-[A-Za-z0-9._-]{1,200}$")]
+"""Only what a completion's id can be: others could name a key that is no vote."""
+
+TokenIds = list[Annotated[int, Field(ge=0)]]
+
+
+class Row(_Part):
+    """A row of the layout ``records``, the columns in their order."""
+
+    id: Id
+    state: RecordState
+    revision: Annotated[int, Field(ge=1)]
+    updated_at: Annotated[float, Field(ge=0)]
+    learned_by: Text | None
+    owner: Annotated[Text, Field(pattern=r"^[^:]+$")] | None
+    user: Text | None
+    version: Text | None
+    thumb: Thumb | None
+    rating: float | None
+    comparison: _ComparisonPart | None
+    comment: Text | None
+    tags: list[Text] | None
+    correction: Text | None
+    score: Annotated[float, Field(ge=-1, le=1)] | None
+    scored_revision: Annotated[int, Field(ge=1)] | None
+    voted_at: Annotated[float, Field(ge=0)] | None
+    reason: Text | None
+    returned: bool
+    conversation: Text | None
+    messages: list[_MessagePart] | None
+    reply: Text | None
+    finish_reason: FinishReason | None
+    prompt_ids: TokenIds | None
+    response_ids: TokenIds | None
+    behaviour_logprobs: list[float] | None
+    sampling: _SamplingPart | None
+    metadata: dict[Text, Text] | None
+    created_at: Annotated[float, Field(ge=0)] | None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.state in TOMBSTONES:
+            return self
+        self._check(_VOTE, "a vote that stands needs it")
+        there = [name for name in _COMPLETION if getattr(self, name) is not None]
+        if there:
+            self._check(_COMPLETION, f"it is missing although {there[0]} is there")
+        if len(self.response_ids or ()) != len(self.behaviour_logprobs or ()):
+            raise ValueError("behaviour_logprobs: not as many as response_ids")
+        if self.state == "learned" and self.learned_by is None:
+            raise ValueError("learned_by: a learned vote needs it")
+        return self
+
+    @model_validator(mode="after")
+    def _names_versions(self) -> Self:
+        for name in ("version", "learned_by"):
+            version = getattr(self, name)
+            if version is not None and not is_version_id(version):
+                raise ValueError(f"{name}: {version!r} is no policy version")
+        return self
+
+    def _check(self, names: tuple[str, ...], why: str) -> None:
+        missing = [name for name in names if getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"{missing[0]}: {why}")
+
+
+_VOTE = ("owner", "user", "version", "tags", "scored_revision", "voted_at")
+_COMPLETION = (
+    "conversation",
+    "messages",
+    "reply",
+    "finish_reason",
+    "prompt_ids",
+    "response_ids",
+    "behaviour_logprobs",
+    "sampling",
+    "metadata",
+    "created_at",
+)
+_OWN = (
+    "id",
+    "state",
+    "revision",
+    "updated_at",
+    "learned_by",
+    "version",
+    "score",
+    "scored_revision",
+    "voted_at",
+    "reason",
+    "returned",
+)
+COLUMNS = tuple(Row.model_fields)
+
+
+def as_row(record: VoteRecord) -> dict[str, Any]:
+    """Return the row that spells a record, columns in the order of ``COLUMNS``."""
+    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    row |= {name: getattr(record, name) for name in _OWN}
+    if record.person is not None:
+        row |= {"owner": record.person.owner, "user": record.person.user}
+    if record.vote is not None:
+        row |= _vote_columns(record.vote)
+    if record.completion is not None:
+        row |= _completion_columns(record.completion)
+    return row
+
+
+def _vote_columns(vote: Vote) -> dict[str, Any]:
+    compared = vote.comparison
+    return {
+        "thumb": vote.thumb,
+        "rating": vote.rating,
+        "comparison": compared and {"side": compared.side, "other": compared.other},
+        "comment": vote.comment,
+        "tags": list(vote.tags),
+        "correction": vote.correction,
+    }
+
+
+def _completion_columns(reply: Completion) -> dict[str, Any]:
+    sampling = reply.sampling
+    return {
+        "conversation": reply.conversation,
+        "messages": as_messages(reply.messages),
+        "reply": reply.text,
+        "finish_reason": reply.finish_reason,
+        "prompt_ids": list(reply.prompt_ids),
+        "response_ids": list(reply.response_ids),
+        "behaviour_logprobs": list(reply.behaviour_logprobs),
+        "sampling": {
+            "temperature": float(sampling.temperature),
+            "top_p": float(sampling.top_p),
+            "max_tokens": sampling.max_tokens,
+            "stop": list(sampling.stop),
+            "seed": sampling.seed,
+            "top_k": sampling.top_k,
+        },
+        "metadata": reply.metadata,
+        "created_at": reply.created_at,
+    }
+
+
+def as_messages(messages: tuple[Message, ...]) -> list[dict[str, str]]:
+    """Return messages as OpenAI's API and TRL spell them."""
+    return [{"role": each.role, "content": each.content} for each in messages]
+
+
+def from_row(row: object) -> VoteRecord:
+    """Return the record that a row spells.
+
+    Raises:
+        BadRowError: It is no such row.
+    """
+    try:
+        checked = Row.model_validate(row)
+        return _record(checked)
+    except ValidationError as error:
+        raise BadRowError(_first_reason(error)) from error
+    except InvalidVoteError as error:
+        raise BadRowError(str(error)) from error
+
+
+def _first_reason(error: ValidationError) -> str:
+    """Return what is wrong with the first column that is, and with how many more."""
+    errors = error.errors(include_url=False)
+    where = ".".join(map(str, errors[0]["loc"]))
+    reason = errors[0]["msg"].removeprefix("Value error, ")
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return f"{where}: {reason}{more}" if where else reason + more
+
+
+def _record(row: Row) -> VoteRecord:
+    if row.state in TOMBSTONES:
+        return VoteRecord(row.id, row.state, row.revision, row.updated_at, row.learned_by)
+    return VoteRecord(
+        id=row.id,
+        state=row.state,
+        revision=row.revision,
+        updated_at=row.updated_at,
+        learned_by=row.learned_by,
+        person=_person(row),
+        version=row.version,
+        vote=_vote(row),
+        score=row.score,
+        scored_revision=row.scored_revision,
+        voted_at=row.voted_at,
+        reason=row.reason,
+        returned=row.returned,
+        completion=None if row.messages is None else _completion(row, row.messages),
+    )
+
+
+def _person(row: Row) -> Person:
+    return Person(cast("str", row.owner), cast("str", row.user))
+
+
+def _vote(row: Row) -> Vote:
+    compared = row.comparison
+    return Vote(
+        thumb=row.thumb,
+        rating=row.rating,
+        comment=row.comment,
+        tags=tuple(row.tags or ()),
+        correction=row.correction,
+        comparison=Comparison(compared.side, compared.other) if compared else None,
+    )
+
+
+def _completion(row: Row, messages: list[_MessagePart]) -> Completion:
+    sampling = cast("_SamplingPart", row.sampling)
+    return Completion(
+        id=row.id,
+        person=_person(row),
+        conversation=cast("str", row.conversation),
+        version=cast("str", row.version),
+        messages=tuple(Message(each.role, each.content) for each in messages),
+        text=cast("str", row.reply),
+        prompt_ids=tuple(row.prompt_ids or ()),
+        response_ids=tuple(row.response_ids or ()),
+        behaviour_logprobs=tuple(row.behaviour_logprobs or ()),
+        sampling=Sampling(**{**sampling.model_dump(), "stop": tuple(sampling.stop)}),
+        finish_reason=cast("FinishReason", row.finish_reason),
+        created_at=cast("float", row.created_at),
+        metadata=row.metadata or {},
+    )
