@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from feedback.store import Store, embedded_url
 from service.error_handlers import add_error_handlers
 from service.middleware import BodyLimit, Gate, Observer
-from service.routes import admin, chat, comparisons, feedback, health, models, pages, users
+from service.routes import admin, chat, comparisons, export, feedback, health, models, pages, users
 from service.runtime import Lifecycle, Runtime, State
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def create_app(
 
     # The interactive documentation would load scripts from elsewhere.
     app = FastAPI(title="Thumbloop", lifespan=lifespan, docs_url=None, redoc_url=None)
-    for part in (chat, feedback, comparisons, models, admin, users, health, pages):
+    for part in (chat, feedback, comparisons, models, admin, users, export, health, pages):
         app.include_router(part.router)
     app.mount("/static", pages.assets(), name="static")
     add_error_handlers(app)

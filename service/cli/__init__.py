@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from service.cli import doctor, keys, learning, model, parts, updates, users, versions
+from service.cli import doctor, feedback, keys, learning, model, parts, updates, users, versions
 from service.cli.environment import check_environment
 from service.cli.errors import Commands
 from service.simulate.cli import simulate
@@ -31,12 +31,11 @@ app.command()(parts.worker)
 app.command()(parts.beat)
 app.command()(simulate)
 app.command()(doctor.doctor)
-app.command()(simulate)
 app.add_typer(model.app, name="models")
 app.add_typer(versions.app, name="versions")
 app.add_typer(updates.app, name="updates")
-app.add_typer(learning.learning, name="learning")
-app.add_typer(learning.feedback, name="feedback")
+app.add_typer(learning.app, name="learning")
+app.add_typer(feedback.app, name="feedback")
 app.add_typer(keys.app, name="keys")
 app.add_typer(users.app, name="users")
 

@@ -1,0 +1,123 @@
+"""``thumbloop feedback``: what people said, counted, taken out and brought back."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from feedback.export.layouts import Format, Layout  # noqa: TC001 - likewise
+from feedback.export.restore import Checked, check_file, import_file
+from feedback.export.run import export_file
+from feedback.export.since import entry_before
+from service.cli.errors import CommandError
+from service.cli.output import JsonFlag, print_fields, print_json
+from service.cli.progress import counting
+from service.cli.record import with_store
+
+if TYPE_CHECKING:
+    from feedback.export.restore import Imported
+    from feedback.export.run import Exported
+    from feedback.store import Store
+
+app = typer.Typer(no_args_is_help=True, help="What people said of replies.")
+
+
+@app.command()
+def stats(*, as_json: JsonFlag = False) -> None:
+    """Count the votes by what they say and where they stand."""
+
+    async def count(store: Store) -> dict[str, int]:
+        return await store.votes.stats()
+
+    figures = with_store(count)
+    if as_json:
+        print_json(figures)
+    else:
+        print_fields(figures)
+
+
+@app.command()
+def export(
+    *,
+    out: Annotated[Path, typer.Option(help="The file to write; it must not be there.")],
+    form: Annotated[Format, typer.Option("--format", help="How rows are spelled.")] = "jsonl",
+    layout: Annotated[Layout, typer.Option(help="What rows are: see docs/export.md.")] = "records",
+    since: Annotated[
+        str,
+        typer.Option(
+            help="Only votes that changed since a day, a time (ISO 8601), or the `until` "
+            "of an export."
+        ),
+    ] = "0-0",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an export that was cut off.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write the votes, each as it stands now, into a file."""
+    after = entry_before(since)
+
+    async def write(store: Store) -> Exported:
+        total = await store.log.size() if since == "0-0" else None
+        with counting("Exporting", total) as show:
+            return await export_file(
+                store,
+                out,
+                layout,
+                form,
+                since=after,
+                resume=resume,
+                progress=lambda cursor: show(cursor.events),
+            )
+
+    done = with_store(write)
+    if as_json:
+        print_json(done)
+    else:
+        typer.echo(f"{done.rows} rows are in {done.file}. Later: --since {done.until}")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="An export of the layout `records`.")],
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+    relearn: Annotated[
+        bool,
+        typer.Option("--relearn", help="Let updates learn from all of it, learned before or not."),
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Bring votes and their replies back; what is there already is left alone."""
+    with counting("Checking") as show:
+        checked = check_file(file, show)
+    if checked.bad:
+        raise CommandError(_refusal(file, checked))
+
+    async def write(store: Store) -> Imported:
+        with counting("Importing", checked.rows) as show:
+            return await import_file(store, file, relearn=relearn, dry_run=dry_run, progress=show)
+
+    done = with_store(write)
+    if as_json:
+        print_json(done)
+        return
+    would = "would be imported" if dry_run else "imported"
+    typer.echo(
+        f"{done.votes} votes {would}, {done.there} were there already, "
+        f"{done.tombstones} rows are of withdrawn or deleted ones."
+    )
+
+
+def _refusal(file: Path, checked: Checked) -> str:
+    """Say which rows are bad, and that nothing was done."""
+    lines = [f"{file}:{each.row}: {each.reason}" for each in checked.problems]
+    more = checked.bad - len(checked.problems)
+    if more:
+        lines.append(f"and {more} more")
+    what = f"{checked.bad} of {checked.rows} rows cannot be imported, so nothing was."
+    return "\n".join([what, *lines])
