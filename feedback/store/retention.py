@@ -30,6 +30,8 @@ PIECE = 500
 """Entries that one script takes on: about a millisecond in which Redis serves nobody else."""
 
 _SCANNED = 1000
+_USERS = 20
+"""Users whose lists one script looks at."""
 _WHOLE_SCAN = "0"
 
 
@@ -174,21 +176,24 @@ class Retention:
             cursor, found = await self._client.command(
                 "SCAN", cursor, "MATCH", keys.user("*", "*"), "COUNT", _SCANNED
             )
-            for key in found:
-                forgotten += await self._forget_of(key, now - self._completion_ttl)
+            for start in range(0, len(found), _USERS):
+                old = now - self._completion_ttl
+                forgotten += await self._forget_of(found[start : start + _USERS], old)
             if str(cursor) == _WHOLE_SCAN or time.monotonic() > deadline:
                 return forgotten, str(cursor)
 
-    async def _forget_of(self, key: str, oldest: float) -> int:
-        kept = forgotten = 0
-        looked_at = PIECE
-        while looked_at == PIECE:
-            looked_at, removed = await self._client.script(
-                "user_forget", [key], [kept, PIECE, oldest]
-            )
-            kept += looked_at - removed
-            forgotten += removed
-        return forgotten
+    async def _forget_of(self, users: list[str], old: float) -> int:
+        """Forget ids of some users; those with long lists are gone on with one by one."""
+        most = PIECE // _USERS
+        forgotten, *ranks = await self._client.script("user_forget", users, [0, most, old])
+        for key, rank in zip(users, ranks, strict=True):
+            following = int(rank)
+            while following >= 0:
+                removed, following = await self._client.script(
+                    "user_forget", [key], [following, PIECE, old]
+                )
+                forgotten += removed
+        return int(forgotten)
 
     async def _remember(self, swept: Swept, cursor: str) -> None:
         words = {name: getattr(swept, name) for name in _NUMBERS}

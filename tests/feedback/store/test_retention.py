@@ -35,6 +35,7 @@ ANN = Person("k1", "ann")
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feedback.store.retention.PIECE", PIECE)
     monkeypatch.setattr("feedback.store.retention._SCANNED", PIECE)
+    monkeypatch.setattr("feedback.store.retention._USERS", 4)
 
 
 def retention(store: Store, **changes: object) -> Retention:
