@@ -87,7 +87,8 @@ def _with_request(facts: Facts) -> Decision:
 def _unasked(facts: Facts, min_votes: int, interval: float) -> Decision:
     if facts.batch_size < min_votes:
         return Decision("rest", f"{facts.batch_size} of {min_votes} votes are there.")
-    if facts.last_claim is not None and facts.now - facts.last_claim < interval:
-        rest = interval - (facts.now - facts.last_claim)
-        return Decision("rest", f"The next update may start in {rest:.0f} s.")
+    # A claim in the future was made by a machine whose clock is wrong: nobody waits for that.
+    elapsed = interval if facts.last_claim is None else facts.now - facts.last_claim
+    if 0 <= elapsed < interval:
+        return Decision("rest", f"The next update may start in {interval - elapsed:.0f} s.")
     return Decision("claim", f"{facts.batch_size} votes make a batch.", min_votes=min_votes)

@@ -7,6 +7,7 @@ from there: a batch becomes exactly one version.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -182,8 +183,10 @@ async def _learn_and_publish(
         replay=replay,
     )
     failpoint("learn.after")
-    # A learner that slept past its lease must not even publish.
-    await place.store.runs.renew(run)
+    # A learner that slept past its lease must not even publish; one whose Redis is away may, for
+    # the commit decides, and what is published need not be learned again.
+    with contextlib.suppress(StoreUnavailableError):
+        await place.store.runs.renew(run)
     with stopwatch.phase("publish"):
         manifest = await asyncio.to_thread(
             learner.publish,

@@ -35,7 +35,13 @@ def test_what_is_done(facts: Facts, action: str) -> None:
 
 @pytest.mark.parametrize(
     ("last_claim", "action"),
-    [(None, "claim"), (700.0, "claim"), (700.1, "rest"), (999.0, "rest")],
+    [
+        (None, "claim"),
+        (700.0, "claim"),
+        (700.1, "rest"),
+        (1000.0, "rest"),
+        (4600.0, "claim"),  # by a machine whose clock is an hour ahead
+    ],
 )
 def test_updates_keep_their_distance(last_claim: float | None, action: str) -> None:
     facts = replace(IDLE, batch_size=16, last_claim=last_claim)

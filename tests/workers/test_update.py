@@ -3,18 +3,19 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_learner import GOOD, make_place
+from fake_learner import GOOD, Learned, make_place
 
 from feedback.errors import FencedError
 from feedback.events import Person
 from feedback.store import keys
+from models.adapters import WEIGHTS_FILE
 from models.errors import LearningError
 from models.types import Progress
-from workers.update import run_update
-from workers.watch import watch
+from workers.update import _promote_newest, run_update
+from workers.watch import next_batch, watch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -329,3 +330,115 @@ async def test_a_batch_that_kills_its_learner_is_quarantined_in_the_end(
     assert await run_update(place) is None
     run = await store.runs.get(1)
     assert (run.state, run.reason) == ("quarantined", "Its learner died 3 times.")
+
+
+async def test_a_rollback_between_gate_and_promotion_stands(
+    store: Store,
+    workplace: tuple[Workplace, FakeLearner],
+    vote_on: VoteOn,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its parent is live again as it wakes up, but the version has been live and was taken back."""
+    slow, _ = workplace
+    await vote_on("ud")
+    quick, _ = make_place(store, tmp_path)
+    activate = store.rollout.activate
+
+    async def sleep_first(version: str, **options: Any) -> object:
+        monkeypatch.setattr(store.rollout, "activate", activate)
+        await run_update(quick)
+        assert (await store.rollout.get()).live == version
+        await store.rollout.rollback(who="ops", why="worse", now=1.0)
+        return await activate(version, **options)
+
+    monkeypatch.setattr(store.rollout, "activate", sleep_first)
+    run = await run_update(slow)
+    assert run is not None
+    assert (await store.rollout.get()).live == "base"
+    assert (await store.versions.get(run.version or "")).state == "rolled_back"
+
+
+async def test_a_promotion_that_another_learner_did_is_left_alone(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, _ = workplace
+    await vote_on("ud")
+    first = await run_update(place)
+    await vote_on("ud", start=2)
+    claimed = await store.runs.claim(
+        await next_batch(store, place.settings),
+        parent=first.version,
+        min_votes=2,
+        now=1.0,
+    )
+    assert claimed is not None
+    assert await _promote_newest(place) is None
+    assert (await store.rollout.get()).live == first.version
+
+
+async def test_a_version_published_too_late_goes_and_others_stay(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, learner = workplace
+    await vote_on("ud")
+    first = await run_update(place)
+
+    def publish(content: bytes, **changes: Any) -> str:
+        fields = {
+            "sequence": first.number,
+            "parent": "base",
+            "batch_hash": first.batch_hash,
+            "fence": 1,
+            "now": 1.0,
+        }
+        return learner.publish(Learned(content, {}), **(fields | changes)).version
+
+    late = publish(b"late")
+    of_a_lost_record = publish(b"lost", batch_hash="0" * 40)
+    unknown = publish(b"unknown", sequence=0)
+    await vote_on("ud", start=2)
+    second = await run_update(place)
+    assert late not in place.adapters.published()
+    assert place.adapters.published() == sorted(
+        [first.version, second.version, of_a_lost_record, unknown]
+    )
+
+
+async def test_a_damaged_version_of_a_dead_learner_is_learned_again(
+    store: Store,
+    workplace: tuple[Workplace, FakeLearner],
+    vote_on: VoteOn,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place, _ = workplace
+    ids = await vote_on("ud")
+    with monkeypatch.context() as patch:
+        killed_at(patch, store.runs, "commit")
+        with pytest.raises(Killed):
+            await run_update(place)
+    await let_the_lease_run_out(store)
+    (version,) = place.adapters.published()
+    (place.adapters.path(version) / WEIGHTS_FILE).write_bytes(b"")
+    place, again = make_place(store, tmp_path)
+    run = await run_update(place)
+    assert (run.state, run.version, len(again.learned)) == ("approved", version, 1)
+    assert place.adapters.verify(version).version == version
+    assert await states(store, ids) == ["learned"] * 2
+
+
+async def test_learners_that_stop_when_asked_are_no_reason_for_quarantine(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn, tmp_path: Path
+) -> None:
+    place, _ = make_place(store, tmp_path, max_attempts=1)
+    await vote_on("ud")
+    run = await store.runs.claim(
+        await next_batch(store, place.settings), parent="base", min_votes=2, now=1.0
+    )
+    for _ in range(20):
+        await store.runs.release(run)
+        run = await store.runs.take_over(now=2.0)
+    await store.runs.release(run)
+    run = await run_update(place)
+    assert (run.state, run.attempts, run.deaths) == ("approved", 22, 0)

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -370,3 +371,67 @@ async def test_a_run_given_back_is_taken_over_without_a_failure(
     taken = await store.runs.take_over(now=3050.0)
     assert taken is not None
     assert await store.runs.fail(taken, reason="x", max_attempts=2, now=3060.0) == "claimed"
+
+
+@pytest.mark.parametrize("step", ["run_claim", "run_take_over"])
+async def test_a_learner_learns_its_own_fence_and_no_later_one(
+    store: Store, voted: Voted, claimed: Claimed, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Its process stands still past its lease as the reply arrives; another takes over."""
+    if step == "run_take_over":
+        await claimed("u")
+        await let_the_lease_run_out(store)
+    promise = store._client.promise
+
+    async def slow(name: str, *words: Any, **options: Any) -> Any:
+        reply = await promise(name, *words, **options)
+        if name == step:
+            monkeypatch.undo()
+            await let_the_lease_run_out(store)
+            assert await store.runs.take_over(now=3050.0) is not None
+        return reply
+
+    monkeypatch.setattr(store._client, "promise", slow)
+    if step == "run_claim":
+        slept = await claimed("u")
+    else:
+        slept = await store.runs.take_over(now=3040.0)
+    assert slept.fence == (await store.runs.get(1)).fence - 1
+    for write in (commit(store, slept), store.runs.renew(slept), store.runs.release(slept)):
+        with pytest.raises(FencedError):
+            await write
+
+
+@pytest.mark.parametrize("change", [{"batch_hash": "0" * 40}, {"parent": V2}])
+async def test_a_redis_that_forgot_a_run_takes_no_version_of_it(
+    store: Store, claimed: Claimed, change: dict[str, str]
+) -> None:
+    """The same number and fence were given out again, for another batch or another parent."""
+    run = await claimed("u")
+    with pytest.raises(FencedError):
+        await commit(store, replace(run, **change))
+    assert (await store.runs.get(1)).state == "claimed"
+    await commit(store, run)
+
+
+async def test_a_fenced_learner_cannot_even_repeat_its_commit(
+    store: Store, claimed: Claimed
+) -> None:
+    run = await claimed("u")
+    await commit(store, run)
+    await let_the_lease_run_out(store)
+    await store.runs.take_over(now=3150.0)
+    with pytest.raises(FencedError):
+        await commit(store, run)
+
+
+async def test_only_learners_that_fell_silent_count_as_dead(store: Store, claimed: Claimed) -> None:
+    run = await claimed("u")
+    await store.runs.release(run)
+    run = await store.runs.take_over(now=3050.0)
+    await store.runs.fail(run, reason="x", max_attempts=3, now=3060.0)
+    run = await store.runs.take_over(now=3070.0)
+    assert (run.attempts, run.deaths) == (3, 0)
+    await let_the_lease_run_out(store)
+    run = await store.runs.take_over(now=3080.0)
+    assert (run.attempts, run.deaths) == (4, 1)
