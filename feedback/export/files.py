@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
 from feedback.errors import TransferError
@@ -105,19 +105,17 @@ class PartFile:
         self._cursor.unlink(missing_ok=True)
         self.lines.truncate(0)
 
-    def add(self, lines: Sequence[bytes], cursor: Cursor) -> Cursor:
-        """Write a piece; once this returns, it is on disk and counts.
+    def add(self, lines: Sequence[bytes]) -> None:
+        """Write a piece; it counts from the next ``keep`` on."""
+        self.lines.write(b"".join(lines))
 
-        Returns:
-            The cursor, with the file's new size.
-        """
-        if lines:
-            self.lines.write(b"".join(lines))
-            self.lines.flush()
-            os.fsync(self.lines.fileno())
-        cursor = replace(cursor, size=self.lines.tell() if lines else cursor.size)
-        _write_whole(self._cursor, json.dumps(asdict(cursor)).encode())
-        return cursor
+    def keep(self, cursor: Cursor) -> None:
+        """Make what was written so far count: once this returns, it is on disk."""
+        self.lines.flush()
+        os.fsync(self.lines.fileno())
+        size = os.fstat(self.lines.fileno()).st_size
+        known = {name: getattr(cursor, name) for name in Cursor.__dataclass_fields__}
+        _write_whole(self._cursor, json.dumps({**known, "size": size}).encode())
 
     def finish(self, layout: Layout, form: Format) -> None:
         """Put the file under its name, whole and on disk."""

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 CHUNK = 100
 """Entries of the log, and so at most completions, that are in memory at a time."""
 
+KEPT_EVENTS = 1000
+"""Entries between two points from which an export can be gone on with."""
+
 
 @dataclass(frozen=True, slots=True)
 class Exported:
@@ -116,10 +119,7 @@ async def export_file(
                 part.restart()
                 cursor = await begin(store, layout, since)
             await _check(store, cursor, layout, since)
-            async for lines, reached in chunks(store, cursor):
-                cursor = await asyncio.to_thread(part.add, lines, reached)
-                progress(cursor)
-            await asyncio.to_thread(part.add, [], cursor)
+            cursor = await _write(store, part, cursor, progress)
             await asyncio.to_thread(part.finish, layout, form)
     marked = layout == "records" and await store.log.raise_exported(
         since=cursor.since, until=cursor.until
@@ -128,6 +128,22 @@ async def export_file(
     return Exported(
         str(target), layout, cursor.rows, cursor.events, cursor.since, cursor.until, marked
     )
+
+
+async def _write(
+    store: Store, part: PartFile, cursor: Cursor, progress: Callable[[Cursor], Any]
+) -> Cursor:
+    """Write what is left of an export; return the cursor that stands behind it."""
+    kept = cursor.events
+    async for lines, reached in chunks(store, cursor):
+        cursor = reached
+        part.add(lines)
+        if cursor.events - kept >= KEPT_EVENTS:
+            await asyncio.to_thread(part.keep, cursor)
+            kept = cursor.events
+        progress(cursor)
+    await asyncio.to_thread(part.keep, cursor)
+    return cursor
 
 
 async def _check(store: Store, cursor: Cursor, layout: Layout, since: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from feedback.errors import StoreUnavailableError, TransferError
 from feedback.events import Comparison, Vote
+from feedback.export import run
 from feedback.export.run import begin, chunks, export_file
 from models.types import Message
 
@@ -166,9 +167,12 @@ def export_and_die(redis_url: str, out: Path, layout: str, form: str) -> int:
     program = f"""
 import asyncio, os, signal
 from pathlib import Path
+from feedback.export import run
 from feedback.export.run import export_file
 from feedback.settings import FeedbackSettings
 from feedback.store import Store
+
+run.KEPT_EVENTS = run.CHUNK
 
 def die(cursor):
     if cursor.after != cursor.until:
@@ -216,12 +220,15 @@ async def test_a_file_that_is_there_is_not_overwritten(
     assert out.read_text() == "precious"
 
 
-async def test_another_export_is_not_gone_on_with(store: Store, many: None, tmp_path: Path) -> None:
+async def test_another_export_is_not_gone_on_with(
+    store: Store, many: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
 
     def stop(_: object) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(run, "KEPT_EVENTS", run.CHUNK)
     with pytest.raises(KeyboardInterrupt):
         await export_file(store, out, "records", "jsonl", progress=stop)
     with pytest.raises(TransferError, match="has the layout records"):
