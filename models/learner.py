@@ -24,6 +24,7 @@ from models.learning.scoring import recover_behaviour, score_samples, without_lo
 from models.policy import Policy
 from models.ppo import kl
 from models.ppo.advantages import update_user_means
+from models.ppo.critic import ValueHead
 from models.probes import probe_policy
 from models.timing import Stopwatch, peak_memory_mib
 from models.types import BASE, Progress
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 ADAM_EPS = 1e-5
 USER_DECAY = 0.95
 """What a user's past counts for after each further run."""
-KL_HORIZON = 1_000.0
-"""Votes over which β reacts fully to its error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +66,7 @@ class Learner:
         self._store = AdapterStore(settings.adapters_dir)
         self._base = load_base(settings)
         self._policy = Policy(self._base, settings)
+        self._critic = self._make_critic() if settings.advantage == "critic" else None
 
     def learn(
         self,
@@ -109,10 +109,14 @@ class Learner:
             order = state.generator(seed)
         # 3. Fix what the batch looks like at the start of the update.
         with stopwatch.phase("score"):
-            scored = score_samples(batch, self._policy, state, self._settings, progress)
+            scored = score_samples(
+                batch, self._policy, state, self._settings, progress, self._critic
+            )
         # 4. Learn for N epochs.
         with stopwatch.phase("learn"):
-            epochs = Epochs(self._policy, batch, scored, optimizer, order, self._settings)
+            epochs = Epochs(
+                self._policy, batch, scored, optimizer, order, self._settings, self._critic
+            )
             trace = epochs.run(progress)
         self._check_finite()
         # 5. Measure where the policy went, and carry the state on.
@@ -160,20 +164,34 @@ class Learner:
         self._policy.load(self._store.path(version))
         return probe_policy(self._policy, progress)
 
+    def _make_critic(self) -> ValueHead:
+        width = self._base.model.get_output_embeddings().weight.shape[1]
+        return ValueHead(width, device=self._settings.device)
+
+    def _learned(self) -> dict[str, torch.nn.Parameter]:
+        """Return all that an update changes, by name."""
+        critic = self._critic.parameters if self._critic else {}
+        return {**self._policy.master, **critic}
+
     def _start_from(self, parent: str, seed: int) -> LearnerState:
-        fresh = LearnerState(beta=self._settings.kl_start)
+        state = LearnerState(beta=self._settings.kl_start)
         if parent == BASE:
             self._policy.reset(seed)
-            return fresh
-        self._store.verify(parent)
-        self._policy.load(self._store.path(parent))
-        return load_state(self._store.path(parent), beta=fresh.beta)
+        else:
+            self._store.verify(parent)
+            self._policy.load(self._store.path(parent))
+            state = load_state(self._store.path(parent), beta=state.beta)
+        if self._critic:
+            self._critic.load(state.critic)
+        return state
 
     def _optimizer(self, state: LearnerState) -> torch.optim.Adam:
-        optimizer = torch.optim.Adam(
-            self._policy.master.values(), lr=self._settings.learning_rate, eps=ADAM_EPS
-        )
-        restore_adam(optimizer, self._policy.master, state)
+        groups: list[dict[str, Any]] = [{"params": list(self._policy.master.values())}]
+        if self._critic:
+            parameters = list(self._critic.parameters.values())
+            groups.append({"params": parameters, "lr": self._settings.critic_rate})
+        optimizer = torch.optim.Adam(groups, lr=self._settings.learning_rate, eps=ADAM_EPS)
+        restore_adam(optimizer, self._learned(), state)
         return optimizer
 
     def _recover(self, samples: Sequence[Sample]) -> Sequence[Sample]:
@@ -182,7 +200,7 @@ class Learner:
         return recover_behaviour(samples, self._policy, self._store, self._settings)
 
     def _check_finite(self) -> None:
-        if not all(m.isfinite().all() for m in self._policy.master.values()):
+        if not all(m.isfinite().all() for m in self._learned().values()):
             raise LearningError(
                 "The update made weights that are not finite: lower THUMBLOOP_LEARNING_RATE, or "
                 "activate an earlier version."
@@ -196,7 +214,8 @@ class Learner:
         before: LearnerState,
         report: dict[str, Any],
     ) -> LearnerState:
-        first, second = adam_moments(optimizer, self._policy.master)
+        first, second = adam_moments(optimizer, self._learned())
+        critic = self._critic.parameters if self._critic else {}
         users, rewards = [s.user for s in samples], [s.reward for s in samples]
         return LearnerState(
             beta=kl.adapt_beta(
@@ -204,11 +223,12 @@ class Learner:
                 kl=report["kl_per_reply"],
                 target=self._settings.kl_target,
                 votes=len(samples),
-                horizon=KL_HORIZON,
+                horizon=self._settings.kl_horizon,
             ),
             step=before.step + report["steps"],
             first=first,
             second=second,
             users=update_user_means(before.users, users, rewards, decay=USER_DECAY),
             random=order.get_state(),
+            critic={n: p.detach() for n, p in critic.items()},
         )

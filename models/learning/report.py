@@ -22,9 +22,10 @@ def batch_figures(samples: Sequence[Sample], scored: ScoredBatch) -> dict[str, A
         samples: The new votes: the first rows of the scored batch.
         scored: New votes and replayed ones.
     """
+    at_start = scored.at_start
     rewards = [s.reward for s in samples]
     mask = scored.batch.mask[: len(samples)]
-    kl_per_reply = masked_sum(kl.k1(scored.start, scored.reference)[: len(samples)], mask)
+    kl_per_reply = masked_sum(kl.k1(at_start.start, at_start.reference)[: len(samples)], mask)
     return {
         "votes": len(samples),
         "replayed": len(scored.kept) - len(samples),
@@ -44,6 +45,8 @@ def learning_figures(trace: Trace) -> dict[str, Any]:
     """Return what the epochs did, JSON-able."""
     return {
         "clip_fraction": _mean(trace.clip_fractions),
+        "ratio_mean": _mean(trace.ratio_means),
+        "ratio_max": max(trace.ratio_maxima),
         "loss_first": trace.losses[0],
         "loss_last": trace.losses[-1],
         "grad_norm": _mean(trace.grad_norms),

@@ -9,7 +9,8 @@ import torch
 
 from models.batch import collate, micro_batches
 from models.errors import AdapterError
-from models.scored_batch import score_batch
+from models.policy import spread
+from models.scored_batch import AtStart, score_batch
 from models.types import BASE, Progress
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from models.adapters import AdapterStore
     from models.learner_state import LearnerState
     from models.policy import Policy
+    from models.ppo.critic import ValueHead
     from models.scored_batch import ScoredBatch
     from models.settings import LearnerSettings
     from models.types import Sample
@@ -69,22 +71,28 @@ def score_samples(
     state: LearnerState,
     settings: LearnerSettings,
     progress: Callable[[Progress], None],
+    critic: ValueHead | None = None,
 ) -> ScoredBatch:
     """Compute start and reference log-probs, weights and advantages of the whole batch."""
     whole = collate(samples, range(len(samples)), device=settings.device)
-    start, reference = torch.zeros_like(whole.behaviour), torch.zeros_like(whole.behaviour)
+    at_start = AtStart(*torch.zeros(4, *whole.behaviour.shape, device=settings.device))
     states = [torch.empty(0)] * len(samples)
+    full_kl = settings.kl_estimate == "full" and settings.kl_form != "loss"
     done = 0
     for micro in micro_batches(
         samples, range(len(samples)), tokens=settings.micro_batch_tokens, device=settings.device
     ):
-        measured = policy.measure(micro)
+        measured = policy.measure(micro, full_kl=full_kl)
         rows, width = list(micro.rows), micro.mask.shape[1]
-        start[rows, :width] = measured.start
-        reference[rows, :width] = measured.reference
+        at_start.start[rows, :width] = measured.start
+        at_start.reference[rows, :width] = measured.reference
+        at_start.full_kl[rows, :width] = measured.full_kl
+        if critic is not None:
+            at_start.values[rows, :width] = spread(critic(measured.states).detach(), micro)
         of_rows = torch.split(measured.reference_states, micro.mask.sum(-1).tolist())
         for row, of_row in zip(rows, of_rows, strict=True):
             states[row] = of_row.clone()
         done += len(rows)
         progress(Progress("score", done, len(samples)))
-    return score_batch(samples, whole, start, reference, state, settings, reference_states=states)
+    at_start = replace(at_start, reference_states=states)
+    return score_batch(samples, whole, at_start, state, settings)

@@ -26,6 +26,12 @@ class ValueHead:
             "value.bias": torch.nn.Parameter(torch.zeros((), device=device)),
         }
 
+    def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take the parameters' numbers by name; without them, start as 0 again."""
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(tensors.get(name, torch.zeros_like(parameter)))
+
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the values of hidden states, ``[..., width]`` to ``[...]``."""
         weight, bias = self.parameters["value.weight"], self.parameters["value.bias"]

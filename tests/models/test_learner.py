@@ -13,8 +13,6 @@ from models.batch import collate, micro_batches
 from models.errors import AdapterError, LearningError
 from models.gate import GateBounds, judge
 from models.learner import Learner
-from models.learner_state import LearnerState
-from models.scored_batch import score_batch
 from models.types import Sample
 
 if TYPE_CHECKING:
@@ -224,53 +222,6 @@ def test_a_parent_of_another_rank_is_refused(
     other = Learner(settings.model_copy(update={"lora_rank": 4}))
     with pytest.raises(AdapterError, match="THUMBLOOP_LORA_RANK"):
         _learn(other, samples, version)
-
-
-def test_stale_samples_are_weighted_and_capped(settings: LearnerSettings) -> None:
-    samples = [
-        _sample("a", (40, 41), 1.0, behaviour_logprobs=(-1.0, -4.0)),
-        _sample("b", (40, 41), -1.0, behaviour_logprobs=(-1.0, -1.0)),
-    ]
-    batch = collate(samples, [0, 1], device="cpu")
-    start = torch.tensor([[-1.0, -1.0], [-2.0, -2.0]])
-    scored = score_batch(samples, batch, start, start, LearnerState(beta=0.1), settings)
-    # the second token is e^3 likelier now than when it was sampled: capped at 2
-    assert scored.weights[0].tolist() == pytest.approx([1.0, 2.0])
-    # a disliked reply that the policy left behind by 1 nat a token is dropped
-    assert scored.kept.tolist() == [[True, True], [False, False]]
-    # leave-one-out, each mixed with a user that has no past: 1 - (-1) and -1 - 1
-    assert scored.advantages.tolist() == [[2.0, 2.0], [-2.0, -2.0]]
-
-
-def test_greedy_replies_have_weight_one(settings: LearnerSettings) -> None:
-    samples = [_sample("a", (40,), 1.0, behaviour_logprobs=(-0.1,), temperature=0.0)]
-    batch = collate(samples, [0], device="cpu")
-    start = torch.tensor([[-3.0]])
-    scored = score_batch(samples, batch, start, start, LearnerState(beta=0.1), settings)
-    assert scored.weights.tolist() == [[1.0]]
-    assert batch.temperature.tolist() == [1.0]
-
-
-def test_drifting_from_the_base_is_paid_for_from_where_it_happens(
-    settings: LearnerSettings,
-) -> None:
-    samples = [_sample("a", (40, 41), 1.0, behaviour_logprobs=(-1.0, -1.0))]
-    batch = collate(samples, [0], device="cpu")
-    start, reference = torch.tensor([[-1.0, -1.0]]), torch.tensor([[-2.0, -4.0]])
-    settings = settings.model_copy(update={"kl_form": "reward"})
-    scored = score_batch(samples, batch, start, reference, LearnerState(beta=0.1), settings)
-    assert scored.loss_beta == 0
-    # rewards -0.1 and -0.3; to go -0.4 and -0.3; centred -0.05 and +0.05; the score is 1
-    assert scored.advantages[0].tolist() == pytest.approx([0.95, 1.05])
-
-
-def test_in_loss_form_the_kl_is_not_in_the_advantages(settings: LearnerSettings) -> None:
-    samples = [_sample("a", (40, 41), 1.0, behaviour_logprobs=(-1.0, -1.0))]
-    batch = collate(samples, [0], device="cpu")
-    start, reference = torch.tensor([[-1.0, -1.0]]), torch.tensor([[-2.0, -4.0]])
-    scored = score_batch(samples, batch, start, reference, LearnerState(beta=0.1), settings)
-    assert scored.loss_beta == 0.1
-    assert scored.advantages.tolist() == [[1.0, 1.0]]
 
 
 @pytest.mark.parametrize("form", ["loss", "reward"])

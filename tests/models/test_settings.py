@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 
 import pytest
 from pydantic import ValidationError
 
 from feedback.settings import FeedbackSettings
-from models.settings import ModelSettings
+from models.settings import LearnerSettings, ModelSettings
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,25 @@ def test_a_learner_gets_half_of_the_cores_or_what_the_settings_say(
     found = ModelSettings(**settings)
     assert found.step_threads() == alone
     assert found.step_threads(learning=True) == beside_a_learner
+
+
+def test_a_preset_changes_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THUMBLOOP_PRESET", "article")
+    found = LearnerSettings()
+    assert (found.epochs, found.clip, found.minibatch) == (4, 0.2, 0)
+    assert (found.advantage, found.stale_votes, found.kl_form) == ("none", "none", "weighted")
+    assert found.max_step_kl == found.max_drift == found.kl_horizon == math.inf
+    # what the article says nothing of stays as it is
+    assert found.lora_rank == LearnerSettings.model_fields["lora_rank"].default
+
+
+def test_what_is_set_beside_a_preset_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THUMBLOOP_PRESET", "article")
+    monkeypatch.setenv("THUMBLOOP_KL_FORM", "added")
+    assert LearnerSettings().kl_form == "added"
+    assert LearnerSettings(epochs=2).epochs == 2
+
+
+def test_a_critic_needs_rewards() -> None:
+    with pytest.raises(ValidationError, match="THUMBLOOP_KL_FORM"):
+        LearnerSettings(preset="article", advantage="critic")
