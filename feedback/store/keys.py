@@ -6,7 +6,7 @@
 | ``tl:user:{owner}:{user}`` | zset | both TTLs | a user's completions and votes: ids by time |
 | ``tl:deleting:{owner}:{user}`` | hash | 7 days | a deletion under way: counts, versions, runs |
 | ``tl:feedback:{id}`` | hash | vote TTL | the current vote, revision, state, whose it is |
-| ``tl:feedback:log`` | stream | for ever | every accepted vote event, in order; no names or texts |
+| ``tl:feedback:log`` | stream | until exported | every vote event, in order; no names or texts |
 | ``tl:feedback:ready`` | zset | for ever | ids of votes that no run has claimed, by time of vote |
 | ``tl:feedback:turns`` | zset | for ever | the same ids, users in turn |
 | ``tl:feedback:waiting`` | hash | for ever | how many of them each user has |
@@ -26,7 +26,7 @@
 | ``tl:version:{v}`` | hash | for ever | parent, state, manifest, figures; counters, also of base |
 | ``tl:versions`` | zset | for ever | version ids by time, without ``base`` |
 | ``tl:rollout`` | hash | for ever | live, generation, previous, confirmed, canary, fraction |
-| ``tl:rollout:events`` | stream | for ever | the audit: who, action, old, new, why, figures |
+| ``tl:rollout:events`` | stream | a count | the audit: who, action, old, new, why, figures |
 | ``tl:retention`` | hash | for ever | the last sweep, and where the next one goes on |
 | ``tl:replica:{id}`` | hash | the reporter's TTL | what one API replica serves |
 | ``tl:replicas`` | set | for ever | ids of the replicas seen |

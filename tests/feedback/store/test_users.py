@@ -255,7 +255,7 @@ async def test_after_the_rewrite_no_byte_of_the_user_is_on_disk(
     await rewritten(store)
     after = bytes_of(server.redis.folder)
     assert [trace for trace in traces if trace in after] == []
-    assert b"b1" in after
+    assert b"tl:completion:b1" in after
     await store.close()
 
 
