@@ -1,0 +1,132 @@
+"""Our passes against transformers', peft's and autograd's, on tiny models in fp32."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
+
+from models.base import Base
+from models.batch import collate
+from models.learning import trunk
+from models.policy import Policy
+from models.types import Sample
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+    from models.settings import LearnerSettings
+
+SIZES = {
+    "vocab_size": 60,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.2,
+}
+
+
+def _sample(prompt: tuple[int, ...], reply: tuple[int, ...], temperature: float = 1.0) -> Sample:
+    return Sample(
+        "x", "u", prompt, reply, (-1.0,) * len(reply), temperature, 1.0, "base", ended=True
+    )
+
+
+SAMPLES = [
+    _sample((5, 6, 7), (8, 9, 10, 11)),
+    _sample((5, 6, 7), (8, 9, 12), 0.5),
+    _sample((5, 6), (7, 8)),
+    _sample((20,), (21, 22, 23, 24, 25, 26, 27)),
+]
+
+
+def _policy(config: PretrainedConfig, settings: LearnerSettings) -> Policy:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(requires_grad=False)
+    for name, buffer in model.named_parameters():
+        if name.endswith("bias") or "norm" in name:  # ones and zeros would hide mistakes
+            buffer.data = buffer.data + 0.3 * torch.randn(buffer.shape)
+    policy = Policy(Base(model, None, "tiny", "hash", frozenset({2})), settings)
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for master in policy.master.values():
+            master.copy_(0.2 * torch.randn(master.shape, generator=random))
+    policy.publish_master()
+    return policy
+
+
+def _gradients(policy: Policy, tokens: int = 1024) -> dict[str, torch.Tensor]:
+    """Of a mixed loss over ``SAMPLES``, alone or together as far as ``tokens`` allow."""
+    groups = [[0, 1, 2, 3]] if tokens > 1 else [[0], [1], [2], [3]]
+    for master in policy.master.values():
+        master.grad = None
+    for group in groups:
+        batch = collate(SAMPLES, group, device="cpu")
+        scores = policy.score(batch, policy.measure(batch).reference_states)
+        (scores.logprobs.sum() + 0.3 * scores.kl.sum()).backward()  # type: ignore[no-untyped-call]
+    return {k: m.grad.clone() for k, m in policy.master.items() if m.grad is not None}
+
+
+def _assert_alike(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    for key, gradient in theirs.items():
+        assert (ours[key] - gradient).norm() <= 1e-4 * gradient.norm(), key
+
+
+@pytest.mark.parametrize("config", [LlamaConfig(**SIZES), Qwen2Config(**SIZES)])
+@pytest.mark.parametrize("most_tokens", [1024, 1])
+def test_packed_passes_are_those_of_transformers(
+    config: PretrainedConfig,
+    most_tokens: int,
+    settings: LearnerSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # with room for one token, the layers' inputs alone are kept
+    settings = settings.model_copy(update={"micro_batch_tokens": most_tokens})
+    packed = _policy(config, settings)
+    assert isinstance(packed._trunk, trunk.PackedTrunk)
+    monkeypatch.setattr(trunk, "why_not", lambda _: "for this test")
+    padded = _policy(config, settings)
+    assert isinstance(padded._trunk, trunk.TransformersTrunk)
+    batch = collate(SAMPLES, range(4), device="cpu")
+    ours, theirs = packed.measure(batch), padded.measure(batch)
+    assert torch.allclose(ours.start, theirs.start, atol=1e-4)
+    assert torch.allclose(ours.reference, theirs.reference, atol=1e-4)
+    assert not torch.allclose(ours.start, ours.reference, atol=0.1)
+    _assert_alike(_gradients(packed), _gradients(padded))
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_rows_alone_and_together_have_the_same_gradient(
+    ours: bool, settings: LearnerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not ours:
+        monkeypatch.setattr(trunk, "why_not", lambda _: "for this test")
+    policy = _policy(LlamaConfig(**SIZES), settings)
+    _assert_alike(_gradients(policy), _gradients(policy, tokens=1))
+
+
+def test_a_model_with_norms_that_ours_lacks_learns_with_transformers(
+    settings: LearnerSettings,
+) -> None:
+    policy = _policy(Qwen3Config(**SIZES, head_dim=16), settings)
+    assert isinstance(policy._trunk, trunk.TransformersTrunk)
+    assert all(g.isfinite().all() and g.any() for g in _gradients(policy).values())
+
+
+def test_a_new_adapter_is_the_base_and_scored_once(
+    settings: LearnerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = _policy(LlamaConfig(**SIZES), settings)
+    policy.reset(0)
+    batch = collate(SAMPLES, range(4), device="cpu")
+    apart = policy.reference_logprobs(batch)
+    monkeypatch.setattr(policy._trunk, "reference_hidden", None)  # a call would fail
+    measured = policy.measure(batch)
+    assert torch.equal(measured.start, measured.reference)
+    assert torch.allclose(measured.reference, apart, atol=1e-5)
