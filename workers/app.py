@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 CONTROL_QUEUE = "control"
 LEARN_QUEUE = "learn"
 LOOK_SECONDS = 2.0
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 DOORBELL_SECONDS = 10.0
 """An unanswered doorbell expires; the next look rings again."""
 UPDATE_LIMIT_SECONDS = 3600
@@ -69,14 +71,14 @@ def broker_url(settings: WorkerSettings) -> str:
 def _broker() -> dict[str, Any]:
     return {
         "broker_transport_options": {
-            # Redelivery must never overtake a running task; the shortest value among the apps
-            # of one broker wins.
-            "visibility_timeout": 3 * UPDATE_LIMIT_SECONDS,
+            # A doorbell is gone once it is taken: none is delivered again behind a long update, and
+            # taking one writes nothing, so that a full Redis cannot end a worker at that moment.
+            "ack_emulation": False,
             "socket_timeout": 15,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
-            "health_check_interval": 25,
-            "unacked_restore_interval": 10,
+            # Twice this and a second is how long a worker may listen to a dead connection.
+            "health_check_interval": 10,
             "global_keyprefix": "celery:",
         },
         "broker_connection_retry_on_startup": True,
@@ -95,7 +97,12 @@ def _worker() -> dict[str, Any]:
         "worker_pool_start_method": "spawn",  # torch hangs in forked children
         "worker_concurrency": 1,
         "worker_max_tasks_per_child": 1,  # the memory of an update goes back with its process
+        # A spawned child imports all before it says that it is up. Celery's 4 s are too few on a
+        # busy machine: it then kills and respawns children without end, and nothing is learned.
+        "worker_proc_alive_timeout": 60.0,
         "worker_prefetch_multiplier": 1,
+        # Nobody asks a worker anything: its connection for that is one less to go dead.
+        "worker_enable_remote_control": False,
         "worker_cancel_long_running_tasks_on_connection_loss": True,
         "worker_soft_shutdown_timeout": 30.0,
         "worker_log_format": LOG_FORMAT,
@@ -112,14 +119,18 @@ def _beat(settings: WorkerSettings) -> dict[str, Any]:
                 "task": "thumbloop.look",
                 "schedule": LOOK_SECONDS,
                 "options": {"queue": CONTROL_QUEUE, "expires": LOOK_SECONDS},
+                "last_run_at": LONG_AGO,
             },
             "sweep": {
                 "task": "thumbloop.sweep",
                 "schedule": sweep_seconds,
                 "options": {"queue": CONTROL_QUEUE, "expires": sweep_seconds},
+                "last_run_at": LONG_AGO,
             },
         },
-        "beat_schedule_filename": str(settings.data_dir / "beat-schedule"),
+        # Celery's own scheduler keeps a file, and does not start with a damaged one. In memory
+        # there is nothing to damage; a beat that starts rings at once.
+        "beat_scheduler": "celery.beat:Scheduler",
         "beat_max_loop_interval": 5,
     }
 

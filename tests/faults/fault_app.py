@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.append(str(Path(__file__).parents[1] / "workers"))
 
+from celery import signals
 from fake_learner import FakeLearner
 
 import workers.tasks
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NOTES = "learned.txt"
+ANSWERS = "answered.txt"
 
 
 def make_learner(settings: WorkerSettings) -> FakeLearner:
@@ -44,5 +46,24 @@ def make_learner(settings: WorkerSettings) -> FakeLearner:
 
 
 workers.tasks._load_learner = make_learner
+
+
+@signals.task_postrun.connect
+def _note_answer(sender: Any, **_: Any) -> None:
+    """Note that a doorbell of the learner was answered, whatever came of it."""
+    _note(sender.name, "answered")
+
+
+@signals.task_revoked.connect
+def _note_expired(sender: Any, expired: bool, **_: Any) -> None:
+    _note(sender.name, "expired" if expired else "revoked")
+
+
+def _note(task: str, answer: str) -> None:
+    if task == "thumbloop.learn":
+        with (WorkerSettings().data_dir / ANSWERS).open("a") as notes:
+            notes.write(f"{answer}\n")
+
+
 app: Any = create_app(WorkerSettings())
 app.conf.include = ["workers.tasks", "fault_app"]

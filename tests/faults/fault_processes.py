@@ -18,7 +18,7 @@ import redis
 from feedback.store import EmbeddedRedis
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 START_SECONDS = 30.0
 
@@ -153,14 +153,3 @@ class RedisChild(Child):
     def client(self) -> redis.Redis:
         """Return a plain client, to look behind the store's back; it does not try again."""
         return redis.Redis.from_url(self.url, decode_responses=True, socket_timeout=5, retry=None)
-
-
-async def kept_true(condition: Callable[[], Awaitable[bool]], seconds: float, what: str) -> int:
-    """Ask again and again whether a condition holds; return how often it was asked."""
-    asked = 0
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        assert await condition(), f"{what} no longer holds after {asked} times"
-        asked += 1
-        await asyncio.sleep(0.1)
-    return asked

@@ -12,12 +12,13 @@ class Proxy:
 
     Attributes:
         swallowing: Bytes of either direction vanish; connections stay open, new ones open too.
+        swallowed: Bytes that vanished so far.
     """
 
     target: int
     port: int = 0
     swallowing: bool = False
-    connections: int = 0
+    swallowed: int = 0
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -33,7 +34,6 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -56,7 +56,9 @@ class Proxy:
         while data := await source.read(65536):
             # What a connection lost once, it never gets: the rest would make no sense to its end.
             lost = lost or self.swallowing
-            if not lost:
+            if lost:
+                self.swallowed += len(data)
+            else:
                 sink.write(data)
                 await sink.drain()
         sink.close()

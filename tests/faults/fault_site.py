@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
-from fault_app import NOTES
+from fault_app import ANSWERS, NOTES
 from fault_processes import START_SECONDS, Child, RedisChild, free_port, happens
 
 from feedback.settings import FeedbackSettings
 from feedback.store import Store
 from service.parts import beat_command, worker_command
+from workers.app import create_app
+from workers.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from celery import Celery
 
     from service.parts import Queue
 
@@ -56,6 +60,12 @@ class Site:
         await happens(ready, START_SECONDS, "A ready API")
         return api
 
+    def start_workers(self) -> Child:
+        """Start the workers of both queues, and beat; return the learn queue's."""
+        self.start_worker("control")
+        self.start_beat()
+        return self.start_worker("learn")
+
     def start_worker(self, queue: Queue, name: str = "", **settings: str) -> Child:
         """Start a worker with the command line that ``thumbloop worker`` runs."""
         name = name or queue
@@ -63,10 +73,8 @@ class Site:
         unique = [part.replace(f"{queue}@", f"{name}@") for part in command]
         return self.start(name, unique, **settings)
 
-    def start_beat(self, name: str = "beat", schedule: str | None = None) -> Child:
-        """Start a beat; a second one needs a schedule file of its own."""
-        command = [*on_fault_app(beat_command())]
-        return self.start(name, [*command, "--schedule", schedule] if schedule else command)
+    def start_beat(self, name: str = "beat") -> Child:
+        return self.start(name, on_fault_app(beat_command()))
 
     def start(self, name: str, command: Iterable[str], **settings: str) -> Child:
         """Start any process with the site's environment and further ``THUMBLOOP_`` settings.
@@ -80,6 +88,10 @@ class Site:
         child.spawn()
         self.children.append(child)
         return child
+
+    def broker(self) -> Celery:
+        """Return an app that can ring this site's doorbells; it runs nothing."""
+        return create_app(WorkerSettings(data_dir=self.data_dir))
 
     def store(self) -> Store:
         """Return a store on this site's Redis, past any proxy; the caller closes it."""
@@ -97,6 +109,11 @@ class Site:
         """Return the pid of the learner of each call so far, in order."""
         notes = self.data_dir / NOTES
         return [int(line) for line in notes.read_text().split()] if notes.exists() else []
+
+    def answered(self) -> list[str]:
+        """Return what became of each of the learner's doorbells so far: answered or expired."""
+        notes = self.data_dir / ANSWERS
+        return notes.read_text().split() if notes.exists() else []
 
     def destroy(self) -> None:
         """End whatever is left, at once."""

@@ -48,9 +48,12 @@ class Found:
 
 
 class Voters:
-    """Some people, each of whom asks, then votes a few times on the reply, again and again."""
+    """Some people, each of whom asks, then votes a few times on the reply, again and again.
 
-    def __init__(self, url: str, people: int = 4, pause: float = 0.0) -> None:
+    Where a reply has no record, they vote on the one before.
+    """
+
+    def __init__(self, url: str, people: int = 4, pause: float = 0.02) -> None:
         self.url = url
         self.people = people
         self.pause = pause
@@ -76,10 +79,12 @@ class Voters:
                 stop.set()
 
     async def _go_on(self, user: str, stop: asyncio.Event) -> None:
+        ballot: Ballot | None = None
         while not stop.is_set():
             reply = await self.chat(user)
             if reply["recorded"]:
                 ballot = self.ballot(reply["id"], user)
+            if ballot is not None:
                 for _ in range(VOTES_PER_REPLY):
                     await self.vote(ballot)
             await asyncio.sleep(self.pause)
@@ -110,6 +115,10 @@ class Voters:
             assert answer.status_code == 503, answer.text
             self.messages.add(answer.json()["error"]["message"])
         return answer
+
+    async def ask_for_update(self) -> httpx.Response:
+        """Ask for an update, as an operator does."""
+        return await self._client.post("/admin/updates")
 
     async def feedback(self, ballot: Ballot) -> httpx.Response:
         query = {"user": ballot.user}

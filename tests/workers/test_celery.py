@@ -39,9 +39,8 @@ def test_celery_is_told_of_the_same_redis(url: str, broker: str) -> None:
     assert broker_url(WorkerSettings(redis_url=url)) == broker
 
 
-def test_the_schedule_is_kept_in_the_data_folder(tmp_path: Path) -> None:
+def test_the_embedded_redis_is_the_broker_by_default(tmp_path: Path) -> None:
     configured = configuration(WorkerSettings(data_dir=tmp_path))
-    assert configured["beat_schedule_filename"] == str(tmp_path / "beat-schedule")
     assert configured["broker_url"].startswith("redis+socket://")
 
 
