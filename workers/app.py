@@ -32,8 +32,8 @@ UPDATE_LIMIT_SECONDS = 3600
 """An update that takes longer is killed; its lease runs out and it is taken over."""
 SWEEP_SECONDS = 2.0
 """For each part of a sweep: looks wait behind it, and what is left over comes next time."""
-SWEEP_LIMIT_SECONDS = 60
-"""A sweep that takes longer hangs, and is killed."""
+SWEEP_LIMIT_SECONDS = 30
+"""A sweep that takes longer hangs, and is given up."""
 
 LOG_FORMAT = "%(levelname)s %(message)s"
 

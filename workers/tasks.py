@@ -46,7 +46,6 @@ def look() -> None:
 
 @shared_task(
     name="thumbloop.sweep",
-    time_limit=SWEEP_LIMIT_SECONDS,
     acks_late=True,  # whole pieces, each harmless twice: a sweep that was lost may run again
     reject_on_worker_lost=True,
 )
@@ -56,6 +55,9 @@ def sweep() -> None:
         swept = asyncio.run(_sweep(WorkerSettings()))
     except StoreUnavailableError as error:
         logger.warning("%s", error)
+        return
+    except TimeoutError:
+        logger.warning("A sweep was given up after %d s; the next goes on.", SWEEP_LIMIT_SECONDS)
         return
     if swept.rewrite == "wanted":
         logger.warning(
@@ -88,7 +90,9 @@ async def _look(settings: WorkerSettings) -> bool:
 
 async def _sweep(settings: WorkerSettings) -> Swept:
     async with _store(settings) as store:
-        return await store.retention.sweep(now=time.time(), seconds=SWEEP_SECONDS)
+        # Celery's own limit does nothing in the control worker, which runs its tasks itself.
+        async with asyncio.timeout(SWEEP_LIMIT_SECONDS):
+            return await store.retention.sweep(now=time.time(), seconds=SWEEP_SECONDS)
 
 
 def told_of(swept: Swept) -> str:

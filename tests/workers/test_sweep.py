@@ -12,6 +12,7 @@ import pytest
 from feedback.retention import Swept
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, keys
+from feedback.store.retention import Retention
 from workers.app import configuration
 from workers.settings import WorkerSettings
 from workers.tasks import sweep, told_of
@@ -94,4 +95,15 @@ def test_beat_sweeps_as_often_as_the_setting_says() -> None:
 
 def test_a_sweep_is_done_again_when_its_worker_is_lost() -> None:
     assert (sweep.acks_late, sweep.reject_on_worker_lost) == (True, True)
-    assert sweep.time_limit == 60
+
+
+def test_a_sweep_that_hangs_is_given_up(
+    in_store: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def hangs(*_: Any, **__: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("workers.tasks.SWEEP_LIMIT_SECONDS", 0)
+    monkeypatch.setattr(Retention, "sweep", hangs)
+    sweep()
+    assert "given up" in caplog.text
