@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -157,15 +158,16 @@ class Authenticator:
             return
         host = headers.get("host", "")
         name = _name_of(host)
-        if not is_loopback(name) and name != self._settings.host:
+        if name != self._settings.host and not is_loopback(name):
             raise ForbiddenError(
                 f"Without API keys the server answers only to this machine's own names, not to "
                 f"{host!r}. Call it as http://127.0.0.1, or create a key.",
                 code="host_not_allowed",
             )
         origin = headers.get("origin")
-        own = {f"http://{host}", f"https://{host}", *self._settings.cors_origins}
-        if origin is not None and origin not in own:
+        if origin is None:
+            return
+        if origin not in {f"http://{host}", f"https://{host}", *self._settings.cors_origins}:
             raise ForbiddenError(
                 f"Without API keys, pages of {origin!r} may not call the server. Add the origin to "
                 "THUMBLOOP_CORS_ORIGINS, or create a key.",
@@ -173,6 +175,7 @@ class Authenticator:
             )
 
 
+@lru_cache(maxsize=64)
 def _name_of(host: str) -> str:
     """Return the name in a Host header, without the port."""
     try:

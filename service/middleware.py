@@ -6,7 +6,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
@@ -20,11 +20,19 @@ if TYPE_CHECKING:
 PUBLIC = frozenset({"/", "/ops", "/livez", "/readyz", "/metrics", "/openapi.json", "/favicon.ico"})
 """Paths that need no key; so do those under ``/static/``."""
 
+ADMIN = "/admin"
+"""How paths begin that only keys with the scope ``admin`` may use; the others need ``chat``."""
+
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
 
+_PROTECTION = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
+)
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -52,7 +60,7 @@ class Observer:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _protect(MutableHeaders(scope=message))
+                _protect(message["headers"])
             await send(message)
 
         try:
@@ -66,11 +74,12 @@ class Observer:
             metrics.latency.labels(route).observe(time.perf_counter() - started)
 
 
-def _protect(headers: MutableHeaders) -> None:
-    headers.setdefault("x-request-id", f"req-{uuid.uuid4().hex}")
-    headers.setdefault("x-content-type-options", "nosniff")
-    headers.setdefault("referrer-policy", "no-referrer")
-    headers.setdefault("content-security-policy", CONTENT_SECURITY_POLICY)
+def _protect(headers: list[tuple[bytes, bytes]]) -> None:
+    """Add the headers that an answer lacks."""
+    present = {name for name, _ in headers}
+    headers += [header for header in _PROTECTION if header[0] not in present]
+    if b"x-request-id" not in present:
+        headers.append((b"x-request-id", f"req-{uuid.uuid4().hex}".encode()))
 
 
 class BodyLimit:
@@ -105,7 +114,7 @@ class BodyLimit:
 
 
 class Gate:
-    """Finds out who is calling before anything of the body is read."""
+    """Finds out who is calling, and whether they may, before anything of the body is read."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -120,7 +129,9 @@ class Gate:
         try:
             authenticator.check_browser(headers)
             if scope["path"] not in PUBLIC and not scope["path"].startswith("/static/"):
-                scope["state"]["caller"] = await authenticator.identify(headers)
+                caller = await authenticator.identify(headers)
+                caller.require("admin" if scope["path"].startswith(ADMIN) else "chat")
+                scope["state"]["caller"] = caller
         except ApiError as error:
             await JSONResponse(error.body(), error.status, error.headers)(scope, receive, send)
             return

@@ -10,6 +10,7 @@ from typing import Annotated, TypedDict
 from fastapi import Depends, Request
 
 from feedback.events import Person
+from feedback.rewards import RewardScale
 from feedback.store import Store
 from models.backends import Generator
 from service.auth import Authenticator, Caller
@@ -70,6 +71,7 @@ class Runtime:
         self.lifecycle = lifecycle
         self.metrics = Metrics()
         self.pace = Pace(settings.max_rows)
+        self.scale = RewardScale.from_settings(settings)
         self.unrecorded = Unrecorded()
         self.record = RecordWatch(store)
         self.started = asyncio.Event()
@@ -171,13 +173,15 @@ class State(TypedDict):
     runtime: Runtime
 
 
-def get_runtime(request: Request) -> Runtime:
+# FastAPI would run dependencies that are not coroutines in threads of a pool, which costs more than
+# the whole of a small request.
+async def get_runtime(request: Request) -> Runtime:
     """Return the application's parts."""
     runtime: Runtime = request.state.runtime
     return runtime
 
 
-def get_caller(request: Request) -> Caller:
+async def get_caller(request: Request) -> Caller:
     """Return who sent the request, as the gate found out."""
     caller: Caller = request.state.caller
     return caller
@@ -185,13 +189,3 @@ def get_caller(request: Request) -> Caller:
 
 RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
 CallerDep = Annotated[Caller, Depends(get_caller)]
-
-
-def may_chat(caller: CallerDep) -> None:
-    """Let only callers with the scope ``chat`` in."""
-    caller.require("chat")
-
-
-def may_admin(caller: CallerDep) -> None:
-    """Let only callers with the scope ``admin`` in."""
-    caller.require("admin")

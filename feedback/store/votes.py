@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from feedback.rewards import RewardScale
     from feedback.store.client import Client
 
+_SAID = ("thumb", "rating", "comment", "tags", "correction")
+
 STATS = ("up", "down", "unscored", "pending", "claimed", "learned", "expired", "discarded")
 """What ``Votes.stats`` counts."""
 
@@ -261,9 +263,9 @@ def _belongs(found: dict[str, str], person: Person) -> bool:
 
 def spell_vote(vote: Vote, score: float | None) -> tuple[str, str]:
     """Return a vote and its score as the hash has them; equal votes are spelled alike."""
-    said = asdict(vote)
-    if vote.comparison is None:  # spelled as before there were comparisons
-        del said["comparison"]
+    said = {name: getattr(vote, name) for name in _SAID}
+    if vote.comparison is not None:  # else spelled as before there were comparisons
+        said["comparison"] = asdict(vote.comparison)
     return json.dumps(said, sort_keys=True), "" if score is None else repr(float(score))
 
 

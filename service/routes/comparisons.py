@@ -3,18 +3,17 @@
 import time
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
 from feedback.errors import UnknownCompletionError
 from feedback.events import Pair, Person
-from feedback.rewards import RewardScale
 from service.errors import NotFoundError
 from service.routes.chat import UserQuery, explain
 from service.routes.feedback import shape
-from service.runtime import CallerDep, Runtime, RuntimeDep, may_chat
+from service.runtime import CallerDep, Runtime, RuntimeDep
 from service.schemas import ComparisonOut, ComparisonRequest
 
-router = APIRouter(prefix="/v1/comparisons", dependencies=[Depends(may_chat)])
+router = APIRouter(prefix="/v1/comparisons")
 
 
 @router.put("/{chosen_id}")
@@ -29,7 +28,7 @@ async def put(
             body.rejected_id,
             person,
             body.comment,
-            RewardScale.from_settings(runtime.settings),
+            runtime.scale,
             now=time.time(),
         )
     except UnknownCompletionError as error:

@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
 from feedback.errors import StoreUnavailableError
 from models.types import BASE
 from models.versions import VersionState
 from service.chat import PIN
 from service.errors import ModelNotFoundError
-from service.runtime import Runtime, RuntimeDep, may_chat
+from service.runtime import Runtime, RuntimeDep
 
-router = APIRouter(prefix="/v1/models", dependencies=[Depends(may_chat)])
+router = APIRouter(prefix="/v1/models")
 
 OFFERED: frozenset[VersionState] = frozenset(
     {"approved", "canary", "live", "retired", "rolled_back"}
