@@ -169,7 +169,7 @@ class LearnerSettings(ModelSettings):
         description="What a vote is compared with: the other votes and its user's past, all votes, "
         "a learned critic, or nothing.",
     )
-    critic_rate: float = Field(1e-4, gt=0, description="Adam step size of the critic's head.")
+    critic_rate: float = Field(1e-3, gt=0, description="Adam step size of the critic's head.")
     user_prior: float = Field(
         2.0, gt=0, description="Past votes of a user that weigh as much as the batch's baseline."
     )
