@@ -151,6 +151,26 @@ def test_a_disliked_reply_that_the_policy_left_behind_is_dropped(
 
 
 @pytest.mark.parametrize("form", ["constant", "reply", "token"])
+def test_a_batch_of_which_nothing_is_kept_teaches_nothing(
+    make_learner: Callable[..., Learner], form: str
+) -> None:
+    learner = make_learner(length_form=form, nudge=0.1)
+    sample = _samples(learner, [(DISLIKED, -1.0)])[0]
+    drifted = tuple(x + 1.0 for x in sample.behaviour_logprobs)
+    moves = _moves(learner, [replace(sample, behaviour_logprobs=drifted)])
+    assert moves == pytest.approx((0.0, 0.0), abs=1e-4)
+
+
+@pytest.mark.parametrize("advantage", ["leave_one_out", "batch_mean", "critic", "none"])
+def test_one_vote_is_learned_from_whatever_it_is_compared_with(
+    make_learner: Callable[..., Learner], advantage: str
+) -> None:
+    learner = make_learner(advantage=advantage)
+    liked, _ = _moves(learner, _samples(learner, [(LIKED, 1.0)]))
+    assert liked > 0.1
+
+
+@pytest.mark.parametrize("form", ["constant", "reply", "token"])
 def test_however_a_minibatch_is_divided_the_gradients_are_the_same(
     make_learner: Callable[..., Learner], form: str
 ) -> None:
