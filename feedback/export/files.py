@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from feedback.export.layouts import Format, Layout
 
+_MODE = 0o600
+"""Only their owner may read the files: what people said is in them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
@@ -69,6 +72,7 @@ class PartFile:
         if self._target.exists():
             raise TransferError(f"{self._target} is there already: move it, or name another file.")
         try:
+            self._part.touch(_MODE)
             lines = self._part.open("ab+")
         except OSError as error:
             raise TransferError(f"{self._part} cannot be written: {error}") from error
@@ -137,13 +141,17 @@ class PartFile:
             return Cursor(**json.loads(self._cursor.read_bytes()))
         except FileNotFoundError:
             return None
+        except (OSError, ValueError, TypeError) as error:
+            raise TransferError(
+                f"{self._cursor} cannot be understood: leave --resume out to begin anew. ({error})"
+            ) from error
 
 
 def _to_parquet(source: Path, target: Path, layout: Layout) -> None:
     stream = ParquetStream(layout)
+    target.touch(_MODE)
     with source.open("rb") as lines, target.open("wb") as file:
-        for line in lines:
-            file.write(stream.write([line]))
+        file.writelines(stream.write([line]) for line in lines)
         file.write(stream.close())
         file.flush()
         os.fsync(file.fileno())

@@ -1,6 +1,6 @@
 """One vote with all that is recorded about it, and its spelling as a row of the layout ``records``.
 
-The columns are ``Row``; what an import takes is checked against it.
+The columns are ``RecordRow``; what an import takes is checked against it.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ Id = Annotated[str, Field(pattern=r"^chatcmpl-[A-Za-z0-9._-]{1,200}$")]
 TokenIds = list[Annotated[int, Field(ge=0)]]
 
 
-class Row(_Part):
+class RecordRow(_Part):
     """A row of the layout ``records``, the columns in their order."""
 
     id: Id
@@ -181,7 +181,7 @@ _OWN = (
     "reason",
     "returned",
 )
-COLUMNS = tuple(Row.model_fields)
+COLUMNS = tuple(RecordRow.model_fields)
 
 
 def as_row(record: VoteRecord) -> dict[str, Any]:
@@ -244,7 +244,7 @@ def from_row(row: object) -> VoteRecord:
         BadRowError: It is no such row.
     """
     try:
-        checked = Row.model_validate(row)
+        checked = RecordRow.model_validate(row)
         return _record(checked)
     except ValidationError as error:
         raise BadRowError(_first_reason(error)) from error
@@ -261,7 +261,7 @@ def _first_reason(error: ValidationError) -> str:
     return f"{where}: {reason}{more}" if where else reason + more
 
 
-def _record(row: Row) -> VoteRecord:
+def _record(row: RecordRow) -> VoteRecord:
     if row.state in TOMBSTONES:
         return VoteRecord(row.id, row.state, row.revision, row.updated_at, row.learned_by)
     return VoteRecord(
@@ -282,11 +282,11 @@ def _record(row: Row) -> VoteRecord:
     )
 
 
-def _person(row: Row) -> Person:
+def _person(row: RecordRow) -> Person:
     return Person(cast("str", row.owner), cast("str", row.user))
 
 
-def _vote(row: Row) -> Vote:
+def _vote(row: RecordRow) -> Vote:
     compared = row.comparison
     return Vote(
         thumb=row.thumb,
@@ -298,7 +298,7 @@ def _vote(row: Row) -> Vote:
     )
 
 
-def _completion(row: Row, messages: list[_MessagePart]) -> Completion:
+def _completion(row: RecordRow, messages: list[_MessagePart]) -> Completion:
     sampling = cast("_SamplingPart", row.sampling)
     return Completion(
         id=row.id,

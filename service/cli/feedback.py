@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from feedback.errors import StoreUnavailableError
+from feedback.export.exporting import export_file
+from feedback.export.importing import Checked, check_file, import_file
 from feedback.export.layouts import Format, Layout  # noqa: TC001 - likewise
-from feedback.export.restore import Checked, check_file, import_file
-from feedback.export.run import export_file
 from feedback.export.since import entry_before
 from service.cli.errors import CommandError
 from service.cli.output import JsonFlag, print_fields, print_json
@@ -17,8 +19,10 @@ from service.cli.progress import counting
 from service.cli.record import with_store
 
 if TYPE_CHECKING:
-    from feedback.export.restore import Imported
-    from feedback.export.run import Exported
+    from collections.abc import Iterator
+
+    from feedback.export.exporting import Exported
+    from feedback.export.importing import Imported
     from feedback.store import Store
 
 app = typer.Typer(no_args_is_help=True, help="What people said of replies.")
@@ -61,7 +65,7 @@ def export(
 
     async def write(store: Store) -> Exported:
         total = await store.log.size() if since == "0-0" else None
-        with counting("Exporting", total) as show:
+        with counting("Exporting", total) as show, _hint("--resume goes on with this export."):
             return await export_file(
                 store,
                 out,
@@ -99,7 +103,7 @@ def import_(
         raise CommandError(_refusal(file, checked))
 
     async def write(store: Store) -> Imported:
-        with counting("Importing", checked.rows) as show:
+        with counting("Importing", checked.rows) as show, _hint("The same command goes on."):
             return await import_file(store, file, relearn=relearn, dry_run=dry_run, progress=show)
 
     done = with_store(write)
@@ -111,6 +115,15 @@ def import_(
         f"{done.votes} votes {would}, {done.there} were there already, "
         f"{done.tombstones} rows are of withdrawn or deleted ones."
     )
+
+
+@contextmanager
+def _hint(hint: str) -> Iterator[None]:
+    """Say how to go on when Redis goes away in the middle."""
+    try:
+        yield
+    except StoreUnavailableError as error:
+        raise CommandError(f"{error} {hint}") from error
 
 
 def _refusal(file: Path, checked: Checked) -> str:

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Query
 from starlette.responses import StreamingResponse
 
 from feedback.errors import TransferError
+from feedback.export.exporting import begin, chunks
 from feedback.export.files import Cursor
 from feedback.export.layouts import Format, Layout
-from feedback.export.run import begin, chunks
 from feedback.export.since import entry_before
 from feedback.export.writers import ParquetStream
 from feedback.store import Store

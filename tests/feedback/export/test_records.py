@@ -5,9 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from feedback.events import Comparison
+from feedback.events import RATING_STEPS, Comparison, Completion, Person, Vote
 from feedback.export.records import COLUMNS, BadRowError, VoteRecord, as_row, from_row
+from feedback.export.writers import encode_line
+from feedback.rewards import reward
+from models.types import Message, Sampling
 
 VERSION = "v000003-0123456789ab"
 
@@ -87,6 +92,62 @@ def test_a_bad_row_says_which_column_and_why(
     with pytest.raises(BadRowError) as caught:
         from_row(row)
     assert str(caught.value).startswith(reason)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+@given(
+    texts=st.tuples(TEXT, TEXT, TEXT, TEXT),
+    rating=st.sampled_from([None, *RATING_STEPS]),
+    tags=st.lists(TEXT, max_size=3),
+    tokens=st.lists(
+        st.tuples(st.integers(0, 2**31), st.floats(-1e6, 0, allow_subnormal=True)), max_size=4
+    ),
+    times=st.tuples(*[st.floats(0, 4e9)] * 3),
+    metadata=st.dictionaries(TEXT, TEXT, max_size=2),
+)
+def test_any_record_comes_back_from_its_line(
+    texts: tuple[str, str, str, str],
+    rating: float | None,
+    tags: list[str],
+    tokens: list[tuple[int, float]],
+    times: tuple[float, float, float],
+    metadata: dict[str, str],
+) -> None:
+    user, prompt, reply, comment = texts
+    person = Person("k1", user)
+    vote = Vote(rating=rating, comment=comment + "!", tags=tuple(tags))
+    made = VoteRecord(
+        id="chatcmpl-1",
+        state="pending",
+        revision=3,
+        updated_at=times[0],
+        person=person,
+        version="base",
+        vote=vote,
+        score=reward(vote),
+        scored_revision=2,
+        voted_at=times[1],
+        completion=Completion(
+            id="chatcmpl-1",
+            person=person,
+            conversation=prompt,
+            version="base",
+            messages=(Message("user", prompt),),
+            text=reply,
+            prompt_ids=tuple(token for token, _ in tokens),
+            response_ids=tuple(token for token, _ in tokens),
+            behaviour_logprobs=tuple(logprob for _, logprob in tokens),
+            sampling=Sampling(),
+            finish_reason="length",
+            created_at=times[2],
+            metadata=metadata,
+        ),
+    )
+    line = encode_line(as_row(made))
+    assert len(line.decode().splitlines()) == 1
+    assert from_row(json.loads(line)) == made
 
 
 @pytest.mark.parametrize("row", [None, [], "x", {}, 3])

@@ -12,8 +12,8 @@ import pytest
 
 from feedback.errors import StoreUnavailableError, TransferError
 from feedback.events import Comparison, Vote
-from feedback.export import run
-from feedback.export.run import begin, chunks, export_file
+from feedback.export import exporting
+from feedback.export.exporting import begin, chunks, export_file
 from models.types import Message
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ async def test_every_vote_is_exported_once_as_it_stands(
     assert done.events == await store.log.size() == MANY + 35 + 7 + 7
     assert seen == [100, 200, 300, done.events]
     assert done.until == await store.log.last_id()
+    assert out.stat().st_mode & 0o777 == 0o600
     assert left_over(tmp_path) == ["out.jsonl"]
 
 
@@ -167,12 +168,12 @@ def export_and_die(redis_url: str, out: Path, layout: str, form: str) -> int:
     program = f"""
 import asyncio, os, signal
 from pathlib import Path
-from feedback.export import run
-from feedback.export.run import export_file
+from feedback.export import exporting
+from feedback.export.exporting import export_file
 from feedback.settings import FeedbackSettings
 from feedback.store import Store
 
-run.KEPT_EVENTS = run.CHUNK
+exporting.KEPT_EVENTS = exporting.CHUNK
 
 def die(cursor):
     if cursor.after != cursor.until:
@@ -228,7 +229,7 @@ async def test_another_export_is_not_gone_on_with(
     def stop(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "KEPT_EVENTS", run.CHUNK)
+    monkeypatch.setattr(exporting, "KEPT_EVENTS", exporting.CHUNK)
     with pytest.raises(KeyboardInterrupt):
         await export_file(store, out, "records", "jsonl", progress=stop)
     with pytest.raises(TransferError, match="has the layout records"):
@@ -237,6 +238,11 @@ async def test_another_export_is_not_gone_on_with(
     with pytest.raises(TransferError, match="come further than this one"):
         await export_file(store, out, "records", "jsonl", resume=True)
     (tmp_path / "out.part").write_bytes(b"")
+    cursor = (tmp_path / "out.cursor").read_bytes()
+    (tmp_path / "out.cursor").write_bytes(cursor[:-3])
+    with pytest.raises(TransferError, match="cannot be understood"):
+        await export_file(store, out, "records", "jsonl", resume=True)
+    (tmp_path / "out.cursor").write_bytes(cursor)
     with pytest.raises(TransferError, match="is shorter"):
         await export_file(store, out, "records", "jsonl", resume=True)
     done = await export_file(store, out, "records", "jsonl")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from feedback.events import VoteState
     from feedback.export.records import VoteRecord
     from feedback.store import Store
 
@@ -94,7 +95,8 @@ async def import_file(
         store: The record.
         path: The file.
         relearn: Whether every vote that has a score and its reply becomes ``pending``. Otherwise
-            states stay as they are, but for ``claimed``: the run that claimed it is not here.
+            states stay as they are, but for ``claimed``: the run that claimed it is not here. A
+            vote that would wait without its reply has expired.
         dry_run: Count only.
         progress: Called after each batch with the rows so far.
 
@@ -125,10 +127,14 @@ async def _write(store: Store, votes: list[VoteRecord], *, dry_run: bool) -> lis
 
 def _ready(record: VoteRecord, *, relearn: bool) -> VoteRecord:
     """Return a vote in the state in which it is written."""
-    again = relearn and record.score is not None and record.completion is not None
-    if again or record.state == "claimed":
-        return replace(record, state="pending", learned_by=None, reason=None, returned=False)
-    return record
+    gone = record.completion is None
+    again = relearn and record.score is not None and not gone
+    if not again and record.state not in {"claimed", "pending"}:
+        return record
+    if record.state == "pending" and not gone:
+        return record
+    state: VoteState = "expired" if gone else "pending"
+    return replace(record, state=state, learned_by=None, reason=None, returned=False)
 
 
 def _batches(path: Path) -> Iterator[list[VoteRecord]]:

@@ -9,9 +9,9 @@ import pytest
 
 from feedback.errors import TransferError
 from feedback.events import FrozenVote, Person, Vote
+from feedback.export.exporting import export_file
+from feedback.export.importing import check_file, import_file
 from feedback.export.records import as_row, from_row
-from feedback.export.restore import check_file, import_file
-from feedback.export.run import export_file
 from feedback.export.writers import ParquetStream, encode_line
 
 if TYPE_CHECKING:
@@ -197,6 +197,18 @@ async def test_a_vote_without_its_reply_comes_back_for_its_voter(
     found = await store.votes.get("chatcmpl-1", ANN)
     assert (found.state, found.vote.thumb) == ("expired", "up")
     assert await store.votes.count_waiting() == 0
+
+
+@pytest.mark.parametrize("state", ["pending", "claimed"])
+async def test_a_vote_that_would_wait_without_its_reply_has_expired(
+    store: Store, record: Any, tmp_path: Path, state: str
+) -> None:
+    gone = replace(record(1, thumb="up", state=state), completion=None)
+    await import_file(store, write(tmp_path / "file", as_row(gone)))
+    assert (await store.votes.get("chatcmpl-1", ANN)).state == "expired"
+    assert await store.votes.count_waiting() == 0
+    stats = await store.votes.stats()
+    assert (stats["expired"], stats["pending"]) == (1, 0)
 
 
 async def test_times_to_live_begin_anew(store: Store, record: Any, tmp_path: Path) -> None:
