@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -97,10 +98,22 @@ def unknown(completion_id: str) -> UnknownCompletionError:
 def encode_completion(completion: Completion) -> list[str]:
     """Return the fields of a completion's hash, name after value."""
     plain = {name: getattr(completion, name) for name in _PLAIN}
-    spelled = {name: json.dumps(_jsonable(getattr(completion, name))) for name in _JSON}
+    spelled = {
+        name: json.dumps(_jsonable(getattr(completion, name)), separators=(",", ":"))
+        for name in _JSON
+    }
+    spelled["behaviour_logprobs"] = f"[{','.join(map(_short, completion.behaviour_logprobs))}]"
     person = {"owner": completion.person.owner, "user": completion.person.user}
     whole = {**plain, **spelled, **person, "created_at": repr(completion.created_at)}
     return [word for pair in whole.items() for word in pair]
+
+
+def _short(logprob: float) -> str:
+    """Spell a log-prob with nine digits, which tell any two float32 numbers apart.
+
+    Engines reckon in float32; as a double such a number takes up to twice the digits.
+    """
+    return repr(float(f"{logprob:.9g}")) if math.isfinite(logprob) else json.dumps(logprob)
 
 
 def _jsonable(value: Any) -> Any:

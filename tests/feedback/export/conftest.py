@@ -29,7 +29,7 @@ def make_completion(number: int, **changes: Any) -> Completion:
         "text": f"Grüße {number}\n\u2028 {{}} \U0001f642",
         "prompt_ids": (1, 2, number),
         "response_ids": (4, 5),
-        "behaviour_logprobs": (-0.1, -2.3333333333333335),
+        "behaviour_logprobs": (-0.1, -2.33333333),
         "sampling": Sampling(temperature=0.7, stop=("\n",), seed=3, top_k=5),
         "finish_reason": "stop",
         "created_at": 1000.5 + number,

@@ -31,7 +31,7 @@ def _completion(
         text="Hello\n\u2028 {}",
         prompt_ids=(1, 2, 3),
         response_ids=(4, 5),
-        behaviour_logprobs=(-0.1, -2.3333333333333335),
+        behaviour_logprobs=(-0.1, -2.33333333),
         sampling=Sampling(temperature=0.7, stop=("\n",), seed=3),
         finish_reason="stop",
         created_at=created_at,

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import struct
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -146,3 +148,16 @@ async def test_deleting_after_the_vote_was_withdrawn_counts_nothing_twice(
     await store.votes.withdraw("c0", ANN, now=2500.0)
     await store.completions.delete("c0", ANN)
     assert set((await store.votes.stats()).values()) == {0}
+
+
+async def test_a_log_prob_keeps_what_float32_tells(
+    store: Store, completion: MakeCompletion
+) -> None:
+    narrow = struct.unpack("3f", struct.pack("3f", -2 / 3, -1e-7, -17.123456789))
+    kept = dataclasses.replace(completion("c1"), response_ids=(1, 2, 3), behaviour_logprobs=narrow)
+    await store.completions.record(kept)
+    spelled = await store._client.command("HGET", "tl:completion:c1", "behaviour_logprobs")
+    assert spelled == "[-0.666666687,-1.00000001e-07,-17.123457]"
+    found = await store.completions.get("c1")
+    assert found is not None
+    assert struct.pack("3f", *found.behaviour_logprobs) == struct.pack("3f", *narrow)
