@@ -57,7 +57,8 @@ def _of_parquet(path: Path) -> Iterator[ReadRow]:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     try:
-        with pq.ParquetFile(path) as file:
+        # What is buffered beforehand is kept until the end: the whole file, in time.
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             number = 0
             for batch in file.iter_batches(_PARQUET_ROWS):
                 for row in batch.to_pylist():

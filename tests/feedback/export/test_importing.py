@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 
 from feedback.errors import TransferError
 from feedback.events import FrozenVote, Person, Vote
+from feedback.export import reading, writers
 from feedback.export.exporting import export_file
 from feedback.export.importing import check_file, import_file
+from feedback.export.reading import read_records
 from feedback.export.records import as_row, from_row
 from feedback.export.writers import ParquetStream, encode_line
 
@@ -263,6 +267,26 @@ async def test_bad_parquet_is_refused(record: Any, tmp_path: Path) -> None:
         check_file(write(tmp_path / "half", made[:-20]))
     with pytest.raises(TransferError, match="cannot be read"):
         check_file(tmp_path / "nothing")
+
+
+async def test_parquet_is_read_group_by_group(
+    record: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writers, "GROUP_ROWS", 10)
+    monkeypatch.setattr(reading, "_PARQUET_ROWS", 10)
+    draw = random.Random(0)
+    stream = ParquetStream("records")
+    made = []
+    for number in range(200):
+        row = as_row(record(number, thumb="up", text=draw.randbytes(30_000).hex()))
+        made.append(stream.write([encode_line(row)]))
+    path = write(tmp_path / "file", *made, stream.close())
+    size = path.stat().st_size
+    assert size > 5_000_000  # it hardly compresses
+    before = pa.total_allocated_bytes()
+    held = [pa.total_allocated_bytes() - before for _ in read_records(path)]
+    assert len(held) == 200
+    assert max(held) < size / 3
 
 
 async def test_a_huge_text_survives(store: Store, voted: Any, tmp_path: Path) -> None:
