@@ -23,13 +23,15 @@ def counting(doing: str, total: int | None = None) -> Iterator[Callable[[int], N
     Yields:
         A function that takes how much is done.
     """
+    console = Console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
     task = bar.add_task(doing, total=total)
     with bar:
