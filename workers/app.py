@@ -6,17 +6,22 @@ therefore costs nothing. Why each value: docs/decisions and the comments here.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import signal
 import warnings
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+from billiard import active_children
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 
 from feedback.store import EmbeddedRedis
+from models.failpoints import check_failpoints
 from workers.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -40,6 +45,7 @@ LOG_FORMAT = "%(levelname)s %(message)s"
 
 def create_app(settings: WorkerSettings) -> Celery:
     """Return the Celery app for these settings; connects to nothing."""
+    check_failpoints()
     # Celery warns root of pickled messages; only JSON is accepted here.
     warnings.simplefilter("ignore", SecurityWarning)
     app = Celery("thumbloop", include=["workers.tasks"])
@@ -139,6 +145,19 @@ def _beat(settings: WorkerSettings) -> dict[str, Any]:
 def _let_own_lines_through(**_: Any) -> None:
     """Keep Celery at the chosen level, but print what the workers themselves say."""
     logging.getLogger("workers").setLevel(logging.INFO)
+
+
+@signals.worker_shutting_down.connect
+def _stop_children(how: str, **_: Any) -> None:
+    """Pass a request to stop on to the learner, which else would go on to its end.
+
+    Celery's warm shutdown waits for the task in hand, up to an hour here; whoever asked only its
+    parent, as a container's runtime does, would lose patience and kill both.
+    """
+    if how == "Warm":
+        for child in active_children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGTERM)
 
 
 @cache

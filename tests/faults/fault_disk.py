@@ -54,10 +54,15 @@ Step = Name | Write | Sync
 
 @dataclass
 class Recorder:
-    """Notes steps below ``top``, which itself is on the disk for certain. Linux only."""
+    """Notes steps below ``top``, which itself is on the disk for certain. Linux only.
+
+    Attributes:
+        settled: How many of the steps tell what was there, synced, before.
+    """
 
     top: Path
     steps: list[Step] = field(default_factory=list)
+    settled: int = 0
     _names: dict[Path, int] = field(default_factory=dict)
     _contents: dict[int, bytes] = field(default_factory=dict)
     _count: Iterator[int] = field(default_factory=itertools.count)
@@ -69,12 +74,13 @@ class Recorder:
         folders = [node for path, node in self._names.items() if path.is_dir()]
         files = [node for path, node in self._names.items() if path.is_file()]
         self.steps += [Sync(node) for node in (*files, *folders)]
+        self.settled = len(self.steps)
         fsync, replace = os.fsync, os.replace
 
         def synced(handle: int) -> None:
             self._look()
             fsync(handle)
-            self.steps.append(Sync(self._names[Path(os.readlink(f"/proc/self/fd/{handle}"))]))
+            self.steps.append(Sync(self._names[Path(f"/proc/self/fd/{handle}").readlink()]))
 
         def renamed(old: Path, new: Path) -> None:
             self._look()
@@ -107,13 +113,15 @@ class Recorder:
         self.steps.append(Name(self._names[new.parent], new.name, moved[old], where))
 
 
-def crashes(steps: Sequence[Step], most: int, seed: int = 0) -> Iterator[tuple[int, Disk]]:
+def crashes(
+    steps: Sequence[Step], most: int, *, settled: int = 0, seed: int = 0
+) -> Iterator[tuple[int, Disk]]:
     """Yield the disks that a power cut after each number of steps may leave, without repeats.
 
     Where a moment allows more than ``most`` disks, so many are drawn.
     """
     chance = random.Random(seed)
-    for count in range(len(steps) + 1):
+    for count in range(settled, len(steps) + 1):
         done = steps[:count]
         choices = [_outcomes(done, at) for at in range(count)]
         seen = set()

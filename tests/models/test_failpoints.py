@@ -97,3 +97,9 @@ def test_every_point_is_somewhere_on_the_way_and_no_other_is() -> None:
         for name in re.findall(r"\bfailpoint\(\"([^\"]+)\"\)", file.read_text())
     ]
     assert sorted(placed) == sorted(FAILPOINTS)
+
+
+def test_the_table_of_the_page_is_current() -> None:
+    page = "".join(path.read_text() for path in sorted((ROOT / "docs").glob("faults*.md")))
+    for name, meaning in FAILPOINTS.items():
+        assert f"| `{name}` | {meaning} |" in page
