@@ -6,7 +6,7 @@ BIN := .venv/bin
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-faults check format settings-page bench-peers clean distclean
+.PHONY: help setup setup-dev run test test-faults check format settings-page bench-feedback bench-peers clean distclean
 
 help:  ## Say what can be made
 	@awk 'BEGIN { FS = ":.*## "; print "make <what>\n" } \
@@ -25,6 +25,9 @@ run: setup  ## Set up, then start everything: http://127.0.0.1:8000
 test: setup-dev  ## Set up, then the checks, then all tests
 	@$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest $(TESTS)
+
+bench-feedback: setup-dev  ## Votes over HTTP beside a bare route and Redis alone; memory; claims
+	$(BIN)/python bench/votes.py
 
 test-faults: setup-dev  ## Break Redis, workers and learners, at length; prints what was counted
 	$(BIN)/python -m pytest tests/faults -m "" -rP $(TESTS)

@@ -31,6 +31,7 @@ class Notebook:
 
 
 NOTING: Any = Notebook()
+_STORE = Store(NOTING, FeedbackSettings())
 
 
 async def noted(call: Awaitable[Any]) -> tuple[str, list[str], list[Any]]:
@@ -50,5 +51,6 @@ async def noted_vote(
 ) -> tuple[str, list[str], list[Any]]:
     """Return what one vote sends."""
     vote = Vote(thumb=thumb)
-    votes = Store(NOTING, FeedbackSettings()).votes
-    return await noted(votes.put(f"bench-{number}", person, vote, reward(vote), now=time.time()))
+    return await noted(
+        _STORE.votes.put(f"bench-{number}", person, vote, reward(vote), now=time.time())
+    )
