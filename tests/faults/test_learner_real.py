@@ -1,0 +1,86 @@
+"""Numbers 8 and 12 once more with the real learner, on a tiny random Llama."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from fault_learners import Electorate, Learners, balance
+
+if TYPE_CHECKING:
+    from fault_site import Site
+
+    from feedback.store import Store
+
+pytestmark = [pytest.mark.anyio, pytest.mark.long, pytest.mark.timeout(600)]
+
+
+def make_model(folder: Path) -> None:
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from models.base import ensure_base
+    from models.settings import ModelSettings
+
+    checkout = Path(__file__).parents[2]
+    imported = ensure_base(ModelSettings(data_dir=checkout / "var"), print)
+    tokenizer = AutoTokenizer.from_pretrained(imported)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        initializer_range=0.2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.fixture
+def learners(site: Site) -> Learners:
+    made = Learners(site)
+    make_model(site.data_dir / "model")
+    site.environment |= {
+        "THUMBLOOP_BASE_MODEL": str(site.data_dir / "model"),
+        "THUMBLOOP_DTYPE": "float32",
+        "THUMBLOOP_LORA_RANK": "2",
+        "THUMBLOOP_CONTEXT_LENGTH": "128",
+        "THUMBLOOP_LEARNER_THREADS": "1",
+        "THUMBLOOP_LEASE": "2",
+        "THUMBLOOP_GATE_MAX_KL": "1e9",
+        "THUMBLOOP_GATE_MAX_REPETITION": "1",
+    }
+    return made
+
+
+async def test_the_real_learner_killed_at_its_points(store: Store, learners: Learners) -> None:
+    electorate = Electorate(store)
+    for point in ("learn.midst", "publish.files_written", "publish.after_rename", "probe.after"):
+        await electorate.vote("udu")
+        await learners.kill_at(point, "--torch")
+        await learners.finish("--torch")
+    books = await balance(store, electorate, learners.folder)
+    print(f"kills {learners.kills}; {books}")
+    assert (books.runs, books.found) == (4, 12)
+
+
+async def test_the_real_learner_refuses_nan_and_learns_the_next_batch(
+    store: Store, learners: Learners
+) -> None:
+    electorate = Electorate(store)
+    await electorate.vote("ud", behaviour_logprobs=(-0.1, math.nan))
+    seen = await learners.finish("--torch")
+    assert [line["state"] for line in seen] == ["claimed", "claimed", "quarantined"]
+    await electorate.vote("ud")
+    (line,) = await learners.finish("--torch")
+    print(f"{(await store.runs.get(1)).reason}; then {line}")
+    assert (line["run"], line["state"]) == (2, "approved")
