@@ -33,8 +33,12 @@ LOOK_SECONDS = 2.0
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 DOORBELL_SECONDS = 10.0
 """An unanswered doorbell expires; the next look rings again."""
+LOOK_LIMIT_SECONDS = 30
+"""A look that takes longer hangs, and is given up."""
+UPDATE_SOFT_LIMIT_SECONDS = 3300
+"""An update that takes longer is stopped, and its run given back."""
 UPDATE_LIMIT_SECONDS = 3600
-"""An update that takes longer is killed; its lease runs out and it is taken over."""
+"""One that does not even stop is killed; its lease runs out and it is taken over."""
 SWEEP_SECONDS = 2.0
 """For each part of a sweep: looks wait behind it, and what is left over comes next time."""
 SWEEP_LIMIT_SECONDS = 30
@@ -156,8 +160,9 @@ def _stop_children(how: str, **_: Any) -> None:
     """
     if how == "Warm":
         for child in active_children():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGTERM)
+            if child.pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGTERM)
 
 
 @cache

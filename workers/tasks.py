@@ -16,9 +16,11 @@ from feedback.store import Store, embedded_url
 from models.adapters import AdapterStore
 from workers.app import (
     DOORBELL_SECONDS,
+    LOOK_LIMIT_SECONDS,
     SWEEP_LIMIT_SECONDS,
     SWEEP_SECONDS,
     UPDATE_LIMIT_SECONDS,
+    UPDATE_SOFT_LIMIT_SECONDS,
 )
 from workers.priority import give_way
 from workers.settings import WorkerSettings
@@ -42,13 +44,11 @@ def look() -> None:
             learn.apply_async(expires=DOORBELL_SECONDS)
     except StoreUnavailableError as error:
         logger.warning("%s", error)
+    except TimeoutError:
+        logger.warning("A look was given up after %d s; the next comes soon.", LOOK_LIMIT_SECONDS)
 
 
-@shared_task(
-    name="thumbloop.sweep",
-    acks_late=True,  # whole pieces, each harmless twice: a sweep that was lost may run again
-    reject_on_worker_lost=True,
-)
+@shared_task(name="thumbloop.sweep")
 def sweep() -> None:
     """Sweep out of the record what has expired."""
     try:
@@ -77,12 +77,14 @@ def learn() -> None:
         asyncio.run(_learn(settings))
     except StoreUnavailableError as error:
         logger.warning("%s", error)
+    except TimeoutError:
+        logger.warning("The update was stopped after %d s.", UPDATE_SOFT_LIMIT_SECONDS)
     except asyncio.CancelledError:
         logger.info("The learner was asked to stop.")
 
 
 async def _look(settings: WorkerSettings) -> bool:
-    async with _store(settings) as store:
+    async with _store(settings) as store, asyncio.timeout(LOOK_LIMIT_SECONDS):
         decision = await watch(store, settings, now=time.time())
         await store.learning.looked(time.time())
     return decision.action != "rest"
@@ -118,7 +120,9 @@ async def _learn(settings: WorkerSettings) -> None:
             make_learner=lambda: _load_learner(settings),
         )
         with _cancelled_by_sigterm():
-            await run_update(place)
+            # Not Celery's soft limit: its exception would strike wherever the loop happens to be.
+            async with asyncio.timeout(UPDATE_SOFT_LIMIT_SECONDS):
+                await run_update(place)
 
 
 @contextmanager

@@ -79,7 +79,7 @@ class Voters:
                 stop.set()
 
     async def _go_on(self, user: str, stop: asyncio.Event) -> None:
-        ballot: Ballot | None = None
+        ballot = next((each for each in reversed(self.ballots) if each.user == user), None)
         while not stop.is_set():
             reply = await self.chat(user)
             if reply["recorded"]:

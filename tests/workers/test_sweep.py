@@ -93,10 +93,6 @@ def test_beat_sweeps_as_often_as_the_setting_says() -> None:
     assert entry["options"] == {"queue": "control", "expires": 90.0}
 
 
-def test_a_sweep_is_done_again_when_its_worker_is_lost() -> None:
-    assert (sweep.acks_late, sweep.reject_on_worker_lost) == (True, True)
-
-
 def test_a_sweep_that_hangs_is_given_up(
     in_store: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
