@@ -22,6 +22,7 @@ from learn.people import Habits, World
 from learn.replies import Replies
 from learn.results import FILE, Job, Run, append, read
 from learn.rounds import rounds
+from learn.trl import trl_rounds
 from machine import describe
 from own_server import share_base
 
@@ -30,6 +31,8 @@ from models.types import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from learn.rounds import Learned
 
 USERS = 40
 TOKENS = 48
@@ -59,21 +62,41 @@ def run(job: Job) -> Run:
         base, ceiling, curve = yardstick.measure(BASE), yardstick.ceiling(), []
         say(f"{job}: base {base.gold:.2f}, ceiling {ceiling:.2f}")
         due = MEASURE_EVERY
-        for learned in rounds(make_student(arm, settings), world, replies, job.labels):
+        for learned in learning(job, settings, world, replies):
             if learned.labels < due:
                 continue
-            due += MEASURE_EVERY
+            due = learned.labels + MEASURE_EVERY
             point = yardstick.measure(learned.version)
             curve.append({"labels": learned.labels, **point.as_dict(), "report": learned.report})
             say(f"{job.arm} {job.taste} {job.seed}: {learned.labels} labels, gold {point.gold:.2f}")
     return Run(job, base.gold, ceiling, tuple(curve), time.monotonic() - began, describe())
 
 
+def learning(
+    job: Job, settings: LearnerSettings, world: World, replies: Replies
+) -> Iterator[Learned]:
+    """Return an arm's versions, one after the other."""
+    arm = ARMS[job.arm]
+    if arm.kind != "trl":
+        return rounds(make_student(arm, settings), world, replies, job.labels)
+    order = {
+        "method": job.arm,
+        "taste": job.taste,
+        "seed": job.seed,
+        "rate": job.rate,
+        "labels": job.labels,
+        "users": USERS,
+        "tokens": TOKENS,
+        "adversaries": job.adversaries,
+        "lag": job.lag,
+    }
+    return trl_rounds(order, settings)
+
+
 def jobs(options: argparse.Namespace) -> Iterator[Job]:
     """Yield the runs that are asked for, seed by seed, so that all arms grow alike."""
     for seed, taste, name in product(options.seeds, options.tastes, options.arms):
-        default = LearnerSettings(**ARMS[name].settings).learning_rate
-        for rate in options.rates or [default]:
+        for rate in options.rates or [ARMS[name].rate]:
             yield Job(name, taste, seed, rate, options.labels, options.lag, options.adversaries)
 
 

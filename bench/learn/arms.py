@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from learn.students import FilteredSft, Ours
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from models.settings import LearnerSettings
 
 EVERY = 16
+RATES = (1e-4, 2e-4, 4e-4, 8e-4)
+TRL_RATES = (2e-5, 5e-5, 1e-4, 2e-4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,36 +28,54 @@ class Arm:
         about: What it is, for the tables.
         settings: What it changes of our learner's settings.
         every: Labels in one update.
-        rates: The grid that its learning rate is chosen from, on seeds of its own.
-        kind: Which student it has.
+        rate: Its learning rate, chosen from the grid.
+        rates: The grid, tried on seeds of its own.
+        kind: Which student it has; ``trl`` learns in a process of its own (``trl_arm.py``).
     """
 
     about: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     every: int = EVERY
-    rates: tuple[float, ...] = (1e-4, 2e-4, 4e-4, 8e-4)
+    rate: float = 4e-4
+    rates: tuple[float, ...] = RATES
     kind: str = "ours"
 
 
 ARMS: Mapping[str, Arm] = {
     "ours": Arm("our learner with its defaults"),
+    # Without one thing each.
     "no-kl": Arm("without KL to the base", {"kl_start": 0.0}),
-    "kl-in-reward": Arm("KL of sampled tokens in the reward", {"kl_form": "reward"}),
+    "no-baseline": Arm("votes as advantages", {"advantage": "none"}),
+    "batch-mean": Arm("mean of the batch as baseline", {"advantage": "batch_mean"}),
     "no-user-means": Arm("leave-one-out mean only", {"user_prior": 1e9}),
+    "uncorrected": Arm("stale votes as if they were fresh", {"stale_votes": "none"}),
+    "coupled": Arm("the clip around the version that replied", {"stale_votes": "coupled"}),
+    "no-mask": Arm("disliked replies from afar are kept", {"max_drift": math.inf}),
+    "forgetful": Arm("a new Adam, β and user means for each update", kind="forgetful"),
     "one-epoch": Arm("one pass over each batch", {"epochs": 1}),
+    # With one thing more, or another.
+    "kl-in-reward": Arm("KL of sampled tokens in the reward", {"kl_form": "reward"}),
+    "critic": Arm("a learned critic as baseline", {"advantage": "critic"}),
+    "nudge": Arm("a likelihood term on liked replies", {"nudge": 0.1}),
+    "end-penalty": Arm("half a vote off for a reply that is cut off", {"missing_end_penalty": 0.5}),
+    "per-token": Arm("the mean over the tokens of a minibatch", {"length_form": "token"}),
+    "per-reply": Arm("the mean over each reply's tokens", {"length_form": "reply"}),
     "whole-batch": Arm("one optimiser step an epoch", {"minibatch": 0}),
     "replay": Arm("with 32 replayed votes", {"replay_votes": 32}),
     "rank-1": Arm("rank 1", {"lora_rank": 1, "lora_alpha": 2}),
     "rank-32": Arm("rank 32", {"lora_rank": 32, "lora_alpha": 64}),
     "batch-32": Arm("32 votes an update", every=32),
+    # Others.
+    "article": Arm("the article's PPO", {"preset": "article"}),
     "sft": Arm("filtered fine-tuning on all liked replies", every=32, kind="sft"),
+    "kto": Arm("TRL 1.9 KTO", rate=1e-4, rates=TRL_RATES, kind="trl"),
+    "rloo": Arm("TRL 1.9 RLOO, two rated replies a prompt", rate=1e-4, rates=TRL_RATES, kind="trl"),
+    "ppo": Arm("TRL 1.9 PPO, a label for each rollout", rate=1e-4, rates=TRL_RATES, kind="trl"),
 }
 
 
 def make_student(arm: Arm, settings: LearnerSettings) -> Student:
-    """Return an arm's student; ``settings`` hold the arm's own already."""
-    from learn.students import FilteredSft, Ours  # noqa: PLC0415 - loads a model
-
+    """Return the student of an arm that is not TRL's; ``settings`` hold the arm's own already."""
     if arm.kind == "sft":
         return FilteredSft(settings, every=arm.every)
-    return Ours(settings, every=arm.every)
+    return Ours(settings, every=arm.every, forgetful=arm.kind == "forgetful")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from models.adapters import AdapterStore, Origin
+from models.adapters import STATE_FILE, AdapterStore, Origin
 from models.base import load_base
 from models.batch import micro_batches
 from models.learner import Learner
 from models.policy import Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from learn.rounds import Voted
 
@@ -25,10 +27,11 @@ REMEMBERED = 128
 
 
 class Ours:
-    """Our learner with some settings of its own."""
+    """Our learner with some settings of its own; it may forget its state between updates."""
 
-    def __init__(self, settings: LearnerSettings, *, every: int) -> None:
+    def __init__(self, settings: LearnerSettings, *, every: int, forgetful: bool = False) -> None:
         self.every = every
+        self._forgetful = forgetful
         self._replayed = settings.replay_votes
         self._learner = Learner(settings)
         self._past: list[Voted] = []
@@ -44,10 +47,22 @@ class Ours:
             replay=[voted.sample for voted in replay],
         )
         self._past += batch
+        if self._forgetful:
+            learned = replace(learned, write_files=without_state(learned.write_files))
         manifest = self._learner.publish(
             learned, sequence=number, parent=parent, batch_hash="", fence=0, now=time.time()
         )
         return manifest.version, learned.report
+
+
+def without_state(write_files: Callable[[Path], None]) -> Callable[[Path], None]:
+    """Return what writes the same files but the learner's state."""
+
+    def write(folder: Path) -> None:
+        write_files(folder)
+        (folder / STATE_FILE).unlink()
+
+    return write
 
 
 class FilteredSft:
