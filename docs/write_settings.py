@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from feedback.settings import FeedbackSettings
+from models import failpoints
 from models.settings import LearnerSettings, ModelSettings, Settings
 from service.settings import ServiceSettings
 
@@ -33,6 +34,13 @@ ISO 8601 (`PT2M`, `P30D`).
 
 This page is written by `make settings-page` from the settings classes; a test holds it current.
 """
+FOR_TESTS = f"""
+## For tests of what may break
+
+| variable | default | meaning |
+|---|---|---|
+| `{failpoints.VARIABLE}` | unset | Where processes break: [the points](faults-learner.md). |
+"""
 
 
 def page() -> str:
@@ -48,6 +56,7 @@ def page() -> str:
         seen |= set(settings.model_fields)
         parts.append(f"\n## {title}\n\n| variable | default | meaning |\n|---|---|---|\n")
         parts.extend(rows)
+    parts.append(FOR_TESTS)
     return "".join(parts)
 
 

@@ -84,6 +84,11 @@ class FeedbackSettings(Settings):
         timedelta(seconds=30), description="How long a silent learner keeps its run."
     )
     max_attempts: int = Field(3, ge=1, description="Failures that quarantine a batch.")
+    retry_delay: timedelta = Field(
+        timedelta(seconds=15),
+        ge=timedelta(0),
+        description="How long a run rests after a failed attempt.",
+    )
 
     @model_validator(mode="after")
     def _votes_outlive_completions(self) -> Self:

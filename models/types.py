@@ -108,7 +108,7 @@ class Sample:
 
     Attributes:
         completion_id: The completion that was voted on.
-        user: Who voted (owner and user), for per-user baselines.
+        user: Who voted, by a pseudonym, for per-user baselines.
         prompt_ids: Ids of the prompt, chat template included.
         response_ids: Ids of the reply as generated, end-of-sequence included.
         behaviour_logprobs: Log-probs of ``response_ids`` when they were sampled; same length.

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -87,7 +88,7 @@ def start_redis() -> Iterator[Callable[[Path], Server]]:
 
 @pytest.fixture
 def feedback_settings(tmp_path: Path) -> FeedbackSettings:
-    return FeedbackSettings(data_dir=tmp_path)
+    return FeedbackSettings(data_dir=tmp_path, retry_delay=timedelta(0))
 
 
 @pytest.fixture

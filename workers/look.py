@@ -19,6 +19,7 @@ class Facts:
         paused: An operator paused learning.
         open_run: The run that has begun and not ended, if any.
         lease_held: Whether a live learner is at work on it.
+        setback: What made its last attempt fail, while it rests from that.
         unpromoted: A version that passed its gate, whose promotion a crash cut off.
         batch_size: Votes that a run could claim now.
         requests: Operators' requests that wait for an answer.
@@ -29,6 +30,7 @@ class Facts:
     paused: bool = False
     open_run: int | None = None
     lease_held: bool = False
+    setback: str | None = None
     unpromoted: str | None = None
     batch_size: int = 0
     requests: int = 0
@@ -62,7 +64,7 @@ def decide(facts: Facts, *, min_votes: int, update_interval: timedelta) -> Decis
         why = "Learning is paused. Resume it with `thumbloop learning resume`."
         return Decision("rest", why, answer=why)
     if facts.open_run is not None:
-        return _with_open_run(facts.open_run, held=facts.lease_held)
+        return _with_open_run(facts.open_run, facts)
     if facts.unpromoted is not None:
         return Decision("promote", f"{facts.unpromoted} passed its gate and is not live yet.")
     if facts.requests:
@@ -70,9 +72,12 @@ def decide(facts: Facts, *, min_votes: int, update_interval: timedelta) -> Decis
     return _unasked(facts, min_votes, update_interval.total_seconds())
 
 
-def _with_open_run(number: int, *, held: bool) -> Decision:
+def _with_open_run(number: int, facts: Facts) -> Decision:
     answer = f"Run {number} is already under way."
-    if held:
+    if facts.lease_held:
+        return Decision("rest", answer, answer=answer, run=number)
+    if facts.setback is not None:
+        answer = f"Run {number} is tried again soon; it failed: {facts.setback}"
         return Decision("rest", answer, answer=answer, run=number)
     return Decision("take_over", f"Run {number} lost its learner.", answer=answer, run=number)
 

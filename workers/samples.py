@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from models.types import Sample
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from feedback.events import Completion, FrozenVote
+    from feedback.events import Completion, FrozenVote, Person
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Batch:
 
     Attributes:
         missing: Votes whose completion has expired or was deleted.
-        mismatched: Votes whose completion has not exactly one log-prob for each token.
+        mismatched: Votes whose completion has no tokens, or another number of log-probs.
     """
 
     samples: tuple[Sample, ...]
@@ -43,13 +44,19 @@ def make_batch(votes: Sequence[FrozenVote], completions: Sequence[Completion | N
 
 
 def _lengths_match(completion: Completion) -> bool:
-    return 0 < len(completion.response_ids) == len(completion.behaviour_logprobs)
+    tokens, logprobs = len(completion.response_ids), len(completion.behaviour_logprobs)
+    return tokens > 0 and logprobs in {tokens, 0}  # with none, the learner computes them
+
+
+def _pseudonym(person: Person) -> str:
+    """Return a name that stays the same and tells nobody's: it is kept beside each adapter."""
+    return hashlib.sha256(f"{person.owner}:{person.user}".encode()).hexdigest()[:16]
 
 
 def _sample(vote: FrozenVote, completion: Completion) -> Sample:
     return Sample(
         completion_id=completion.id,
-        user=f"{completion.person.owner}:{completion.person.user}",
+        user=_pseudonym(completion.person),
         prompt_ids=completion.prompt_ids,
         response_ids=completion.response_ids,
         behaviour_logprobs=completion.behaviour_logprobs,

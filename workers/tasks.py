@@ -77,8 +77,6 @@ def learn() -> None:
         asyncio.run(_learn(settings))
     except StoreUnavailableError as error:
         logger.warning("%s", error)
-    except TimeoutError:
-        logger.warning("The update was stopped after %d s.", UPDATE_SOFT_LIMIT_SECONDS)
     except asyncio.CancelledError:
         logger.info("The learner was asked to stop.")
 
@@ -118,11 +116,11 @@ async def _learn(settings: WorkerSettings) -> None:
             settings=settings,
             adapters=AdapterStore(settings.adapters_dir),
             make_learner=lambda: _load_learner(settings),
+            # Not Celery's soft limit: its exception would strike wherever the loop happens to be.
+            seconds=UPDATE_SOFT_LIMIT_SECONDS,
         )
         with _cancelled_by_sigterm():
-            # Not Celery's soft limit: its exception would strike wherever the loop happens to be.
-            async with asyncio.timeout(UPDATE_SOFT_LIMIT_SECONDS):
-                await run_update(place)
+            await run_update(place)
 
 
 @contextmanager

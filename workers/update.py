@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from feedback.errors import FencedError, RolloutConflictError, StoreUnavailableError
-from models.errors import LearningError
+from models.errors import AdapterError, BaseModelError, LearningError
 from models.failpoints import failpoint
 from models.gate import GateBounds, judge
 from models.timing import Stopwatch
@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 WHO = "learner"
 DEATHS_PER_FAILURE = 3
 """A learner that is killed counts no failure; so many deaths for each allowed one end a run."""
+HINDRANCES = (OSError, MemoryError, BaseModelError)
+"""What no batch is to blame for: a full disk, a missing base."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +110,13 @@ async def _carry_out(place: Workplace, run: Run) -> Passed | None:
     """Steps 2 to 5 under the lease; every way to fail leaves the run where it can go on."""
     stop = StopFlag()
     try:
-        return await under_lease(
-            _steps(place, run, stop),
-            renew=lambda: place.store.runs.renew(run),
-            lease=place.settings.lease,
-            stop=stop,
-        )
+        async with asyncio.timeout(place.seconds):
+            return await under_lease(
+                _steps(place, run, stop),
+                renew=lambda: place.store.runs.renew(run),
+                lease=place.settings.lease,
+                stop=stop,
+            )
     except FencedError:
         logger.warning("Run %d was taken over by another learner; it is left alone.", run.number)
     except StoreUnavailableError:
@@ -123,6 +126,17 @@ async def _carry_out(place: Workplace, run: Run) -> Passed | None:
     except asyncio.CancelledError:
         await _give_back(place, run)
         raise
+    except TimeoutError:  # also an OSError, but one that the batch may well be to blame for
+        await _fail(place, run, f"It took longer than {place.seconds:g} s.")
+    except HINDRANCES as error:
+        # No fault of the batch, and the next one would fare no better: its votes keep waiting.
+        logger.exception("Run %d cannot go on for now.", run.number)
+        await _give_back(place, run, hindered_by=str(error) or repr(error))
+    except AdapterError as error:
+        if run.state != "claimed":  # the candidate itself is broken
+            await _fail(place, run, str(error))
+        else:  # likewise: its parent is, and is live; people are told by the doctor
+            await _give_back(place, run, hindered_by=str(error))
     except Exception as error:
         # Whatever is wrong with one batch must not keep the next from being learned.
         logger.exception("Run %d failed.", run.number)
@@ -287,14 +301,14 @@ async def _fail(place: Workplace, run: Run, reason: str, *, last: bool = False) 
         logger.warning("Run %d is %s after a failure: %s", run.number, state, reason)
 
 
-async def _give_back(place: Workplace, run: Run) -> None:
-    """Let the next learner go on at once instead of after the lease."""
+async def _give_back(place: Workplace, run: Run, *, hindered_by: str = "") -> None:
+    """Let the next learner go on at once, or after a rest, instead of after the lease."""
     try:
-        await place.store.runs.release(run)
+        await place.store.runs.release(run, hindered_by=hindered_by)
     except (FencedError, StoreUnavailableError) as error:
         logger.warning("Run %d could not be given back: %s", run.number, error)
     else:
-        logger.info("Run %d is given back; the next start goes on with it.", run.number)
+        logger.info("Run %d is given back; the next learner goes on with it.", run.number)
 
 
 def _progress(run: Run, stop: StopFlag) -> Callable[[Progress], None]:

@@ -46,11 +46,19 @@ async def gather(store: Store, settings: WorkerSettings, *, now: float) -> Facts
         paused=await store.learning.paused(),
         open_run=opened.number if opened else None,
         lease_held=opened is not None and await store.runs.lease_held(),
+        setback=await _setback(store, opened),
         unpromoted=await _unpromoted(store, newest),
         batch_size=await _batch_size(store, settings, enough),
         requests=requests,
         last_claim=newest.claimed_at if newest else None,
     )
+
+
+async def _setback(store: Store, opened: Run | None) -> str | None:
+    """Return why the open run failed, while it rests from that."""
+    if opened is None or not await store.runs.resting():
+        return None
+    return opened.reason or "for an unknown reason."
 
 
 async def next_batch(store: Store, settings: WorkerSettings) -> tuple[FrozenVote, ...]:

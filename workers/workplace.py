@@ -56,6 +56,7 @@ class Workplace:
 
     Attributes:
         make_learner: Loads the base model; called once, off the event loop, when first needed.
+        seconds: The longest that an attempt at a run may take; None sets no limit.
     """
 
     store: Store
@@ -63,6 +64,7 @@ class Workplace:
     adapters: AdapterStore
     make_learner: Callable[[], Learner]
     clock: Callable[[], float] = time.time
+    seconds: float | None = None
     _learner: Learner | None = field(default=None, init=False)
 
     async def learner(self) -> Learner:

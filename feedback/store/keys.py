@@ -19,6 +19,7 @@
 | ``tl:sequence`` | int | for ever | last number given to a run, and so to a version |
 | ``tl:fence`` | int | for ever | last fencing token |
 | ``tl:lease`` | string | lease setting | fencing token of the learner that is alive |
+| ``tl:resting`` | string | retry delay | fence of the attempt that failed last |
 | ``tl:learning`` | string | until resumed | who paused learning |
 | ``tl:looked`` | string | for ever | when a worker last looked for work |
 | ``tl:request:{id}`` | hash | 7 days | an operator's request for an update, and the answer |
@@ -52,6 +53,7 @@ OPEN_RUN = "tl:open"
 SEQUENCE = "tl:sequence"
 FENCE = "tl:fence"
 LEASE = "tl:lease"
+RESTING = "tl:resting"
 LEARNING = "tl:learning"
 LOOKED = "tl:looked"
 REQUESTS = "tl:requests"

@@ -28,9 +28,10 @@ class Runs:
     raises the fence, and the one before can write nothing more.
     """
 
-    def __init__(self, client: Client, lease: timedelta) -> None:
+    def __init__(self, client: Client, lease: timedelta, retry_delay: timedelta) -> None:
         self._client = client
         self._lease_ms = round(lease.total_seconds() * 1000)
+        self._rest_ms = round(retry_delay.total_seconds() * 1000)
 
     async def claim(
         self, votes: Sequence[FrozenVote], *, parent: str, min_votes: int, now: float
@@ -153,7 +154,7 @@ class Runs:
         _hold(run, finished)
 
     async def fail(self, run: Run, *, reason: str, max_attempts: int, now: float) -> RunState:
-        """End a failed attempt, so that the run can be taken over at once.
+        """End a failed attempt, so that the run can be taken over after a rest.
 
         The last attempt puts the run into quarantine: its votes are discarded with the reason. A
         committed run that fails at its gate that often has its version rejected.
@@ -166,22 +167,31 @@ class Runs:
         """
         state = await self._client.promise(
             "run_fail",
-            [keys.run(run.number), keys.LEASE, keys.OPEN_RUN, keys.FENCE],
-            [run.number, run.fence, reason, max_attempts, now],
+            [keys.run(run.number), keys.LEASE, keys.OPEN_RUN, keys.FENCE, keys.RESTING],
+            [run.number, run.fence, reason, max_attempts, now, self._rest_ms],
         )
         _hold(run, state)
         return cast("RunState", state)
 
-    async def release(self, run: Run) -> None:
-        """Give an open run back, so that it can be taken over at once; no failure is counted.
+    async def release(self, run: Run, *, hindered_by: str = "") -> None:
+        """Give an open run back; no failure is counted.
+
+        It can be taken over at once, or after a rest where ``hindered_by`` tells what else than
+        the batch kept the learner from its work.
 
         Raises:
             FencedError: Another learner has taken over, or the run is finished.
         """
         released = await self._client.script(
-            "run_release", [keys.run(run.number), keys.LEASE, keys.FENCE], [run.fence]
+            "run_release",
+            [keys.run(run.number), keys.LEASE, keys.FENCE, keys.RESTING],
+            [run.fence, self._rest_ms if hindered_by else 0, hindered_by],
         )
         _hold(run, released)
+
+    async def resting(self) -> bool:
+        """Whether the open run's last attempt failed so lately that nobody takes it over yet."""
+        return bool(await self._client.command("EXISTS", keys.RESTING))
 
     async def lease_held(self) -> bool:
         """Whether a live learner works on the open run."""

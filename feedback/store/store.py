@@ -34,7 +34,7 @@ class Store:
         self._client = client
         self.completions = Completions(client, settings.completion_ttl, settings.vote_ttl)
         self.votes = Votes(client, settings.vote_ttl)
-        self.runs = Runs(client, settings.lease)
+        self.runs = Runs(client, settings.lease, settings.retry_delay)
         self.versions = Versions(client)
         self.rollout = RolloutStore(client)
         self.replicas = Replicas(client)

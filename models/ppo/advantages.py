@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+FORGOTTEN = 0.01
+"""Votes below which a user's past says nothing any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class UserMean:
     """A user's running reward: ``total`` over ``count`` votes, older ones counting less."""
@@ -71,8 +75,12 @@ def update_user_means(
     *,
     decay: float,
 ) -> dict[str, UserMean]:
-    """Return the running means after a batch; what came before is multiplied by ``decay``."""
-    means = {u: UserMean(m.total * decay, m.count * decay) for u, m in past.items()}
+    """Return the running means after a batch; what came before is multiplied by ``decay``.
+
+    A user whose past has faded to less than ``FORGOTTEN`` votes is left out.
+    """
+    faded = {u: UserMean(m.total * decay, m.count * decay) for u, m in past.items()}
+    means = {user: mean for user, mean in faded.items() if mean.count >= FORGOTTEN}
     for user, reward in zip(users, rewards, strict=True):
         mean = means.get(user, UserMean(0.0, 0.0))
         means[user] = UserMean(mean.total + reward, mean.count + 1)

@@ -47,6 +47,7 @@ class Site:
             "THUMBLOOP_BASE_MODEL": str(data_dir / "no-model"),
             "THUMBLOOP_PORT": str(self.port),
             "THUMBLOOP_MIN_VOTES": "2",
+            "THUMBLOOP_RETRY_DELAY": "0",
         }
 
     async def start_api(self, **settings: str) -> Child:

@@ -87,11 +87,11 @@ def parts(tmp_path: Path, start_redis: Callable[[Path], Any]) -> Iterator[Parts]
     parts.stop()
 
 
-async def first_run_to_end(store: Store) -> Run:
-    async with asyncio.timeout(90):
+async def first_setback(store: Store) -> Run:
+    async with asyncio.timeout(180):
         while True:
             for run in await store.runs.list(1):
-                if run.state == "quarantined":
+                if run.reason:
                     return run
             await asyncio.sleep(0.1)
 
@@ -112,10 +112,11 @@ async def test_votes_reach_a_spawned_learner_and_its_parent_has_no_torch(
     parts.start("control", worker_command("control"))
     parts.start("learn", worker_command("learn"))
     parts.start("beat", beat_command())
-    run = await first_run_to_end(store)
+    run = await first_setback(store)
     swept = await first_sweep(store)
     await store.close()
     assert swept.log_events == 2
     assert "cannot be loaded" in run.reason
+    assert run.state == "claimed"  # no fault of the votes: they wait for a base that loads
     if sys.platform.startswith("linux"):
         assert "libtorch" not in parts.libraries("learn")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -41,15 +40,13 @@ async def test_a_look_that_hangs_is_given_up(
     assert "A look was given up" in caplog.text
 
 
-async def test_an_update_that_takes_too_long_is_stopped_and_given_back(
+async def test_an_update_that_takes_too_long_is_stopped_and_has_failed(
     monkeypatch: pytest.MonkeyPatch,
     store: Store,
     redis_url: str,
     vote_on: Callable[..., Awaitable[list[str]]],
     tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.INFO)
     await vote_on("ud")
 
     def without_end(progress: Callable[[Progress], None]) -> None:
@@ -61,10 +58,8 @@ async def test_an_update_that_takes_too_long_is_stopped_and_given_back(
     learner = FakeLearner(AdapterStore(settings.adapters_dir), during=without_end)
     monkeypatch.setattr(workers.tasks, "_load_learner", lambda _: learner)
     monkeypatch.setattr(workers.tasks, "UPDATE_SOFT_LIMIT_SECONDS", 0.5)
-    with pytest.raises(TimeoutError):
-        await workers.tasks._learn(settings)
+    await workers.tasks._learn(settings)
     opened = await store.runs.open()
     assert opened is not None
-    assert opened.state == "claimed"
+    assert (opened.state, opened.reason) == ("claimed", "It took longer than 0.5 s.")
     assert not await store.runs.lease_held()
-    assert "is given back" in caplog.text

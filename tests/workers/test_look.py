@@ -21,6 +21,7 @@ def choose(facts: Facts, *, interval: float = 0.0) -> Decision:
         (replace(IDLE, batch_size=16, paused=True), "rest"),
         (replace(IDLE, batch_size=16, open_run=3, lease_held=True), "rest"),
         (replace(IDLE, batch_size=16, open_run=3, lease_held=False), "take_over"),
+        (replace(IDLE, batch_size=16, open_run=3, setback="the disk is full"), "rest"),
         (replace(IDLE, open_run=3, lease_held=False, paused=True), "rest"),
         (replace(IDLE, batch_size=16, unpromoted="v000003-0123456789ab"), "promote"),
         (replace(IDLE, unpromoted="v000003-0123456789ab", paused=True), "rest"),

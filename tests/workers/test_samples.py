@@ -22,7 +22,8 @@ def test_a_vote_and_its_completion_become_a_sample(
     assert batch.samples == (
         Sample(
             completion_id="c0",
-            user="k1:ann",
+            # the first 16 hex digits of `printf k1:ann | sha256sum`
+            user="4e2c6866b3c700c7",
             prompt_ids=(1, 2),
             response_ids=(3, 4),
             behaviour_logprobs=(-0.1, -0.2),
@@ -37,17 +38,19 @@ def test_a_vote_and_its_completion_become_a_sample(
 def test_what_is_missing_or_does_not_match_is_dropped_and_named(
     completion_of: Callable[..., Completion],
 ) -> None:
-    votes = [FrozenVote(f"c{i}", 1, 1.0) for i in range(4)]
+    votes = [FrozenVote(f"c{i}", 1, 1.0) for i in range(5)]
     completions = [
         None,
         completion_of("c1", behaviour_logprobs=(-0.1,)),
         completion_of("c2", response_ids=(), behaviour_logprobs=()),
         completion_of("c3", finish_reason="length"),
+        completion_of("c4", behaviour_logprobs=()),
     ]
     batch = make_batch(votes, completions)
     assert batch.missing == ("c0",)
     assert batch.mismatched == ("c1", "c2")
-    assert [s.completion_id for s in batch.samples] == ["c3"]
+    assert [s.completion_id for s in batch.samples] == ["c3", "c4"]
+    assert batch.samples[1].behaviour_logprobs == ()  # the learner computes what is not there
     assert not batch.samples[0].ended
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,10 @@ from fake_learner import GOOD, Learned, make_place
 
 from feedback.errors import FencedError
 from feedback.events import Person
-from feedback.store import keys
+from feedback.settings import FeedbackSettings
+from feedback.store import Store, keys
 from models.adapters import WEIGHTS_FILE
-from models.errors import LearningError
+from models.errors import AdapterError, LearningError
 from models.types import Progress
 from workers.update import _promote_newest, run_update
 from workers.watch import next_batch, watch
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
     from fake_learner import FakeLearner
 
-    from feedback.store import Store
     from workers.workplace import Workplace
 
     VoteOn = Callable[..., Awaitable[list[str]]]
@@ -189,6 +190,66 @@ async def test_a_failure_is_tried_again_and_the_third_quarantines(
     learner.during = lambda _progress: None
     await vote_on("uu", start=2)
     assert (await run_update(place)).state == "approved"
+
+
+async def test_votes_are_not_discarded_for_a_full_disk(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, learner = workplace
+    ids = await vote_on("ud")
+
+    def no_room(_progress: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    learner.during = no_room
+    for _ in range(2 * place.settings.max_attempts):
+        run = await run_update(place)
+        assert (run.state, run.deaths) == ("claimed", 0)
+        assert "No space left" in run.reason
+    assert await states(store, ids) == ["claimed", "claimed"]
+    learner.during = lambda _progress: None
+    assert (await run_update(place)).state == "approved"
+    assert await states(store, ids) == ["learned", "learned"]
+
+
+async def test_votes_wait_until_a_broken_parent_is_mended(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, learner = workplace
+    ids = await vote_on("ud")
+
+    def broken(_progress: object) -> None:
+        raise AdapterError("v000001-0123456789ab was altered.")
+
+    learner.during = broken
+    for _ in range(2 * place.settings.max_attempts):
+        assert (await run_update(place)).state == "claimed"
+    learner.during = lambda _progress: None
+    assert (await run_update(place)).state == "approved"
+    assert await states(store, ids) == ["learned", "learned"]
+
+
+async def test_a_failed_run_rests_and_says_why(
+    redis_url: str, store: Store, tmp_path: Path, vote_on: VoteOn
+) -> None:
+    patient = Store.connect(redis_url, FeedbackSettings(retry_delay=timedelta(seconds=0.5)))
+    place, learner = make_place(patient, tmp_path)
+    await vote_on("ud")
+
+    def fail(_progress: object) -> None:
+        raise LearningError("The gradient is not finite.")
+
+    learner.during = fail
+    await run_update(place)
+    request = await patient.learning.request_update("ops", now=1.0)
+    assert await run_update(place) is None
+    answered = await patient.learning.get_request(request.id)
+    assert answered.answer == "Run 1 is tried again soon; it failed: The gradient is not finite."
+    assert len(learner.learned) == 1
+    while await patient.runs.resting():  # noqa: ASYNC110 - Redis tells nobody
+        await asyncio.sleep(0.02)
+    assert (await run_update(place)).attempts == 2
+    await patient.close()
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@
 -- KEYS[2]  tl:lease            string  deleted
 -- KEYS[3]  tl:open             string  in quarantine: deleted
 -- KEYS[4]  tl:fence            int     raised, so that the learner that failed writes nothing more
+-- KEYS[5]  tl:resting          string  set, expires; in quarantine: left alone
 -- built    tl:version:{v}      hash    in quarantine, of a committed run: 'rejected'
 -- built    tl:feedback:{id}    hash    in quarantine: 'discarded', or returned once when learned
 -- built    tl:feedback:ready   zset    ids of the votes that are returned
 -- built    tl:feedback:totals  hash    counters
 -- built    tl:rollout:events   stream  event 'quarantine'
 --
--- ARGV: number, fence, reason, most failures, time.
+-- ARGV: number, fence, reason, most failures, time, rest (ms).
 -- Returns the run's state, or nil when the run is no longer this learner's.
 
 local number, reason, now = ARGV[1], ARGV[3], ARGV[5]
@@ -21,7 +22,10 @@ if (state ~= 'claimed' and state ~= 'committed') or run[2] ~= ARGV[2] then retur
 redis.call('HSET', KEYS[1], 'reason', reason, 'fence', redis.call('INCR', KEYS[4]),
   'left', 1)
 redis.call('DEL', KEYS[2])
-if redis.call('HINCRBY', KEYS[1], 'failures', 1) < tonumber(ARGV[4]) then return state end
+if redis.call('HINCRBY', KEYS[1], 'failures', 1) < tonumber(ARGV[4]) then
+  rest(KEYS[5], ARGV[2], ARGV[6])
+  return state
+end
 
 redis.call('HSET', KEYS[1], 'state', 'quarantined', 'finished_at', now)
 redis.call('DEL', KEYS[3])

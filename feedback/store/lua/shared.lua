@@ -199,3 +199,7 @@ local function delete_completion(id, owner, user)
   return {current = current, version = vote[3], run = vote[4]}
 end
 
+-- Lets nobody take the open run over for a while.
+local function rest(key, fence, milliseconds)
+  if tonumber(milliseconds) > 0 then redis.call('SET', key, fence, 'PX', milliseconds) end
+end

@@ -54,6 +54,11 @@ def test_user_means_decay_and_take_in_the_new_votes() -> None:
     assert means == {"ann": UserMean(3.0, 4.0), "bob": UserMean(-1.0, 1.0)}
 
 
+def test_a_user_who_has_not_voted_for_long_is_forgotten() -> None:
+    past = {"ann": UserMean(0.019, 0.019), "bob": UserMean(0.021, 0.021)}
+    assert update_user_means(past, [], [], decay=0.5).keys() == {"bob"}
+
+
 def test_reward_to_go_sums_from_here_to_the_end() -> None:
     rewards = torch.tensor([[1.0, 2.0, 3.0], [5.0, 7.0, float("nan")]])
     mask = torch.tensor([[True, True, True], [True, True, False]])
