@@ -127,12 +127,18 @@ async def _learn(settings: WorkerSettings) -> None:
 def _cancelled_by_sigterm() -> Iterator[None]:
     """Let SIGTERM cancel the current task, which then gives its run back.
 
+    A second one, as a worker passes on what its whole group was sent, does not cut that short.
     Celery's own handler is put back afterwards: by it, a worker's process knows the signal that
     its parent sends after the last task for no mishap.
     """
     before = signal.getsignal(signal.SIGTERM)
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    loop.add_signal_handler(signal.SIGTERM, task.cancel if task else loop.stop)
+
+    def cancel_once() -> None:
+        if task is not None and not task.cancelling():
+            task.cancel()
+
+    loop.add_signal_handler(signal.SIGTERM, cancel_once)
     try:
         yield
     finally:

@@ -25,7 +25,7 @@ from workers.tidy import tidy
 from workers.watch import answer_requests, next_batch, watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from feedback.events import Run
     from feedback.store import Store
@@ -40,8 +40,8 @@ logger = logging.getLogger(__name__)
 WHO = "learner"
 DEATHS_PER_FAILURE = 3
 """A learner that is killed counts no failure; so many deaths for each allowed one end a run."""
-HINDRANCES = (OSError, MemoryError, BaseModelError)
-"""What no batch is to blame for: a full disk, a missing base."""
+HINDRANCES = (OSError, BaseModelError)
+"""What no batch is to blame for: a full disk, a missing base. A want of memory may be its fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +110,15 @@ async def _carry_out(place: Workplace, run: Run) -> Passed | None:
     """Steps 2 to 5 under the lease; every way to fail leaves the run where it can go on."""
     stop = StopFlag()
     try:
-        async with asyncio.timeout(place.seconds):
-            return await under_lease(
+        return await _within(
+            place.seconds,
+            under_lease(
                 _steps(place, run, stop),
                 renew=lambda: place.store.runs.renew(run),
                 lease=place.settings.lease,
                 stop=stop,
-            )
+            ),
+        )
     except FencedError:
         logger.warning("Run %d was taken over by another learner; it is left alone.", run.number)
     except StoreUnavailableError:
@@ -126,22 +128,33 @@ async def _carry_out(place: Workplace, run: Run) -> Passed | None:
     except asyncio.CancelledError:
         await _give_back(place, run)
         raise
-    except TimeoutError:  # also an OSError, but one that the batch may well be to blame for
-        await _fail(place, run, f"It took longer than {place.seconds:g} s.")
     except HINDRANCES as error:
         # No fault of the batch, and the next one would fare no better: its votes keep waiting.
         logger.exception("Run %d cannot go on for now.", run.number)
         await _give_back(place, run, hindered_by=str(error) or repr(error))
     except AdapterError as error:
-        if run.state != "claimed":  # the candidate itself is broken
-            await _fail(place, run, str(error))
-        else:  # likewise: its parent is, and is live; people are told by the doctor
-            await _give_back(place, run, hindered_by=str(error))
+        await _leave_broken(place, run, str(error))
     except Exception as error:
         # Whatever is wrong with one batch must not keep the next from being learned.
         logger.exception("Run %d failed.", run.number)
         await _fail(place, run, str(error) or repr(error))
     return None
+
+
+async def _within(seconds: float | None, work: Awaitable[Passed | None]) -> Passed | None:
+    """Return what ``work`` returns, unless it takes too long: a batch may be to blame for that.
+
+    Raises:
+        LearningError: It took too long.
+    """
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await work
+    except TimeoutError as error:
+        if not limit.expired():  # a disk's, say: it is an OSError too
+            raise
+        raise LearningError(f"It took longer than {seconds:g} s.") from error
 
 
 async def _steps(place: Workplace, run: Run, stop: StopFlag) -> Passed | None:
@@ -288,12 +301,25 @@ async def _promote_newest(place: Workplace) -> Run | None:
     return run
 
 
-async def _fail(place: Workplace, run: Run, reason: str, *, last: bool = False) -> None:
+async def _leave_broken(place: Workplace, run: Run, reason: str) -> None:
+    """Leave a run of which an adapter cannot be used: its candidate, or else its parent."""
+    if run.state != "claimed":
+        await _fail(place, run, reason)
+    elif (await place.store.rollout.get()).live == run.parent:
+        # No fault of the batch either; people are told by the doctor, and mend it or leave it.
+        await _give_back(place, run, hindered_by=reason)
+    else:  # they left it: the next run learns the same votes from what is live now
+        await _fail(place, run, reason, last=True, return_votes=True)
+
+
+async def _fail(
+    place: Workplace, run: Run, reason: str, *, last: bool = False, return_votes: bool = False
+) -> None:
     """Count a failure: the run is tried again or, after too many, quarantined."""
     most = 1 if last else place.settings.max_attempts
     try:
         state = await place.store.runs.fail(
-            run, reason=reason, max_attempts=most, now=place.clock()
+            run, reason=reason, max_attempts=most, return_votes=return_votes, now=place.clock()
         )
     except (FencedError, StoreUnavailableError) as error:
         logger.warning("The failure of run %d could not be noted: %s", run.number, error)

@@ -153,11 +153,20 @@ class Runs:
         )
         _hold(run, finished)
 
-    async def fail(self, run: Run, *, reason: str, max_attempts: int, now: float) -> RunState:
+    async def fail(
+        self,
+        run: Run,
+        *,
+        reason: str,
+        max_attempts: int,
+        return_votes: bool = False,
+        now: float,
+    ) -> RunState:
         """End a failed attempt, so that the run can be taken over after a rest.
 
-        The last attempt puts the run into quarantine: its votes are discarded with the reason. A
-        committed run that fails at its gate that often has its version rejected.
+        The last attempt puts the run into quarantine: its votes are discarded with the reason or,
+        with ``return_votes``, wait again, once. A committed run that fails at its gate that often
+        has its version rejected.
 
         Returns:
             The run's state afterwards.
@@ -168,7 +177,7 @@ class Runs:
         state = await self._client.promise(
             "run_fail",
             [keys.run(run.number), keys.LEASE, keys.OPEN_RUN, keys.FENCE, keys.RESTING],
-            [run.number, run.fence, reason, max_attempts, now, self._rest_ms],
+            [run.number, run.fence, reason, max_attempts, now, self._rest_ms, int(return_votes)],
         )
         _hold(run, state)
         return cast("RunState", state)

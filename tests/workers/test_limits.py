@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import pytest
 from fake_learner import FakeLearner
 
 import workers.tasks
+from feedback.store.runs import Runs
 from models.adapters import AdapterStore
 from models.types import Progress
 from workers.settings import WorkerSettings
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from feedback.events import Run
     from feedback.store import Store
 
 pytestmark = pytest.mark.anyio
@@ -62,4 +66,38 @@ async def test_an_update_that_takes_too_long_is_stopped_and_has_failed(
     opened = await store.runs.open()
     assert opened is not None
     assert (opened.state, opened.reason) == ("claimed", "It took longer than 0.5 s.")
+    assert not await store.runs.lease_held()
+
+
+async def test_a_second_sigterm_does_not_cut_short_what_the_first_began(
+    monkeypatch: pytest.MonkeyPatch,
+    store: Store,
+    redis_url: str,
+    vote_on: Callable[..., Awaitable[list[str]]],
+    tmp_path: Path,
+) -> None:
+    """One comes to the whole group, another from the parent, which passes its own on."""
+    await vote_on("ud")
+
+    def until_asked(progress: Callable[[Progress], None]) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        while True:
+            time.sleep(0.01)
+            progress(Progress("learn", 1, 2))
+
+    release = Runs.release
+
+    async def asked_again(runs: Runs, run: Run, **options: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.05)
+        await release(runs, run, **options)
+
+    monkeypatch.setattr(Runs, "release", asked_again)
+    settings = WorkerSettings(data_dir=tmp_path, redis_url=redis_url, min_votes=2)
+    learner = FakeLearner(AdapterStore(settings.adapters_dir), during=until_asked)
+    monkeypatch.setattr(workers.tasks, "_load_learner", lambda _: learner)
+    update = asyncio.create_task(workers.tasks._learn(settings))
+    with pytest.raises(asyncio.CancelledError):
+        await update
+    assert (await store.runs.get(1)).state == "claimed"
     assert not await store.runs.lease_held()

@@ -229,6 +229,45 @@ async def test_votes_wait_until_a_broken_parent_is_mended(
     assert await states(store, ids) == ["learned", "learned"]
 
 
+async def test_votes_of_a_parent_that_was_given_up_are_learned_from_the_next(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    """Who cannot mend the live version makes another one live; learning must not wait for ever."""
+    place, learner = workplace
+    await vote_on("ud")
+    parent = (await run_update(place)).version
+    ids = await vote_on("ud", start=2)
+
+    def broken(_progress: object) -> None:
+        raise AdapterError(f"{parent} was altered.")
+
+    learner.during = broken
+    assert (await run_update(place)).state == "claimed"
+    await store.rollout.activate("base", who="ops", why="it is broken", now=5.0)
+    run = await run_update(place)
+    assert (run.number, run.state, run.reason) == (2, "quarantined", f"{parent} was altered.")
+    assert await states(store, ids) == ["pending", "pending"]
+    learner.during = lambda _progress: None
+    run = await run_update(place)
+    assert (run.number, run.state, run.parent) == (3, "approved", "base")
+    assert await states(store, ids) == ["learned", "learned"]
+
+
+async def test_a_disk_that_does_not_answer_in_time_is_a_hindrance_and_no_failure(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    """Python's word for it is that of an update which takes too long."""
+    place, learner = workplace
+    await vote_on("ud")
+
+    def silent(_progress: object) -> None:
+        raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+
+    learner.during = silent
+    for _ in range(2 * place.settings.max_attempts):
+        assert (await run_update(place)).state == "claimed"
+
+
 async def test_a_failed_run_rests_and_says_why(
     redis_url: str, store: Store, tmp_path: Path, vote_on: VoteOn
 ) -> None:

@@ -40,7 +40,7 @@ local previous = old
 if action == 'rollback' then
   previous = redis.call('HGET', version_key(version), 'before') or ''
   local run = redis.call('HGET', version_key(old), 'run')
-  if run then return_votes(run, old .. ' was rolled back: ' .. why) end
+  if run then return_votes(run, 'learned', old .. ' was rolled back: ' .. why) end
 else
   redis.call('HSET', version_key(version), 'before', old)
 end

@@ -6,12 +6,12 @@
 -- KEYS[4]  tl:fence            int     raised, so that the learner that failed writes nothing more
 -- KEYS[5]  tl:resting          string  set, expires; in quarantine: left alone
 -- built    tl:version:{v}      hash    in quarantine, of a committed run: 'rejected'
--- built    tl:feedback:{id}    hash    in quarantine: 'discarded', or returned once when learned
+-- built    tl:feedback:{id}    hash    in quarantine: 'discarded', or returned once
 -- built    tl:feedback:ready   zset    ids of the votes that are returned
 -- built    tl:feedback:totals  hash    counters
 -- built    tl:rollout:events   stream  event 'quarantine'
 --
--- ARGV: number, fence, reason, most failures, time, rest (ms).
+-- ARGV: number, fence, reason, most failures, time, rest (ms), return votes? (1 or 0).
 -- Returns the run's state, or nil when the run is no longer this learner's.
 
 local number, reason, now = ARGV[1], ARGV[3], ARGV[5]
@@ -32,7 +32,9 @@ redis.call('DEL', KEYS[3])
 local why = 'run ' .. number .. ' was quarantined: ' .. reason
 if run[3] then
   redis.call('HSET', version_key(run[3]), 'state', 'rejected', 'reason', why)
-  return_votes(number, why)
+  return_votes(number, 'learned', why)
+elseif ARGV[7] == '1' then
+  return_votes(number, 'claimed', why)
 else
   each_current(number, 'claimed', function(_, key, score)
     discard_vote(key, score, 'claimed', why)

@@ -21,7 +21,9 @@ if run[1] ~= 'committed' then return 0 end
 redis.call('HSET', version_key(run[3]), 'state', verdict, 'figures', ARGV[4], 'reason', ARGV[5])
 redis.call('HSET', KEYS[1], 'state', verdict, 'reason', ARGV[5], 'finished_at', now)
 redis.call('DEL', KEYS[2], KEYS[3])
-if verdict == 'rejected' then return_votes(number, run[3] .. ' was rejected: ' .. ARGV[5]) end
+if verdict == 'rejected' then
+  return_votes(number, 'learned', run[3] .. ' was rejected: ' .. ARGV[5])
+end
 audit(now, 'gate', verdict == 'approved' and 'approve' or 'reject', run[4], run[3],
   ARGV[5], ARGV[4])
 return 1

@@ -163,16 +163,17 @@ local function discard_vote(key, score, state, reason)
   count_state(score, state, 'discarded')
 end
 
--- Gives back the votes that a version learned: once to the queue, in their old place; then never.
-local function return_votes(n, reason)
-  each_current(n, 'learned', function(id, key, score)
+-- Gives back the votes of a run that are in a state, learned or claimed: once to the queue, in their
+-- old place; then never.
+local function return_votes(n, state, reason)
+  each_current(n, state, function(id, key, score)
     if redis.call('HEXISTS', key, 'returned') == 1 then
-      discard_vote(key, score, 'learned', reason)
+      discard_vote(key, score, state, reason)
     else
       redis.call('HDEL', key, 'version', 'run')
       redis.call('HSET', key, 'state', 'pending', 'returned', '1')
       enter_queue(id, redis.call('HGET', key, 'voted_at'))
-      count_state(score, 'learned', 'pending')
+      count_state(score, state, 'pending')
     end
   end)
 end
