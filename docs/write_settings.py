@@ -39,7 +39,7 @@ FOR_TESTS = f"""
 
 | variable | default | meaning |
 |---|---|---|
-| `{failpoints.VARIABLE}` | unset | Where processes break: [the points](faults-learner.md). |
+| `{failpoints.VARIABLE}` | unset | Where processes break: [the points](faults.md#failpoints). |
 """
 
 

@@ -14,6 +14,7 @@ they can do:
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import time
@@ -115,8 +116,7 @@ def parse(text: str) -> dict[str, Action]:
 def _action(spelled: str) -> Action:
     word, _, amount = spelled.partition(":")
     try:
-        if word == "sleep":
-            seconds = float(amount)
+        if word == "sleep" and 0 <= (seconds := float(amount)) < math.inf:
             return lambda _name: time.sleep(seconds)
         return _ACTIONS[spelled]
     except (KeyError, ValueError):

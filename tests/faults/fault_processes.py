@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from feedback.store import EmbeddedRedis
+from service.supervisor import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +45,10 @@ def free_port() -> int:
 
 @dataclass
 class Child:
-    """A process in a session of its own; what it starts belongs to its group and dies with it."""
+    """A process in a session of its own; what it starts belongs to its group and dies with it.
+
+    It does not outlive the tests either, should they be killed (Linux only).
+    """
 
     name: str
     command: Sequence[str]
@@ -65,6 +69,7 @@ class Child:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=die_with_parent(),  # noqa: PLW1509 - as the supervisor does
             )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,8 @@ class Site:
 
     def store(self) -> Store:
         """Return a store on this site's Redis, past any proxy; the caller closes it."""
-        return Store.connect(self.redis.url, FeedbackSettings(data_dir=self.data_dir))
+        settings = FeedbackSettings(data_dir=self.data_dir, retry_delay=timedelta(0))
+        return Store.connect(self.redis.url, settings)
 
     async def answers(self, path: str) -> bool:
         """Whether the API answers a GET with success."""

@@ -84,7 +84,8 @@ async def test_a_cut_tail_loses_nothing_that_was_promised_before_it(
         if place == places[0]:
             await votes_again(store)
         await store.close()
-        assert after.redis.client().config_get("aof-load-truncated")["aof-load-truncated"] == "yes"
+        with after.redis.client() as redis:
+            assert redis.config_get("aof-load-truncated")["aof-load-truncated"] == "yes"
         after.redis.kill()
     print(f"{len(places)} cuts: votes promised before them {votes}, found {votes}")
     assert votes > cuts

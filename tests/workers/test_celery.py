@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -71,10 +73,16 @@ class Parts:
         return Path(f"/proc/{self.processes[name].pid}/maps").read_text()
 
     def stop(self) -> None:
-        for process in self.processes.values():
-            process.terminate()
-        for process in self.processes.values():
-            assert process.wait(timeout=30) == 0
+        try:
+            for process in self.processes.values():
+                process.terminate()
+            for process in self.processes.values():
+                assert process.wait(timeout=30) == 0
+        finally:  # one that does not end must not outlive its test, nor what it started
+            for process in self.processes.values():
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         assert "SIGTERM" not in self.log.read_text()
 
 
