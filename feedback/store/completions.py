@@ -80,11 +80,22 @@ class Completions:
         Raises:
             UnknownCompletionError: There is none, or it is someone else's.
         """
+        check_id(completion_id)
         deleted = await self._client.promise(
             "completion_delete", args=[completion_id, person.owner, person.user]
         )
         if not deleted:
             raise unknown(completion_id)
+
+
+def check_id(completion_id: str) -> None:
+    """Refuse an id that no completion has because its vote would be another record, as ``log``.
+
+    Raises:
+        UnknownCompletionError: It is such an id.
+    """
+    if not keys.can_be_vote(completion_id):
+        raise unknown(completion_id)
 
 
 def unknown(completion_id: str) -> UnknownCompletionError:

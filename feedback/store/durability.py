@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import ResponseError
 
+from feedback.store import keys
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -14,6 +16,13 @@ WAIT = ("WAITAOF", 1, 0, 3000)
 """Waits until the connection's writes are on this server's disk, for so many milliseconds.
 
 With ``appendfsync everysec`` that is a second, and two where the disk is busy.
+"""
+
+WRITE = ("INCR", keys.PROMISES)
+"""Goes before each ``WAIT``, which waits only for what its own connection wrote last.
+
+A vote that is sent again, because the first answer was no promise, writes nothing: without this it
+would be answered at once, while the first is not on disk yet.
 """
 
 PROBE = ("WAITAOF", 1, 0, 1)

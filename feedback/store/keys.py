@@ -13,6 +13,7 @@
 | ``tl:feedback:expiring`` | zset | for ever | the same ids, by when their completions expire |
 | ``tl:feedback:exported`` | string | for ever | last entry of the log that a finished export has |
 | ``tl:feedback:totals`` | hash | for ever | votes per thumb and per state |
+| ``tl:promises`` | int | for ever | how often it was waited until writes were on disk |
 | ``tl:run:{n}`` | hash | for ever | an update run: state, fence, frozen batch, version, report |
 | ``tl:runs`` | zset | for ever | run numbers |
 | ``tl:open`` | string | until finished | number of the run that is not finished |
@@ -47,6 +48,7 @@ READY = "tl:feedback:ready"
 TURNS = "tl:feedback:turns"
 WAITING = "tl:feedback:waiting"
 EXPIRING = "tl:feedback:expiring"
+PROMISES = "tl:promises"
 TOTALS = "tl:feedback:totals"
 RUNS = "tl:runs"
 OPEN_RUN = "tl:open"
@@ -65,6 +67,9 @@ REPLICAS = "tl:replicas"
 API_KEYS = "tl:keys"
 
 
+_beside_votes = frozenset({FEEDBACK_LOG, EXPORTED, READY, TURNS, WAITING, EXPIRING, TOTALS})
+
+
 def completion(completion_id: str) -> str:
     """Return the key of a completion."""
     return f"tl:completion:{completion_id}"
@@ -73,6 +78,11 @@ def completion(completion_id: str) -> str:
 def feedback(completion_id: str) -> str:
     """Return the key of the vote on a completion."""
     return f"tl:feedback:{completion_id}"
+
+
+def can_be_vote(completion_id: str) -> bool:
+    """Whether ``feedback(completion_id)`` is no other record's key, as it is of the id ``log``."""
+    return feedback(completion_id) not in _beside_votes
 
 
 def user(owner: str, name: str) -> str:

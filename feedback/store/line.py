@@ -13,7 +13,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feedback.errors import StoreUnavailableError
-from feedback.store.durability import PROBE, QUESTION, WAIT, Standing, judge, on_disk
+from feedback.store.durability import PROBE, QUESTION, WAIT, WRITE, Standing, judge, on_disk
 
 if TYPE_CHECKING:
     from redis.asyncio import BlockingConnectionPool
@@ -141,7 +141,8 @@ class Line:
                 # Others need not wait for this group's turn of the disk.
                 self._give_way()
             if standing.waits:
-                _hold(await _read(connection))
+                written, waited = await _read(connection), await _read(connection)
+                _hold(written if isinstance(written, ResponseError) else waited)
         except Exception as error:
             outcomes = [error] * len(calls)
         self._settle(calls, outcomes)
@@ -180,7 +181,7 @@ async def _exchange(
         )
     packed = [call.packed for call in calls]
     if standing.waits:
-        packed.append(pack(WAIT))
+        packed += [pack(WRITE), pack(WAIT)]
     await connection.send_packed_command(b"".join(packed))
     return [await _read(connection) for _ in calls]
 
@@ -194,7 +195,7 @@ async def _read(connection: AbstractConnection) -> Any:
 
 
 def _hold(answer: Any) -> None:
-    """Raise unless the answer to ``WAIT`` says that the writes are on disk."""
+    """Raise unless the answer to ``WAIT`` says that ``WRITE`` and all before it is on disk."""
     if not on_disk(answer):
         raise StoreUnavailableError(
             "The feedback store (Redis) took the write, but did not say in time that it is on "

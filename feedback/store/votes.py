@@ -11,7 +11,7 @@ from feedback.events import Comparison, Feedback, Pair, Person, Vote, WaitingVot
 from feedback.rewards import DEFAULT_SCALE, reward
 from feedback.store import keys
 from feedback.store.client import fields
-from feedback.store.completions import unknown
+from feedback.store.completions import check_id, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,6 +119,7 @@ class Votes:
             UnknownCompletionError: There is no such completion, it is someone else's, or it has
                 no vote; the message tells the last case from the others.
         """
+        check_id(completion_id)
         source, found = await self._client.hashes(
             [keys.completion(completion_id), keys.feedback(completion_id)]
         )
@@ -150,6 +151,7 @@ class Votes:
         Raises:
             UnknownCompletionError: As for ``get``.
         """
+        check_id(completion_id)
         outcome = await self._client.promise(
             "vote_withdraw", _keys(completion_id), [completion_id, person.owner, person.user, now]
         )
@@ -164,6 +166,7 @@ class Votes:
         Raises:
             UnknownCompletionError: As for ``get_comparison``.
         """
+        check_id(chosen_id)
         outcome = await self._client.promise(
             "comparison_withdraw",
             [keys.feedback(chosen_id)],

@@ -222,6 +222,36 @@ async def test_with_a_newer_server_an_answer_waits_for_the_disk(
     await store.close()
 
 
+async def test_with_a_newer_server_a_vote_that_was_refused_and_comes_again_waits_too(
+    serve: StartServer, newer: str, tmp_path: Path, completion: MakeCompletion
+) -> None:
+    server = serve(tmp_path, *EVERYSEC, binary=newer)
+    store = Store.connect(server.url, FeedbackSettings())
+    hasty = Store.connect(server.url, FeedbackSettings(durability="memory"))
+    await vote(store, completion, "c1")  # The file is synced now, and not again for a second.
+    await vote(hasty, completion, "c2")
+    began = time.monotonic()
+    await store.votes.put("c2", ANN, UP, 1.0, now=2001.0)
+    assert time.monotonic() - began > 0.5
+    for each in (store, hasty):
+        await each.close()
+
+
+async def test_with_a_newer_server_a_full_memory_refuses_and_mixes_no_answers_up(
+    serve: StartServer, newer: str, tmp_path: Path, completion: MakeCompletion
+) -> None:
+    store = Store.connect(serve(tmp_path, *EVERYSEC, binary=newer).url, FeedbackSettings())
+    await vote(store, completion)
+    await store._client.command("CONFIG SET", "maxmemory", "1")
+    for _ in range(3):
+        with pytest.raises(StoreUnavailableError):
+            await store.check_promise()
+    await store._client.command("CONFIG SET", "maxmemory", "0")
+    for score in (-1.0, 1.0):
+        assert (await store.votes.put("c1", ANN, UP, score, now=2001.0)).score == score
+    await store.close()
+
+
 async def test_with_a_newer_server_a_kill_loses_nothing_that_was_answered(
     serve: StartServer, newer: str, tmp_path: Path, completion: MakeCompletion
 ) -> None:

@@ -35,6 +35,14 @@ def test_every_key_of_the_module_is_in_its_table() -> None:
     assert constants | built == {shape(key) for key in TABLE}
 
 
+def test_no_id_of_a_vote_names_another_record() -> None:
+    others = [key.removeprefix(keys.feedback("")) for key in TABLE - {"tl:feedback:{id}"}]
+    ids = [each for each in others if not each.startswith("tl:")]
+    assert {"log", "ready"} < set(ids)
+    assert [each for each in ids if keys.can_be_vote(each)] == []
+    assert keys.can_be_vote("chatcmpl-1")
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_opens_with_the_table_of_its_keys(script: Path) -> None:
     opening = script.read_text(encoding="utf-8").split("\n\n", 1)[0].splitlines()

@@ -48,6 +48,25 @@ async def test_the_same_vote_again_changes_nothing(store: Store, recorded: None)
     assert await store._client.command("XLEN", keys.FEEDBACK_LOG) == 1
 
 
+@pytest.mark.parametrize("name", ["log", "ready", "totals"])
+async def test_an_id_that_names_another_record_is_unknown(
+    store: Store, recorded: None, name: str
+) -> None:
+    await store.votes.put("c1", ANN, UP, 1.0, now=2000.0)
+    calls = [
+        store.votes.get(name, ANN),
+        store.votes.put(name, ANN, UP, 1.0, now=2001.0),
+        store.votes.withdraw(name, ANN, now=2001.0),
+        store.votes.compare("c1", name, ANN, now=2001.0),
+        store.votes.get_comparison(name, ANN),
+        store.votes.withdraw_comparison(name, ANN, now=2001.0),
+        store.completions.delete(name, ANN),
+    ]
+    for call in calls:
+        with pytest.raises(UnknownCompletionError):
+            await call
+
+
 async def test_another_vote_replaces_the_old_one(store: Store, recorded: None) -> None:
     await store.votes.put("c1", ANN, UP, 1.0, now=2000.0)
     second = await store.votes.put("c1", ANN, DOWN, -1.0, now=2001.0)
