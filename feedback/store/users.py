@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from feedback.errors import OwnerNeededError, UnknownUserError
+from feedback.errors import OwnerNeededError, StoreUnavailableError, UnknownUserError
 from feedback.events import OPEN_OWNER, Person
 from feedback.retention import DeletedUser
 from feedback.store import keys
@@ -43,6 +43,7 @@ class Users:
 
         Raises:
             OwnerNeededError: There are API keys, and no owner is named.
+            UnknownUserError: No owner can be called that.
         """
         if owner is None and not await self._api_keys.any():
             owner = OPEN_OWNER
@@ -52,6 +53,8 @@ class Users:
                 f"Each API key has users of its own, and {user!r} may be another person under "
                 f"another. Name the owner, the public id of the key; found under: {found}."
             )
+        if ":" in owner:  # It would be another owner's key, and the user's name begin in it.
+            raise _unknown(Person(owner, user))
         return Person(owner, user)
 
     async def find(self, person: Person) -> DeletedUser:
@@ -111,7 +114,10 @@ class Users:
         flat = await self._client.promise(
             "user_deleted", [note, keys.RETENTION], [who, person.owner, person.user]
         )
-        rewrite = await self._retention.rewrite_file()
+        try:
+            rewrite = await self._retention.rewrite_file()
+        except StoreUnavailableError:
+            rewrite = "wanted"  # All is deleted, and that is noted; the next sweep goes on with it.
         return replace(_decode(person, fields(flat)), rewrite=rewrite)
 
     async def _ids(self, person: Person) -> list[str]:

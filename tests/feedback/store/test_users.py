@@ -296,3 +296,26 @@ async def test_a_redis_that_refuses_the_rewrite_is_asked_again(
     health = await store.retention.health()
     assert health.swept is not None
     assert health.swept.rewrite == ""
+
+
+async def test_no_owner_can_be_so_named_that_another_users_list_is_meant(
+    store: Store, completion: MakeCompletion
+) -> None:
+    person = Person("open", "b:c")
+    await store.completions.record(completion("c1", person=person))
+    with pytest.raises(UnknownUserError):
+        await store.users.person("c", "open:b")
+    assert (await store.users.delete(person, who="ops")).completions == 1
+
+
+async def test_a_deletion_is_told_although_redis_went_away_before_the_rewrite(
+    store: Store, voted: Voted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away() -> None:
+        raise StoreUnavailableError("away")
+
+    await voted("uu")
+    monkeypatch.setattr(store.retention, "rewrite_file", away)
+    deleted = await store.users.delete(ANN, who="ops")
+    assert (deleted.votes, deleted.rewrite) == (2, "wanted")
+    assert await store._client.command("HGET", keys.RETENTION, "rewrite") == "wanted"
