@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from feedback.errors import TransferError
 
-_ENTRY = re.compile(r"\d{1,16}-\d{1,19}")
+_ENTRY = re.compile(r"[0-9]{1,16}-[0-9]{1,19}")
 _LAST_NUMBER = 2**64 - 1
 
 

@@ -82,7 +82,9 @@ local function enter_queue(id, voted_at)
   local voter = voter_of(id)
   redis.call('ZADD', READY, voted_at, id)
   local ttl = redis.call('PTTL', completion_key(id))
-  if ttl > 0 then redis.call('ZADD', EXPIRING, redis.call('TIME')[1] + ttl / 1000, id) end
+  -- It may be gone, where a vote is given back: then the next sweep says that it has expired.
+  if ttl == -2 then ttl = 0 end
+  if ttl >= 0 then redis.call('ZADD', EXPIRING, redis.call('TIME')[1] + ttl / 1000, id) end
   local front = redis.call('ZRANGE', TURNS, 0, 0, 'WITHSCORES')[2] or 0
   local ahead = redis.call('HINCRBY', WAITING, voter[1] .. ':' .. voter[2], 1) - 1
   redis.call('ZADD', TURNS, math.floor(tonumber(front)) + ahead + voted_at / 4e9, id)

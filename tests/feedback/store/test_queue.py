@@ -130,6 +130,21 @@ async def test_a_vote_that_is_given_back_waits_again_in_all_of_it(
     assert await store._client.command("ZCARD", keys.EXPIRING) == 1
 
 
+async def test_a_vote_that_is_given_back_after_its_completion_expired_is_found_at_any_place(
+    store: Store, voted: Voted, claimed: Callable[..., Awaitable[Any]]
+) -> None:
+    await voted("uuu", start=10)
+    run = await claimed("u")
+    name = "v000001-0123456789ab"
+    await store.runs.commit(run, version=name, manifest={}, report={}, now=3100.0)
+    await store._client.command("DEL", keys.completion("c0"))
+    await store._client.command("ZADD", keys.READY, 1, "c10")  # older than c0
+    await store.runs.finish(run, "rejected", figures={}, reason="x", now=3200.0)
+    assert await store.votes.expire(1, now=time.time() + 1) == 1
+    assert (await store.votes.get("c0", ANN)).state == "expired"
+    assert (await store.votes.stats())["expired"] == 1
+
+
 async def test_expired_votes_are_read_withdrawn_and_counted(store: Store, voted: Voted) -> None:
     await voted("udu")
     await store._client.command("DEL", keys.completion("c0"), keys.completion("c1"))
