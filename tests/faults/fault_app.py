@@ -67,3 +67,5 @@ def _note(task: str, answer: str) -> None:
 
 app: Any = create_app(WorkerSettings())
 app.conf.include = ["workers.tasks", "fault_app"]
+# A test of many doorbells would else wait for as many children to start, one after the other.
+app.conf.worker_max_tasks_per_child = int(os.environ.get("FAULTS_TASKS_PER_CHILD", "1"))

@@ -119,9 +119,9 @@ class Learners:
         assert await self.end(learner) == 0, learner.said()
         return lines(learner)
 
-    async def stop_at(self, point: str, **settings: str) -> Child:
+    async def stop_at(self, point: str, *arguments: str, **settings: str) -> Child:
         """Start a learner that stops at a failpoint; return it once it stands still."""
-        learner = self.start(failpoints=f"{point}=stop", **settings)
+        learner = self.start(*arguments, failpoints=f"{point}=stop", **settings)
         stat = Path(f"/proc/{learner.pid}/stat")
 
         def stopped() -> bool:

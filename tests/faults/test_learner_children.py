@@ -59,7 +59,7 @@ async def test_a_learner_killed_for_its_memory_is_followed_by_another(
     assert parent.alive()
 
 
-@pytest.mark.parametrize("to_whom", ["group", "parent"])
+@pytest.mark.parametrize("to_whom", ["parent", pytest.param("group", marks=pytest.mark.long)])
 async def test_a_worker_asked_to_stop_gives_its_batch_to_the_next(
     site: Site, store: Store, to_whom: str
 ) -> None:

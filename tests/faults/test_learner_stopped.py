@@ -48,6 +48,27 @@ async def test_a_learner_that_slept_past_its_lease_writes_nothing(
     assert line["run"] == 1
 
 
+async def test_a_learner_that_wakes_while_its_follower_is_at_work_commits_nothing(
+    site: Site, store: Store
+) -> None:
+    """The run is open still, so that the fence alone stands between the two."""
+    learners, electorate = Learners(site), Electorate(store)
+    await electorate.vote("udu")
+    sleeper = await learners.stop_at("commit.before", "--once")
+    await learners.silence()
+    follower = await learners.stop_at("take_over.after", "--once")
+    await learners.silence()
+    before = everything(site)
+    sleeper.resume()
+    assert await learners.end(sleeper) == 0, sleeper.said()
+    assert everything(site) == before
+    follower.resume()
+    assert await learners.end(follower) == 0, follower.said()
+    books = await balance(store, electorate, learners.folder)
+    print(f"{books}; the sleeper said {lines(sleeper)}, its follower {lines(follower)}")
+    assert (books.runs, books.found) == (1, 3)
+
+
 async def test_a_folder_that_was_published_too_late_is_removed_by_the_next_run(
     site: Site, store: Store
 ) -> None:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize(
     ("how", "seconds"),
     [
-        ("dead", 10),
+        ("dead", 6),
         pytest.param("dead", 60, marks=pytest.mark.long),
         pytest.param("stopped", 60, marks=pytest.mark.long),
     ],
