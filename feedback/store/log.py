@@ -10,7 +10,7 @@ from feedback.export.records import VoteRecord
 from feedback.retention import position
 from feedback.store import keys
 from feedback.store.completions import decode_completion
-from feedback.store.votes import read_vote
+from feedback.store.spelling import read_vote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,6 +116,8 @@ def _record(entry: LogEntry, vote: dict[str, str], reply: dict[str, str]) -> Vot
         return None  # It was deleted and imported again, and the import is its latest event.
     if vote["state"] == "withdrawn":
         return _tombstone(entry, "withdrawn")
+    if "owner" not in vote and not reply:
+        return None  # Of an older Thumbloop, whose votes expire with their replies.
     return _standing(entry, vote, reply)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from feedback.errors import DifferentPromptsError, InvalidVoteError, UnknownCompletionError
 from feedback.events import Comparison, Feedback, Pair, Person, Vote, WaitingVote
@@ -12,23 +10,18 @@ from feedback.rewards import DEFAULT_SCALE, reward
 from feedback.store import keys
 from feedback.store.client import fields
 from feedback.store.completions import check_id, unknown
+from feedback.store.spelling import decode_vote, spell_vote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
 
-    from feedback.events import FrozenVote, StaleVote, VoteState
+    from feedback.events import FrozenVote, StaleVote
     from feedback.rewards import RewardScale
     from feedback.store.client import Client
 
-_SAID = ("thumb", "rating", "comment", "tags", "correction")
-
 STATS = ("up", "down", "unscored", "pending", "claimed", "learned", "expired", "discarded")
 """What ``Votes.stats`` counts."""
-
-
-EXPIRED = "The reply expired before an update could learn from this vote."
-"""The reason that an expired vote has."""
 
 
 class Votes:
@@ -63,7 +56,7 @@ class Votes:
         )
         if flat is None:
             raise unknown(completion_id)
-        return _decode(completion_id, fields(flat))
+        return decode_vote(completion_id, fields(flat))
 
     async def compare(
         self,
@@ -110,7 +103,9 @@ class Votes:
                 f"{chosen_id!r} and {rejected_id!r} answer different messages. Compare replies to "
                 "the same conversation, such as the choices of one request with `n`."
             )
-        return Pair(_decode(chosen_id, fields(found[0])), _decode(rejected_id, fields(found[1])))
+        return Pair(
+            decode_vote(chosen_id, fields(found[0])), decode_vote(rejected_id, fields(found[1]))
+        )
 
     async def get(self, completion_id: str, person: Person) -> Feedback:
         """Return a person's vote on a completion, which may have expired since.
@@ -127,7 +122,7 @@ class Votes:
             raise unknown(completion_id)
         if "vote" not in found:
             raise _no_vote(completion_id)
-        return _decode(completion_id, found, gone=not source)
+        return decode_vote(completion_id, found, gone=not source)
 
     async def get_comparison(self, chosen_id: str, person: Person) -> Pair:
         """Return a person's comparison by its chosen side.
@@ -264,14 +259,6 @@ def _belongs(found: dict[str, str], person: Person) -> bool:
     return bool(found) and Person(found["owner"], found["user"]) == person
 
 
-def spell_vote(vote: Vote, score: float | None) -> tuple[str, str]:
-    """Return a vote and its score as the hash has them; equal votes are spelled alike."""
-    said = {name: getattr(vote, name) for name in _SAID}
-    if vote.comparison is not None:  # else spelled as before there were comparisons
-        said["comparison"] = asdict(vote.comparison)
-    return json.dumps(said, sort_keys=True), "" if score is None else repr(float(score))
-
-
 def _no_comparison(completion_id: str) -> UnknownCompletionError:
     return UnknownCompletionError(
         f"You have no comparison in which {completion_id!r} is the chosen one. Another vote may "
@@ -282,29 +269,4 @@ def _no_comparison(completion_id: str) -> UnknownCompletionError:
 def _no_vote(completion_id: str) -> UnknownCompletionError:
     return UnknownCompletionError(
         f"You have no vote on completion {completion_id!r}. PUT one, or leave it be."
-    )
-
-
-def read_vote(spelled: str) -> Vote:
-    """Return the vote that a hash's field ``vote`` spells."""
-    said = json.loads(spelled)
-    compared = said.pop("comparison", None)
-    comparison = Comparison(**compared) if compared else None
-    return Vote(**{**said, "tags": tuple(said["tags"]), "comparison": comparison})
-
-
-def _decode(completion_id: str, found: dict[str, str], *, gone: bool = False) -> Feedback:
-    """Return the vote of a hash; one that still waits but whose completion is gone has expired."""
-    state = cast("VoteState", found["state"])
-    if gone and state == "pending":
-        state = "expired"
-    return Feedback(
-        completion_id=completion_id,
-        vote=read_vote(found["vote"]),
-        score=float(found["score"]) if found["score"] else None,
-        revision=int(found["revision"]),
-        state=state,
-        updated_at=float(found["updated_at"]),
-        version=found.get("version"),
-        reason=EXPIRED if state == "expired" else found.get("reason"),
     )
