@@ -21,6 +21,7 @@ from models.learner_state import (
 from models.learning.epochs import Epochs
 from models.learning.report import batch_figures, learning_figures
 from models.learning.scoring import recover_behaviour, score_samples, without_logprobs
+from models.memory import give_back_freed_memory
 from models.policy import Policy
 from models.ppo import kl
 from models.ppo.advantages import update_user_means
@@ -66,6 +67,7 @@ class Learner:
         self._store = AdapterStore(settings.adapters_dir)
         self._base = load_base(settings)
         self._policy = Policy(self._base, settings)
+        give_back_freed_memory()  # the weights' first places
         self._critic = self._make_critic() if settings.advantage == "critic" else None
 
     def learn(
@@ -161,8 +163,10 @@ class Learner:
     def probe(self, version: str, progress: Callable[[Progress], None]) -> GateFigures:
         """Measure a published version, read back from its folder, for the gate."""
         self._store.verify(version)
-        self._policy.load(self._store.path(version))
-        return probe_policy(self._policy, progress)
+        folder = self._store.path(version)
+        self._policy.load(folder)
+        give_back_freed_memory()  # what learning took; the probe needs room of other sizes
+        return probe_policy(self._policy, folder, self._settings, progress)
 
     def _make_critic(self) -> ValueHead:
         width = self._base.model.get_output_embeddings().weight.shape[1]

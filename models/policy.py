@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -204,12 +204,6 @@ class Policy:
             hidden, batch.reply_ids[batch.mask], temperature, head, reference
         )
         return ReplyScores(spread(logprobs, batch), spread(kl, batch), hidden.detach())
-
-    def generate(self, **arguments: Any) -> torch.Tensor:
-        """Decode with transformers' own loop; see ``GenerationMixin.generate``."""
-        with torch.no_grad():
-            ids: torch.Tensor = self.model.generate(**arguments)
-        return ids
 
 
 def spread(values: torch.Tensor, batch: MicroBatch) -> torch.Tensor:

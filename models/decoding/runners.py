@@ -6,6 +6,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from models.base import load_base
 from models.decoding.kv import SlotCache
 from models.decoding.native.runner import NativeRunner
 from models.decoding.native.weights import unsupported
@@ -30,26 +31,47 @@ def make_runner(base: Base, settings: ModelSettings) -> Runner:
             little KV memory.
     """
     cache = make_cache(base.model, settings)
-    if settings.runner == "transformers":
+    runner = _native_if_it_can(base.model, cache, settings)
+    if runner is None:
         return TransformersRunner(base.model, cache, threads=settings.step_threads())
+    base.model.to("meta")  # the runner has packed the weights; these are of no more use
+    return runner
+
+
+def make_runner_beside(base: Base, settings: ModelSettings) -> Runner:
+    """Return the same, with weights of its own: somebody else goes on with the base model.
+
+    Raises:
+        EngineError: As ``make_runner``.
+        BaseModelError: The model had to be loaded again, and cannot be.
+    """
+    runner = _native_if_it_can(base.model, make_cache(base.model, settings), settings)
+    if runner is not None:
+        return runner
+    model = load_base(settings).model
+    cache = make_cache(model, settings)
+    return TransformersRunner(model, cache, threads=settings.step_threads())
+
+
+def _native_if_it_can(model: Any, cache: SlotCache, settings: ModelSettings) -> NativeRunner | None:
+    if settings.runner == "transformers":
+        return None
     try:
-        return _native(base.model, cache, settings)
+        return _native(model, cache, settings)
     except EngineError as error:
         if settings.runner == "native":
             raise
         _log.warning("Decoding with transformers' own forward pass, which is slower. %s", error)
-        return TransformersRunner(base.model, cache, threads=settings.step_threads())
+        return None
 
 
 def _native(model: Any, cache: SlotCache, settings: ModelSettings) -> NativeRunner:
     reason = unsupported(model)
     if reason is not None:
         raise EngineError(f"The native runner cannot serve {settings.base_model}: {reason}.")
-    runner = NativeRunner(
+    return NativeRunner(
         model, cache, threads=settings.step_threads(), build_dir=settings.data_dir / "native"
     )
-    model.to("meta")  # the runner has packed the weights; these are of no more use
-    return runner
 
 
 def make_cache(model: Any, settings: ModelSettings) -> SlotCache:
