@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from feedback.export.reading import read_records
-from feedback.export.records import TOMBSTONES
+from feedback.export.row import TOMBSTONES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

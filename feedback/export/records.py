@@ -1,23 +1,23 @@
 """One vote with all that is recorded about it, and its spelling as a row of the layout ``records``.
 
-The columns are ``RecordRow``; what an import takes is checked against it.
+The columns are those of ``RecordRow``; what an import takes is checked against it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from feedback.errors import InvalidVoteError
-from feedback.events import Comparison, Completion, Person, Side, Thumb, Vote, VoteState
-from models.types import FinishReason, Message, Role, Sampling
-from models.versions import is_version_id
+from feedback.events import Comparison, Completion, Person, Vote
+from feedback.export.row import TOMBSTONES, RecordRow
+from models.types import Message, Sampling
 
-RecordState = Literal[VoteState, "withdrawn", "deleted"]
-TOMBSTONES: frozenset[RecordState] = frozenset({"withdrawn", "deleted"})
-"""States of rows that only say that a vote is no more."""
+if TYPE_CHECKING:
+    from feedback.export.row import MessagePart, RecordState, SamplingPart
+    from models.types import FinishReason
 
 
 class BadRowError(ValueError):
@@ -54,120 +54,6 @@ class VoteRecord:
     completion: Completion | None = None
 
 
-def _whole(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("holds half of a surrogate pair") from error
-    return text
-
-
-Text = Annotated[str, AfterValidator(_whole)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class _MessagePart(_Part):
-    role: Role
-    content: Text
-
-
-class _SamplingPart(_Part):
-    temperature: Annotated[float, Field(ge=0)]
-    top_p: Annotated[float, Field(gt=0, le=1)]
-    max_tokens: Annotated[int, Field(ge=1)]
-    stop: list[Text]
-    seed: int | None
-    top_k: Annotated[int, Field(ge=0)]
-
-
-class _ComparisonPart(_Part):
-    side: Side
-    other: Text
-
-
-Id = Annotated[str, Field(pattern=r"^chatcmpl-[A-Za-z0-9._-]{1,200}$")]
-"""Only what a completion's id can be: others could name a key that is no vote."""
-
-TokenIds = list[Annotated[int, Field(ge=0)]]
-
-
-class RecordRow(_Part):
-    """A row of the layout ``records``, the columns in their order."""
-
-    id: Id
-    state: RecordState
-    revision: Annotated[int, Field(ge=1)]
-    updated_at: Annotated[float, Field(ge=0)]
-    learned_by: Text | None
-    owner: Annotated[Text, Field(pattern=r"^[^:]+$")] | None
-    user: Text | None
-    version: Text | None
-    thumb: Thumb | None
-    rating: float | None
-    comparison: _ComparisonPart | None
-    comment: Text | None
-    tags: list[Text] | None
-    correction: Text | None
-    score: Annotated[float, Field(ge=-1, le=1)] | None
-    scored_revision: Annotated[int, Field(ge=1)] | None
-    voted_at: Annotated[float, Field(ge=0)] | None
-    reason: Text | None
-    returned: bool
-    conversation: Text | None
-    messages: list[_MessagePart] | None
-    reply: Text | None
-    finish_reason: FinishReason | None
-    prompt_ids: TokenIds | None
-    response_ids: TokenIds | None
-    behaviour_logprobs: list[float] | None
-    sampling: _SamplingPart | None
-    metadata: dict[Text, Text] | None
-    created_at: Annotated[float, Field(ge=0)] | None
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> Self:
-        if self.state in TOMBSTONES:
-            return self
-        self._check(_VOTE, "a vote that stands needs it")
-        there = [name for name in _COMPLETION if getattr(self, name) is not None]
-        if there:
-            self._check(_COMPLETION, f"it is missing although {there[0]} is there")
-        if len(self.response_ids or ()) != len(self.behaviour_logprobs or ()):
-            raise ValueError("behaviour_logprobs: not as many as response_ids")
-        if self.state == "learned" and self.learned_by is None:
-            raise ValueError("learned_by: a learned vote needs it")
-        return self
-
-    @model_validator(mode="after")
-    def _names_versions(self) -> Self:
-        for name in ("version", "learned_by"):
-            version = getattr(self, name)
-            if version is not None and not is_version_id(version):
-                raise ValueError(f"{name}: {version!r} is no policy version")
-        return self
-
-    def _check(self, names: tuple[str, ...], why: str) -> None:
-        missing = [name for name in names if getattr(self, name) is None]
-        if missing:
-            raise ValueError(f"{missing[0]}: {why}")
-
-
-_VOTE = ("owner", "user", "version", "tags", "scored_revision", "voted_at")
-_COMPLETION = (
-    "conversation",
-    "messages",
-    "reply",
-    "finish_reason",
-    "prompt_ids",
-    "response_ids",
-    "behaviour_logprobs",
-    "sampling",
-    "metadata",
-    "created_at",
-)
 _OWN = (
     "id",
     "state",
@@ -298,8 +184,8 @@ def _vote(row: RecordRow) -> Vote:
     )
 
 
-def _completion(row: RecordRow, messages: list[_MessagePart]) -> Completion:
-    sampling = cast("_SamplingPart", row.sampling)
+def _completion(row: RecordRow, messages: list[MessagePart]) -> Completion:
+    sampling = cast("SamplingPart", row.sampling)
     return Completion(
         id=row.id,
         person=_person(row),

@@ -15,7 +15,7 @@ from feedback.store.spelling import read_vote
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from feedback.export.records import RecordState
+    from feedback.export.row import RecordState
     from feedback.store.client import Client
 
 START = "0-0"
