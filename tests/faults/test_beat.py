@@ -27,6 +27,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.timeout(600)
 async def test_a_killed_beat_is_back_within_two_intervals(
     site: Site, store: Store, tmp_path: Path, kills: int
 ) -> None:

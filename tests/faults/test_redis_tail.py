@@ -6,11 +6,11 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
+from fault_learners import ANN, make_completion
 
 from feedback.errors import UnknownCompletionError
-from feedback.events import Completion, Person, Vote
+from feedback.events import Vote
 from feedback.rewards import reward
-from models.types import Message, Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-ANN = Person("k1", "ann")
 REPLIES = 8
 VOTES = 40
 
@@ -30,7 +29,7 @@ async def write_votes(site: Site) -> list[tuple[int, str, int]]:
     """Vote; return for each vote where the file ended when it was promised, and its number."""
     store = site.store()
     for number in range(REPLIES):
-        await store.completions.record(completion(f"c{number}"))
+        await store.completions.record(make_completion(f"c{number}"))
     promised = []
     for number in range(VOTES):
         completion_id = f"c{number % REPLIES}"
@@ -40,23 +39,6 @@ async def write_votes(site: Site) -> list[tuple[int, str, int]]:
         promised.append((end, completion_id, number))
     await store.close()
     return promised
-
-
-def completion(completion_id: str) -> Completion:
-    return Completion(
-        id=completion_id,
-        person=ANN,
-        conversation="c",
-        version="base",
-        messages=(Message("user", "Hi"),),
-        text="Hello",
-        prompt_ids=(1, 2),
-        response_ids=(3, 4),
-        behaviour_logprobs=(-0.1, -0.2),
-        sampling=Sampling(),
-        finish_reason="stop",
-        created_at=1000.0,
-    )
 
 
 @pytest.mark.parametrize("cuts", [10, pytest.param(200, marks=pytest.mark.long)])
