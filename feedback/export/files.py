@@ -69,8 +69,7 @@ class PartFile:
             TransferError: The target is there already, another export writes it, or its folder
                 cannot be written.
         """
-        if self._target.exists():
-            raise TransferError(f"{self._target} is there already: move it, or name another file.")
+        self._check_target()
         try:
             self._part.touch(_MODE)
             lines = self._part.open("ab+")
@@ -81,8 +80,13 @@ class PartFile:
                 fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise TransferError(f"Another export writes {self._target} now.") from error
+            self._check_target()  # One that ended just now may have made it.
             self._lines = lines
             yield
+
+    def _check_target(self) -> None:
+        if self._target.exists():
+            raise TransferError(f"{self._target} is there already: move it, or name another file.")
 
     @property
     def lines(self) -> BinaryIO:

@@ -261,3 +261,12 @@ async def test_two_exports_do_not_write_one_file(store: Store, voted: Any, tmp_p
 async def test_a_folder_that_is_not_there_is_one_clear_line(store: Store, tmp_path: Path) -> None:
     with pytest.raises(TransferError, match="cannot be written"):
         await export_file(store, tmp_path / "no" / "out", "records", "jsonl")
+
+
+def test_the_file_of_an_export_that_ended_just_now_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    monkeypatch.setattr("fcntl.flock", lambda *_: out.write_bytes(b"whole"))
+    with pytest.raises(TransferError, match="is there already"), PartFile(out).held():
+        pytest.fail("It was held.")
