@@ -14,6 +14,7 @@ from feedback.errors import StoreUnavailableError, TransferError
 from feedback.events import Comparison, Vote
 from feedback.export import exporting
 from feedback.export.exporting import begin, chunks, export_file
+from feedback.export.files import PartFile
 from models.types import Message
 
 if TYPE_CHECKING:
@@ -252,8 +253,6 @@ async def test_another_export_is_not_gone_on_with(
 
 async def test_two_exports_do_not_write_one_file(store: Store, voted: Any, tmp_path: Path) -> None:
     await voted(1)
-    from feedback.export.files import PartFile
-
     with PartFile(tmp_path / "out").held(), pytest.raises(TransferError, match="Another export"):
         await export_file(store, tmp_path / "out", "records", "jsonl")
 
