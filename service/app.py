@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from feedback.store import Store, embedded_url
 from service.error_handlers import add_error_handlers
 from service.middleware import BodyLimit, Gate, Observer
+from service.quick_votes import QuickVotes
 from service.routes import admin, chat, comparisons, export, feedback, health, models, pages, users
 from service.runtime import Lifecycle, Runtime, State
 
@@ -62,6 +63,7 @@ def create_app(
 
 def _add_middleware(app: FastAPI, settings: ServiceSettings) -> None:
     """Wrap the application; what is added last sees a request first."""
+    app.add_middleware(QuickVotes)
     app.add_middleware(Gate)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     if settings.cors_origins:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
@@ -67,11 +67,10 @@ class Observer:
             await self.app(scope, receive, observed)
         finally:
             route = getattr(scope.get("route"), "path", "other")
-            metrics = _runtime(scope).metrics
             # A client may send any word as its method, and each new one would be a new series.
             method = scope["method"] if scope["method"] in METHODS else "other"
-            metrics.requests.labels(method, route, str(status)).inc()
-            metrics.latency.labels(route).observe(time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            _runtime(scope).metrics.answered(method, route, status, seconds)
 
 
 def _protect(headers: list[tuple[bytes, bytes]]) -> None:
@@ -79,7 +78,7 @@ def _protect(headers: list[tuple[bytes, bytes]]) -> None:
     present = {name for name, _ in headers}
     headers += [header for header in _PROTECTION if header[0] not in present]
     if b"x-request-id" not in present:
-        headers.append((b"x-request-id", f"req-{uuid.uuid4().hex}".encode()))
+        headers.append((b"x-request-id", f"req-{os.urandom(16).hex()}".encode()))
 
 
 class BodyLimit:

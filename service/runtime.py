@@ -34,10 +34,12 @@ class Lifecycle:
     Attributes:
         draining: Set by the process: no new work should be sent here.
         failure: Set by the application: it cannot start.
+        loaded: Set by the application: what it needs for good is in memory.
     """
 
     draining: bool = False
     failure: Exception | None = None
+    loaded: bool = False
 
 
 class Unrecorded:
@@ -148,6 +150,7 @@ class Runtime:
             return
         self._tasks.append(asyncio.create_task(self._watcher.run()))
         self._tasks.append(asyncio.create_task(self._watch_keys()))
+        self.lifecycle.loaded = True
         self.started.set()
 
     async def _watch_keys(self) -> None:

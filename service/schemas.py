@@ -193,7 +193,7 @@ class FeedbackRequest(Body):
     thumb: Literal["up", "down"] | None = None
     rating: float | None = None
     comment: Annotated[str, Field(max_length=4000)] | None = None
-    tags: Annotated[list[Tag], Field(max_length=16)] = []
+    tags: list[Tag] = Field(default_factory=list, max_length=16)
     correction: Annotated[str, Field(max_length=32_000)] | None = None
     user: User = ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import math
 import signal
@@ -43,6 +44,7 @@ class Server(uvicorn.Server):
         self._lifecycle = lifecycle
         self._drain_delay = drain_delay
         self._stop_at = math.inf
+        self._frozen = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take note of a signal; unlike uvicorn's own, it isn't raised again at the end."""
@@ -57,7 +59,15 @@ class Server(uvicorn.Server):
         """Tell whether to stop now."""
         if time.monotonic() >= self._stop_at or self._lifecycle.failure is not None:
             self.should_exit = True
+        if self._lifecycle.loaded and not self._frozen:
+            self._freeze()
         return await super().on_tick(counter)
+
+    def _freeze(self) -> None:
+        """Spare the collector what is there to stay: each full pass over it stalls all requests."""
+        self._frozen = True
+        gc.collect()
+        gc.freeze()
 
 
 def serve(settings: ServiceSettings, generator: Generator | None = None) -> None:

@@ -33,14 +33,19 @@ def read_vote(spelled: str) -> Vote:
     return Vote(**{**said, "tags": tuple(said["tags"]), "comparison": comparison})
 
 
-def decode_vote(completion_id: str, found: dict[str, str], *, gone: bool = False) -> Feedback:
-    """Return the vote of a hash; one that still waits but whose completion is gone has expired."""
+def decode_vote(
+    completion_id: str, found: dict[str, str], *, gone: bool = False, vote: Vote | None = None
+) -> Feedback:
+    """Return the vote of a hash; one that still waits but whose completion is gone has expired.
+
+    Where the caller knows the ``vote``, as who has just put it does, it is not read again.
+    """
     state = cast("VoteState", found["state"])
     if gone and state == "pending":
         state = "expired"
     return Feedback(
         completion_id=completion_id,
-        vote=read_vote(found["vote"]),
+        vote=vote or read_vote(found["vote"]),
         score=float(found["score"]) if found["score"] else None,
         revision=int(found["revision"]),
         state=state,

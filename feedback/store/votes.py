@@ -56,7 +56,7 @@ class Votes:
         )
         if flat is None:
             raise unknown(completion_id)
-        return decode_vote(completion_id, fields(flat))
+        return decode_vote(completion_id, fields(flat), vote=vote)
 
     async def compare(
         self,

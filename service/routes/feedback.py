@@ -3,23 +3,36 @@
 import time
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 
 from feedback.errors import UnknownCompletionError
 from feedback.events import Feedback, Vote
 from feedback.rewards import reward
+from service.auth import Caller
 from service.routes.chat import UserQuery, explain
-from service.runtime import CallerDep, RuntimeDep, get_caller, get_runtime
+from service.runtime import CallerDep, Runtime, RuntimeDep
 from service.schemas import ComparedOut, FeedbackOut, FeedbackRequest
 
 router = APIRouter(prefix="/v1/feedback")
 
 
 @router.put("/{completion_id}")
-async def put(completion_id: str, body: FeedbackRequest, request: Request) -> FeedbackOut:
+async def put(
+    completion_id: str, body: FeedbackRequest, runtime: RuntimeDep, caller: CallerDep
+) -> FeedbackOut:
     """Say what a user thinks of a reply now; replaces what they said before."""
-    # The busiest route asks for the request alone: each dependency would cost it a tenth.
-    runtime, caller = await get_runtime(request), await get_caller(request)
+    return await put_vote(runtime, caller, completion_id, body)
+
+
+async def put_vote(
+    runtime: Runtime, caller: Caller, completion_id: str, body: FeedbackRequest
+) -> FeedbackOut:
+    """Put a vote into the record.
+
+    Raises:
+        NotFoundError: The caller has no such completion.
+        FeedbackError: The vote makes no sense, or Redis cannot promise it.
+    """
     vote = Vote(
         thumb=body.thumb,
         rating=body.rating,
