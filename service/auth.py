@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections import OrderedDict
@@ -70,6 +71,7 @@ class Authenticator:
         self._settings = settings
         self._last_known = last_known
         self._seen: OrderedDict[bytes, tuple[ApiKey, float]] = OrderedDict()
+        self._checks: dict[bytes, asyncio.Future[ApiKey]] = {}
         self.keyed: bool | None = None
 
     async def refresh(self) -> None:
@@ -122,7 +124,20 @@ class Authenticator:
         return Caller(found.public_id, found.scopes)
 
     async def _verify(self, key: str) -> ApiKey:
+        """Check a key; requests with the same one that come meanwhile share the answer.
+
+        A front end has one key for all its users, and a check of its own for each of their requests
+        would cost as much as the request.
+        """
         digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+        check = self._checks.get(digest)
+        if check is None:
+            check = self._checks[digest] = asyncio.ensure_future(self._check(key, digest))
+            check.add_done_callback(lambda _: self._checks.pop(digest))
+        # Whoever leaves must not take the answer from the others.
+        return await asyncio.shield(check)
+
+    async def _check(self, key: str, digest: bytes) -> ApiKey:
         try:
             found = await within(self._settings.record_timeout, self._store.keys.verify(key))
         except StoreUnavailableError:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -118,6 +119,37 @@ async def test_a_revoked_key_is_refused_at_once_and_opens_nothing(
     assert revoked.json() == {"public_id": key.public_id, "revoked": True}
     assert (await ask(running, whole)).status_code == 401
     assert (await ask(running, None)).status_code == 401
+
+
+async def test_requests_with_one_key_share_a_check_that_outlives_whoever_leaves(
+    authenticator: Authenticator, store: Store, make_key: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, whole = await make_key("chat")
+    await authenticator.refresh()
+    verify, checks, may_go_on = store.keys.verify, [], asyncio.Event()
+
+    async def slow(asked: str) -> Any:
+        checks.append(asked)
+        await may_go_on.wait()
+        return await verify(asked)
+
+    monkeypatch.setattr(store.keys, "verify", slow)
+    first, *others = [
+        asyncio.create_task(authenticator.identify({"authorization": f"Bearer {whole}"}))
+        for _ in range(5)
+    ]
+    other_key = asyncio.create_task(authenticator.identify({"authorization": "Bearer tl_none"}))
+    await asyncio.sleep(0.01)
+    first.cancel()
+    may_go_on.set()
+    assert {caller.owner for caller in await asyncio.gather(*others)} == {key.public_id}
+    with pytest.raises(UnauthorizedError):
+        await other_key
+    assert checks == [whole, "tl_none"]
+    # What was found is not kept: the next request asks again.
+    await store.keys.revoke(key.public_id)
+    with pytest.raises(UnauthorizedError):
+        await authenticator.identify({"authorization": f"Bearer {whole}"})
 
 
 async def test_keys_are_listed_without_their_secrets(running: Any, make_key: Any) -> None:
