@@ -93,13 +93,14 @@ class Reference:
     def generate(self, prompt: Sequence[int], tokens: int) -> list[int]:
         """Return transformers' greedy reply."""
         ids = torch.tensor([list(prompt)])
-        out = self._policy.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=tokens,
-            do_sample=False,
-            pad_token_id=next(iter(self._base.end_ids)),
-        )
+        with torch.no_grad():
+            out = self._policy.model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=tokens,
+                do_sample=False,
+                pad_token_id=next(iter(self._base.end_ids)),
+            )
         reply: list[int] = out[0, len(prompt) :].tolist()
         return reply
 
