@@ -24,7 +24,7 @@ from learn.results import FILE, Job, Run, append, read
 from learn.rounds import rounds
 from learn.trl import trl_rounds
 from machine import describe
-from own_server import share_base
+from own_server import ROOT, share_base
 
 from models.settings import LearnerSettings
 from models.types import BASE
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 USERS = 40
 TOKENS = 48
 HELD_OUT = 64
-MEASURE_EVERY = 32
-"""Labels between two measurements."""
+MEMORY = ROOT / "var" / "bench"
+"""Where the base's own replies are remembered: all runs measure against the same ones."""
 SEARCH_SEED = 100
 """Seeds from here on are for choosing a learning rate, never for results."""
 
@@ -48,8 +48,8 @@ def say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def run(job: Job) -> Run:
-    """Do one run on a throwaway data folder."""
+def run(job: Job, every: int) -> Run:
+    """Do one run on a throwaway data folder; measure after so many labels, again and again."""
     arm, began = ARMS[job.arm], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="thumbloop-learning-") as folder:
         share_base(Path(folder) / "data")
@@ -57,15 +57,15 @@ def run(job: Job) -> Run:
         settings = LearnerSettings(data_dir=Path(folder) / "data", **overrides)
         habits = Habits(lag=job.lag, adversaries=job.adversaries)
         world = World(job.taste, job.seed, USERS, habits)
-        replies = Replies(settings, TOKENS)
+        replies = Replies(settings, TOKENS, MEMORY)
         yardstick = Yardstick(world, replies, HELD_OUT)
         base, ceiling, curve = yardstick.measure(BASE), yardstick.ceiling(), []
         say(f"{job}: base {base.gold:.2f}, ceiling {ceiling:.2f}")
-        due = MEASURE_EVERY
+        due = every
         for learned in learning(job, settings, world, replies):
             if learned.labels < due:
                 continue
-            due = learned.labels + MEASURE_EVERY
+            due = learned.labels + every
             point = yardstick.measure(learned.version)
             curve.append({"labels": learned.labels, **point.as_dict(), "report": learned.report})
             say(f"{job.arm} {job.taste} {job.seed}: {learned.labels} labels, gold {point.gold:.2f}")
@@ -108,6 +108,7 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
     parser.add_argument("--rates", nargs="+", type=float, help="instead of each arm's own rate")
     parser.add_argument("--labels", type=int, default=320, help="the most that a run learns from")
+    parser.add_argument("--measure-every", type=int, default=32, help="labels between two looks")
     parser.add_argument("--lag", type=int, default=0, help="versions that people are behind")
     parser.add_argument("--adversaries", type=float, default=0.0, help="share of the users")
     parser.add_argument("--out", type=Path, default=FILE)
@@ -118,7 +119,7 @@ def main() -> int:
         if job in done:
             continue
         say(f"run {number}/{len(wanted)}")
-        append(run(job), options.out)
+        append(run(job, options.measure_every), options.out)
     return 0
 
 

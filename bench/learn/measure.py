@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from learn.people import World
-    from learn.replies import Replies, Reply
+    from learn.remembered import Reply
+    from learn.replies import Replies
 
 CEILING_OF = 16
 """Replies of the base from which the ceiling takes the best."""

@@ -2,53 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from learn.remembered import Remembered, Reply
 
 from models.adapters import AdapterStore
 from models.base import load_base
 from models.decoding.bank import AdapterBank
 from models.decoding.engine import Engine
 from models.decoding.lora import read_adapter
-from models.decoding.runners import make_runner
+from models.decoding.runners import make_runner_beside
 from models.types import BASE, GenerationRequest, Message, Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from models.settings import LearnerSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A reply as it was decoded; ``logprobs`` are those of ``ids`` when they were drawn."""
-
-    prompt: str
-    prompt_ids: tuple[int, ...]
-    ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    text: str
-    ended: bool
 
 
 class Replies:
     """An engine, and the versions that it has read."""
 
-    def __init__(self, settings: LearnerSettings, tokens: int) -> None:
+    def __init__(self, settings: LearnerSettings, tokens: int, memory: Path) -> None:
+        """Load the base; its own replies, with their seeds, are remembered below ``memory``."""
         roomy = settings.model_copy(update={"max_queue": 100_000, "max_queue_per_user": 100_000})
         self.base = load_base(roomy)
         self._tokens = tokens
+        mark = f"{self.base.content_hash[:12]}-{settings.dtype}-{tokens}"
+        self._remembered = Remembered(memory / f"base-{mark}.jsonl")
         self._store = AdapterStore(settings.adapters_dir)
         self._bank = AdapterBank()
-        self._runner = make_runner(self.base, roomy)
+        self._runner = make_runner_beside(self.base, roomy)
         self._engine = Engine(self.base, self._runner, self._bank, roomy)
-        # The runner may have packed and freed the weights of its own.
-        self._reference = load_base(settings).model
 
     def ask(self, prompts: Sequence[str], version: str, seeds: Sequence[int]) -> list[Reply]:
         """Return one reply to each prompt, drawn at temperature 1 with its seed."""
+        if version != BASE:
+            return self._draw(prompts, version, seeds)
+        turns = list(zip(prompts, seeds, strict=True))
+        new = [turn for turn in turns if self._remembered.get(*turn) is None]
+        if new:
+            drawn = self._draw([p for p, _ in new], BASE, [s for _, s in new])
+            self._remembered.add(zip((s for _, s in new), drawn, strict=True))
+        known = [self._remembered.get(*turn) for turn in turns]
+        return [reply for reply in known if reply is not None]
+
+    def _draw(self, prompts: Sequence[str], version: str, seeds: Sequence[int]) -> list[Reply]:
         self._hold_only(version)
         encoded = [self.base.encode_chat([Message("user", prompt)]) for prompt in prompts]
         drawn: dict[str, list[tuple[int, float]]] = {}
@@ -89,6 +90,6 @@ class Replies:
     def base_logprob(self, reply: Reply) -> float:
         """Return the log-prob of a whole reply under the base, in nats, by one forward pass."""
         ids = torch.tensor([[*reply.prompt_ids, *reply.ids]])
-        logits = self._reference(ids).logits[0, len(reply.prompt_ids) - 1 : -1].float()
+        logits = self.base.model(ids).logits[0, len(reply.prompt_ids) - 1 : -1].float()
         wanted = torch.tensor(reply.ids)[:, None]
         return float(logits.log_softmax(-1).gather(1, wanted).sum())

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from learn.people import Cast, World
-    from learn.replies import Replies, Reply
+    from learn.remembered import Reply
+    from learn.replies import Replies
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import learning_report
 import pytest
 from learn.measure import distinct
 from learn.people import REVERSED_AFTER, Habits, World
-from learn.replies import Reply
+from learn.remembered import Reply
 from learn.results import Job, Run, append, read
 from learn.rounds import rounds
 
