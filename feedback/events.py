@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from feedback.errors import InvalidVoteError
+from models.versions import Rollout as Rollout  # noqa: PLC0414 - the record's word for it too
 
 if TYPE_CHECKING:
     from models.types import FinishReason, Message, Sampling
@@ -198,7 +199,15 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class VersionRecord:
-    """A policy version as the registry has it; ``up`` and ``down`` count its current votes."""
+    """A policy version as the registry has it; ``up`` and ``down`` count its current votes.
+
+    Attributes:
+        origin: Whether an update run made it. The base, too, came from elsewhere.
+        changed_at: When its state last changed, in seconds since the epoch; None where an older
+            Thumbloop did not write it down.
+        changed_by: Who changed it.
+        stopped_at: When a canary of it was stopped; None once it is served again.
+    """
 
     version: str
     state: VersionState
@@ -211,24 +220,16 @@ class VersionRecord:
     completions: int = 0
     up: int = 0
     down: int = 0
+    origin: Literal["learned", "imported"] = "learned"
+    changed_at: float | None = None
+    changed_by: str | None = None
+    stopped_at: float | None = None
 
     @property
     def approval(self) -> float | None:
         """Share of approving votes in [0, 1]; None before the first vote."""
         votes = self.up + self.down
         return self.up / votes if votes else None
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """What is served. ``generation`` rises with every change and guards compare-and-set."""
-
-    live: str
-    generation: int
-    previous: str | None = None
-    confirmed: str | None = None
-    canary: str | None = None
-    fraction: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

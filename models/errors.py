@@ -6,10 +6,15 @@ ModelsError
 ├── PromptTooLongError    prompt plus reply do not fit the context
 ├── EngineError           the decoding engine is closed or failed
 │   └── QueueFullError    too many requests wait already
+├── RolloutRefusedError   the rules of the rollout do not allow a command
 └── LearningError         the batch cannot be learned from, or learning went wrong
 """
 
 from __future__ import annotations
+
+from typing import Literal
+
+RefusedBecause = Literal["unknown", "state", "live", "confirmed", "canary", "nothing", "fraction"]
 
 
 class ModelsError(Exception):
@@ -58,6 +63,18 @@ class QueueFullError(EngineError):
             if own is None
             else f"{own} of your requests wait already: let some of them end before you send more."
         )
+
+
+class RolloutRefusedError(ModelsError):
+    """The rules of the rollout do not allow a command.
+
+    Attributes:
+        because: What stands against it; ``unknown`` where there is no such version.
+    """
+
+    def __init__(self, because: RefusedBecause, message: str) -> None:
+        self.because = because
+        super().__init__(message)
 
 
 class LearningError(ModelsError):

@@ -27,7 +27,9 @@
 | ``tl:requests`` | zset | for ever | ids of the requests that wait |
 | ``tl:version:{v}`` | hash | for ever | parent, state, manifest, figures; counters, also of base |
 | ``tl:versions`` | zset | for ever | version ids by time, without ``base`` |
-| ``tl:rollout`` | hash | for ever | live, generation, previous, confirmed, canary, fraction |
+| ``tl:ungated`` | zset | until gated | candidates that no run made, by number |
+| ``tl:rollout`` | hash | for ever | live, generation, history, confirmed, canary, fraction, times |
+| ``tl:returning`` | list | until done | runs whose votes are to be given back, with the reason |
 | ``tl:rollout:events`` | stream | a count | the audit: who, action, old, new, why, figures |
 | ``tl:retention`` | hash | for ever | the last sweep, and where the next one goes on |
 | ``tl:replica:{id}`` | hash | the reporter's TTL | what one API replica serves |
@@ -60,7 +62,9 @@ LEARNING = "tl:learning"
 LOOKED = "tl:looked"
 REQUESTS = "tl:requests"
 VERSIONS = "tl:versions"
+UNGATED = "tl:ungated"
 ROLLOUT = "tl:rollout"
+RETURNING = "tl:returning"
 EVENTS = "tl:rollout:events"
 RETENTION = "tl:retention"
 REPLICAS = "tl:replicas"

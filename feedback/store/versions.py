@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Any, cast
 from feedback.errors import RolloutConflictError, UnknownVersionError
 from feedback.events import VersionRecord
 from feedback.store import keys
+from feedback.store.rollout_spelling import read_facts
 from models.types import BASE
 from models.versions import sequence_of
 
 if TYPE_CHECKING:
     import builtins
+    from collections.abc import Collection
 
     from feedback.store.client import Client
-    from models.versions import VersionState
+    from models.versions import VersionFacts, VersionState
+
+_ANCESTORS_AT_ONCE = 200
+"""Versions that one script walks back over."""
 
 
 class Versions:
@@ -51,9 +56,11 @@ class Versions:
         parent: str,
         manifest: dict[str, Any],
         state: VersionState,
+        who: str = "operator",
+        why: str = "",
         now: float,
     ) -> None:
-        """Register a version that was not learned here.
+        """Register a version that was not learned here; a candidate waits for its gate.
 
         Raises:
             RolloutConflictError: There is one of that id already.
@@ -61,13 +68,33 @@ class Versions:
         """
         added = await self._client.promise(
             "version_add",
-            [keys.version(version), keys.VERSIONS, keys.SEQUENCE],
-            [version, parent, json.dumps(manifest), state, now, sequence_of(version)],
+            [keys.version(version), keys.VERSIONS, keys.SEQUENCE, keys.UNGATED],
+            [version, parent, json.dumps(manifest), state, now, sequence_of(version), who, why],
         )
         if not added:
             raise RolloutConflictError(
                 f"Version {version} is registered already; there is nothing to import."
             )
+
+    async def ungated(self) -> str | None:
+        """Return the oldest candidate that no update run made, and so none will judge."""
+        found = await self._client.command("ZRANGE", keys.UNGATED, 0, 0)
+        return found[0] if found else None
+
+    async def next_sequence(self) -> int:
+        """Take the next number, which then no run gets: for a version that is imported."""
+        return int(await self._client.promise("sequence_next", [keys.SEQUENCE]))
+
+    async def lineage(
+        self, version: str, *, until: Collection[str] = ()
+    ) -> dict[str, VersionFacts]:
+        """Return a version and its ancestors, youngest first, without ``base``.
+
+        Args:
+            version: Where to begin.
+            until: Where to stop; these are left out, and what they are built on.
+        """
+        return await read_lineage(self._client, version, until)
 
     async def _base(self) -> VersionRecord:
         """Return the base: it has counters of its own, and the rollout knows its state."""
@@ -75,6 +102,20 @@ class Versions:
         live = rollout.get("live", BASE) == BASE
         state = {"state": "live" if live else "retired", "parent": "", "created_at": "0"}
         return _decode(BASE, {**counters, **state})
+
+
+async def read_lineage(
+    client: Client, version: str, until: Collection[str]
+) -> dict[str, VersionFacts]:
+    """Return a version and its ancestors down to those of ``until``, in bounded pieces."""
+    known: dict[str, VersionFacts] = {}
+    while version not in known:
+        found = await client.script("version_chain", [], [version, _ANCESTORS_AT_ONCE, *until])
+        known |= read_facts(found)
+        if len(found) < _ANCESTORS_AT_ONCE:
+            break
+        version = found[-1][2]
+    return known
 
 
 def unknown_version(version: str) -> UnknownVersionError:
@@ -97,4 +138,12 @@ def _decode(version: str, found: dict[str, str]) -> VersionRecord:
         completions=int(found.get("completions", 0)),
         up=int(found.get("up", 0)),
         down=int(found.get("down", 0)),
+        origin="learned" if "run" in found else "imported",
+        changed_at=_time(found.get("changed_at")),
+        changed_by=found.get("changed_by"),
+        stopped_at=_time(found.get("stopped_at")),
     )
+
+
+def _time(found: str | None) -> float | None:
+    return float(found) if found else None

@@ -21,7 +21,7 @@ if run[1] == 'committed' and run[3] == version then return 1 end
 if run[1] ~= 'claimed' then return 0 end
 
 redis.call('HSET', KEYS[2], 'state', 'candidate', 'parent', run[4], 'created_at', now,
-  'run', number, 'manifest', ARGV[4])
+  'run', number, 'manifest', ARGV[4], 'changed_at', now, 'changed_by', 'learner')
 redis.call('ZADD', KEYS[3], now, version)
 each_current(number, 'claimed', function(_, key, score)
   redis.call('HSET', key, 'state', 'learned', 'version', version)

@@ -31,7 +31,8 @@ redis.call('HSET', KEYS[1], 'state', 'quarantined', 'finished_at', now)
 redis.call('DEL', KEYS[3])
 local why = 'run ' .. number .. ' was quarantined: ' .. reason
 if run[3] then
-  redis.call('HSET', version_key(run[3]), 'state', 'rejected', 'reason', why)
+  redis.call('HSET', version_key(run[3]), 'state', 'rejected', 'reason', why,
+    'changed_at', now, 'changed_by', 'learner')
   return_votes(number, 'learned', why)
 elseif ARGV[7] == '1' then
   return_votes(number, 'claimed', why)

@@ -18,7 +18,8 @@ if run[2] ~= fence then return 0 end
 if run[1] == verdict then return 1 end
 if run[1] ~= 'committed' then return 0 end
 
-redis.call('HSET', version_key(run[3]), 'state', verdict, 'figures', ARGV[4], 'reason', ARGV[5])
+redis.call('HSET', version_key(run[3]), 'state', verdict, 'figures', ARGV[4], 'reason', ARGV[5],
+  'changed_at', now, 'changed_by', 'gate')
 redis.call('HSET', KEYS[1], 'state', verdict, 'reason', ARGV[5], 'finished_at', now)
 redis.call('DEL', KEYS[2], KEYS[3])
 if verdict == 'rejected' then

@@ -53,6 +53,13 @@ local function audit(at, who, action, old, new, why, figures)
     'old', old, 'new', new, 'why', why, 'figures', figures)
 end
 
+-- Returns what the rules of the rollout look at of a version; nil where there is none.
+local function version_facts(version)
+  local found = redis.call('HMGET', version_key(version), 'state', 'parent', 'run', 'stopped_at')
+  if not found[1] then return nil end
+  return {version, found[1], found[2] or '', found[3] or '', found[4] or ''}
+end
+
 -- Returns whose vote it is, and the version that wrote the reply: owner, user, version. A hash that
 -- does not say so was written by an older Thumbloop, and lives no longer than its completion.
 local function voter_of(id)
@@ -147,16 +154,19 @@ local function expire_vote(id)
 end
 
 -- Calls change(id, feedback key, score) for each frozen vote of a run that is still the current
--- one and in the state that is asked for. A vote names the run that claimed it until its score
--- changes, it is withdrawn, or it is given back; so that name is all that has to be compared.
+-- one and in the state that is asked for; returns how many votes the run froze. A vote names the
+-- run that claimed it until its score changes, it is withdrawn, or it is given back; so that name
+-- is all that has to be compared.
 local function each_current(n, state, change)
-  for _, vote in ipairs(cjson.decode(redis.call('HGET', run_key(n), 'votes'))) do
+  local votes = cjson.decode(redis.call('HGET', run_key(n), 'votes'))
+  for _, vote in ipairs(votes) do
     local key = feedback_key(vote[1])
     local now = redis.call('HMGET', key, 'run', 'state', 'score')
     if now[1] == tostring(n) and now[2] == state then
       change(vote[1], key, now[3])
     end
   end
+  return #votes
 end
 
 local function discard_vote(key, score, state, reason)
@@ -166,9 +176,9 @@ local function discard_vote(key, score, state, reason)
 end
 
 -- Gives back the votes of a run that are in a state, learned or claimed: once to the queue, in their
--- old place; then never.
+-- old place; then never. Returns how many votes the run froze.
 local function return_votes(n, state, reason)
-  each_current(n, state, function(id, key, score)
+  return each_current(n, state, function(id, key, score)
     if redis.call('HEXISTS', key, 'returned') == 1 then
       discard_vote(key, score, state, reason)
     else

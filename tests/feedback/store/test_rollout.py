@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,8 +46,11 @@ async def test_the_base_is_live_until_something_else_is(store: Store) -> None:
 
 
 async def test_activation_moves_both_versions_and_is_audited(store: Store, versions: None) -> None:
-    assert await activate(store, V1) == Rollout(live=V1, generation=1, previous="base")
-    assert await activate(store, V2) == Rollout(live=V2, generation=2, previous=V1)
+    first = Rollout(V1, 1, "base", confirmed=V1, live_since=50.0, confirmed_since=50.0)
+    assert await activate(store, V1) == first
+    assert await activate(store, V2) == replace(
+        first, live=V2, confirmed=V2, generation=2, previous=V1
+    )
     assert (await state(store, V1), await state(store, V2)) == ("retired", "live")
     event = (await store.rollout.events())[0]
     assert (event.action, event.old, event.new) == ("activate", V1, V2)
@@ -98,9 +102,11 @@ async def test_only_approved_versions_go_live(store: Store, refused: VersionStat
 async def test_rollbacks_walk_back_to_the_base(store: Store, versions: None) -> None:
     for version in (V1, V2):
         await activate(store, version)
-    assert await rollback(store) == Rollout(live=V1, generation=3, previous="base")
+    first = Rollout(V1, 3, "base", confirmed=V1, live_since=60.0, confirmed_since=60.0)
+    assert await rollback(store) == first
     assert (await state(store, V1), await state(store, V2)) == ("live", "rolled_back")
-    assert await rollback(store) == Rollout(live="base", generation=4, previous=None)
+    base = replace(first, live="base", confirmed="base", generation=4, previous=None)
+    assert await rollback(store) == base
     with pytest.raises(RolloutConflictError, match="nothing to roll back to"):
         await rollback(store)
     actions = [event.action for event in await store.rollout.events()]

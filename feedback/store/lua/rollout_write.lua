@@ -1,0 +1,34 @@
+-- Writes one planned change of the rollout, if nothing has moved since it was planned.
+--
+-- KEYS[1]  tl:rollout         hash    generation compared; its fields
+-- KEYS[2]  tl:learning        string  by a kill: who paused it, unless it is paused
+-- KEYS[3]  tl:returning       list    runs whose votes are to be given back, with the reason
+-- KEYS[4]  tl:ungated         zset    versions that have their verdict now removed
+-- built    tl:version:{v}     hash    state compared; state, reason, figures, who changed it and when
+-- built    tl:rollout:events  stream  one event
+--
+-- ARGV: JSON of the change; all values in it are strings. Returns 1, or 0 when something has moved.
+
+local change = cjson.decode(ARGV[1])
+if (redis.call('HGET', KEYS[1], 'generation') or '0') ~= change.generation then return 0 end
+for _, move in ipairs(change.moves) do
+  if redis.call('HGET', version_key(move.version), 'state') ~= move.old then return 0 end
+end
+
+for field, value in pairs(change.rollout) do
+  if value == '' then redis.call('HDEL', KEYS[1], field)
+  else redis.call('HSET', KEYS[1], field, value) end
+end
+for _, move in ipairs(change.moves) do
+  local key = version_key(move.version)
+  for field, value in pairs(move.fields) do
+    if value == '' then redis.call('HDEL', key, field)
+    else redis.call('HSET', key, field, value) end
+  end
+  if move.old == 'candidate' then redis.call('ZREM', KEYS[4], move.version) end
+end
+for _, run in ipairs(change.returns) do redis.call('RPUSH', KEYS[3], run) end
+if change.paused_by ~= '' then redis.call('SET', KEYS[2], change.paused_by, 'NX') end
+local event = change.event
+audit(event.at, event.who, event.action, event.old, event.new, event.why, event.figures)
+return 1

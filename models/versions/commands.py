@@ -1,0 +1,97 @@
+"""What can be asked of the rollout: one value for each command.
+
+Every ``expected…`` is what must hold when the command takes effect; None for whatever holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from models.versions.states import VersionState
+
+
+@dataclass(frozen=True, slots=True)
+class Activate:
+    """Make a version live, or ``base``. ``only_from`` is the one state that it may be in."""
+
+    version: str
+    expected_live: str | None = None
+    only_from: VersionState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """Take the live version back, with all that it was built on since ``to``.
+
+    Attributes:
+        to: Where to go; None for the version that was live before.
+    """
+
+    to: str | None = None
+    expected_live: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartCanary:
+    """Let a version serve a share of the users, in (0, 1]; again to change the share."""
+
+    version: str
+    fraction: float
+    expected_live: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StopCanary:
+    """End the canary without a verdict."""
+
+    expected: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromoteCanary:
+    """Make the canary live."""
+
+    expected: str
+
+
+@dataclass(frozen=True, slots=True)
+class RejectCanary:
+    """Roll the canary back."""
+
+    expected: str
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """Let the live version be what later ones are judged against."""
+
+    version: str
+    expected_confirmed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Serve the base, end the canary and pause learning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The gate's verdict on a candidate that no update run made."""
+
+    version: str
+    state: Literal["approved", "rejected"]
+
+
+Command = (
+    Activate
+    | Rollback
+    | StartCanary
+    | StopCanary
+    | PromoteCanary
+    | RejectCanary
+    | Confirm
+    | Kill
+    | Verdict
+)

@@ -1,0 +1,381 @@
+"""What each command changes, or why it is refused: the rules of the rollout.
+
+Each rule builds the rollout as it is to be; generation and times follow from what differs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, Literal
+
+from models.errors import RolloutRefusedError
+from models.types import BASE
+from models.versions.commands import (
+    Activate,
+    Confirm,
+    Kill,
+    PromoteCanary,
+    RejectCanary,
+    Rollback,
+    StartCanary,
+    StopCanary,
+)
+from models.versions.rollout import Move, Transition
+from models.versions.states import LEARNER, may_be_canary, may_go_live
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from models.versions.commands import Command, Verdict
+    from models.versions.rollout import Rollout, Snapshot
+    from models.versions.states import VersionState
+
+HISTORY = 50
+"""Versions that rollbacks can walk back on; before them there is the base."""
+
+
+def plan(snapshot: Snapshot, command: Command, *, who: str, now: float) -> Transition | None:
+    """Return what a command changes; None where all is as it wants it already.
+
+    Args:
+        snapshot: What the record says.
+        command: What is wanted.
+        who: Who wants it: what the learner promotes is not yet confirmed by that.
+        now: Seconds since the epoch.
+
+    Raises:
+        RolloutRefusedError: It may not be; the message says why, and what to do.
+    """
+    match command:
+        case Activate():
+            change = _activate(snapshot, command, who)
+        case Rollback():
+            change = _rollback(snapshot, command)
+        case StartCanary():
+            change = _start_canary(snapshot, command, who)
+        case StopCanary():
+            change = _stop_canary(snapshot, command)
+        case PromoteCanary():
+            change = _promote_canary(snapshot, command)
+        case RejectCanary():
+            change = _reject_canary(snapshot, command)
+        case Confirm():
+            change = _confirm(snapshot, command)
+        case Kill():
+            change = _kill(snapshot)
+        case _:
+            change = _verdict(snapshot, command)
+    return _finished(snapshot, change, now)
+
+
+def _activate(snapshot: Snapshot, command: Activate, who: str) -> Transition:
+    rollout, version = snapshot.rollout, command.version
+    _expect_live(rollout, command.expected_live)
+    if version != rollout.live:
+        if who == LEARNER:
+            _leave_to_people(snapshot, version)
+        _must_be_servable(snapshot, version, command.only_from)
+    confirmed = rollout.confirmed if who == LEARNER else version
+    return _serve(snapshot, "activate", version, confirmed=confirmed)
+
+
+def _rollback(snapshot: Snapshot, command: Rollback) -> Transition:
+    rollout = snapshot.rollout
+    _expect_live(rollout, command.expected_live)
+    target = command.to or rollout.previous
+    if target is None or target == rollout.live:
+        raise RolloutRefusedError(
+            "nothing",
+            f"There is nothing to roll back to from {rollout.live}. Name another version: "
+            "`thumbloop versions list` shows those there are.",
+        )
+    _must_be_servable(snapshot, target)
+    undone = _built_since(snapshot, target)
+    change = _serve(snapshot, "rollback", target, confirmed=target)
+    if rollout.canary != target and undone & set(snapshot.lineage(rollout.canary or "")):
+        change = replace(change, rollout=replace(change.rollout, canary=None))
+        undone |= {rollout.canary or ""}
+    moves = [move for move in change.moves if move.version not in undone]
+    taken_back = [_taken_back(snapshot, each) for each in sorted(undone)]
+    moves += [move for move in taken_back if move.old in {"live", "retired", "canary"}]
+    return replace(
+        change,
+        moves=tuple(moves),
+        history=_before(snapshot.history, target, without={*undone, rollout.live}),
+        figures=_rolled_back(moves),
+    )
+
+
+def _start_canary(snapshot: Snapshot, command: StartCanary, who: str) -> Transition:
+    rollout, version = snapshot.rollout, command.version
+    _expect_live(rollout, command.expected_live)
+    if not 0 < command.fraction <= 1:
+        raise RolloutRefusedError(
+            "fraction",
+            f"A canary's share of the users is above 0 and at most 1, not {command.fraction:g}. "
+            "0.1 is a tenth of them.",
+        )
+    moves: tuple[Move, ...] = ()
+    if version != rollout.canary:
+        _may_start(snapshot, version, who)
+        moves = (Move(version, snapshot.versions[version].state, "canary"),)
+    return Transition(
+        "canary",
+        rollout.live,
+        version,
+        replace(rollout, canary=version, fraction=command.fraction),
+        snapshot.history,
+        moves,
+        figures={"fraction": command.fraction},
+    )
+
+
+def _stop_canary(snapshot: Snapshot, command: StopCanary) -> Transition:
+    canary = _running_canary(snapshot, command.expected)
+    rollout = replace(snapshot.rollout, canary=None)
+    moves = (Move(canary, "canary", "approved"),)
+    return Transition("stop_canary", canary, rollout.live, rollout, snapshot.history, moves)
+
+
+def _promote_canary(snapshot: Snapshot, command: PromoteCanary) -> Transition:
+    canary = _running_canary(snapshot, command.expected)
+    return _serve(snapshot, "promote_canary", canary, confirmed=canary)
+
+
+def _reject_canary(snapshot: Snapshot, command: RejectCanary) -> Transition:
+    canary = _running_canary(snapshot, command.expected)
+    rollout = replace(snapshot.rollout, canary=None)
+    history = tuple(each for each in snapshot.history if each != canary)
+    moves = [_taken_back(snapshot, canary)]
+    return Transition(
+        "reject_canary",
+        canary,
+        rollout.live,
+        rollout,
+        history,
+        tuple(moves),
+        figures=_rolled_back(moves),
+    )
+
+
+def _confirm(snapshot: Snapshot, command: Confirm) -> Transition:
+    rollout = snapshot.rollout
+    confirmed = rollout.confirmed or BASE
+    if command.expected_confirmed not in {None, confirmed}:
+        raise RolloutRefusedError(
+            "confirmed",
+            f"The confirmed version is {confirmed} now. Read the rollout again, then decide "
+            "afresh.",
+        )
+    if command.version != rollout.live:
+        raise RolloutRefusedError(
+            "live",
+            f"Only the live version can be confirmed, and that is {rollout.live} now. Activate "
+            f"{command.version} to serve it: that confirms it too.",
+        )
+    after = replace(rollout, confirmed=command.version)
+    return Transition("confirm", confirmed, command.version, after, snapshot.history)
+
+
+def _kill(snapshot: Snapshot) -> Transition:
+    canary = snapshot.rollout.canary
+    change = _serve(snapshot, "kill", BASE, confirmed=BASE)
+    ended = (Move(canary, "canary", "approved"),) if canary else ()
+    return replace(
+        change,
+        rollout=replace(change.rollout, canary=None),
+        history=(),  # a rollback after it must not bring back what was killed
+        moves=(*change.moves, *ended),
+        pause=True,
+        figures={"canary": canary} if canary else {},
+    )
+
+
+def _verdict(snapshot: Snapshot, command: Verdict) -> Transition:
+    version = command.version
+    facts = snapshot.versions.get(version)
+    if facts is None or version == BASE:
+        raise _unknown(version)
+    moves: tuple[Move, ...] = ()
+    if facts.state != command.state:
+        if facts.state != "candidate" or facts.run is not None:
+            raise RolloutRefusedError(
+                "state",
+                f"Version {version} is {facts.state} and waits for no verdict of its own: only an "
+                "imported candidate does.",
+            )
+        moves = (Move(version, "candidate", command.state),)
+    action = "approve" if command.state == "approved" else "reject"
+    return Transition(action, facts.parent, version, snapshot.rollout, snapshot.history, moves)
+
+
+def _serve(
+    snapshot: Snapshot,
+    action: Literal["activate", "rollback", "promote_canary", "kill"],
+    version: str,
+    *,
+    confirmed: str | None,
+) -> Transition:
+    """Make a version live; the one before retires, and a canary that goes live is none any more."""
+    rollout = snapshot.rollout
+    old = rollout.live
+    canary = None if rollout.canary == version else rollout.canary
+    after = replace(rollout, live=version, confirmed=confirmed, canary=canary)
+    if version == old:
+        return Transition(action, old, version, after, snapshot.history)
+    moves = [Move(old, "live", "retired")] if old != BASE else []
+    if version != BASE:
+        moves.append(Move(version, snapshot.versions[version].state, "live"))
+    walked = (*(each for each in snapshot.history if each not in {old, version}), old)
+    return Transition(action, old, version, after, walked[-HISTORY:], tuple(moves))
+
+
+def _finished(snapshot: Snapshot, change: Transition, now: float) -> Transition | None:
+    """Set what follows from the difference: generation, times, previous; None if there is none."""
+    old, new = snapshot.rollout, change.rollout
+    if new.canary is None:
+        new = replace(new, fraction=0.0)
+    same = new == old and change.history == snapshot.history
+    if same and not change.moves and (snapshot.paused or not change.pause):
+        return None
+    if not same:
+        new = replace(
+            new,
+            generation=old.generation + 1,
+            previous=_previous(new.live, change.history),
+            live_since=old.live_since if new.live == old.live else now,
+            canary_since=_since(old.canary, new.canary, old.canary_since, now),
+            confirmed_since=_since(old.confirmed, new.confirmed, old.confirmed_since, now),
+        )
+    return replace(change, rollout=new)
+
+
+def _since(old: str | None, new: str | None, since: float | None, now: float) -> float | None:
+    if new is None:
+        return None
+    return since if new == old else now
+
+
+def _previous(live: str, history: tuple[str, ...]) -> str | None:
+    """Return what a rollback goes back to; however short the history, there is the base."""
+    if history:
+        return history[-1]
+    return None if live == BASE else BASE
+
+
+def _before(history: tuple[str, ...], target: str, *, without: set[str]) -> tuple[str, ...]:
+    """Return the history once one has gone back to ``target``: what came after is not walked on."""
+    walked = takewhile(lambda each: each != target, history)
+    return tuple(each for each in walked if each not in without)
+
+
+def _built_since(snapshot: Snapshot, target: str) -> set[str]:
+    """Return the live version and its ancestors, as far as ``target`` is not built on them too."""
+    kept = set(snapshot.lineage(target))
+    return set(
+        takewhile(lambda each: each not in kept, snapshot.lineage(snapshot.rollout.live)),
+    )
+
+
+def _taken_back(snapshot: Snapshot, version: str) -> Move:
+    facts = snapshot.versions[version]
+    return Move(version, facts.state, "rolled_back", returns=facts.run)
+
+
+def _rolled_back(moves: Iterable[Move]) -> dict[str, Any]:
+    return {"rolled_back": [move.version for move in moves if move.new == "rolled_back"]}
+
+
+def _expect_live(rollout: Rollout, expected: str | None) -> None:
+    if expected not in {None, rollout.live}:
+        raise RolloutRefusedError(
+            "live",
+            f"The live version is {rollout.live} now. Read the rollout again, then decide afresh.",
+        )
+
+
+def _must_be_servable(
+    snapshot: Snapshot, version: str, only_from: VersionState | None = None
+) -> None:
+    if version == BASE:
+        return
+    facts = snapshot.versions.get(version)
+    if facts is None:
+        raise _unknown(version)
+    if not may_go_live(facts.state):
+        raise RolloutRefusedError(
+            "state",
+            f"Version {version} is {facts.state} and may not go live. Choose one that passed its "
+            "gate: `thumbloop versions list` shows the states.",
+        )
+    if only_from not in {None, facts.state}:
+        raise RolloutRefusedError(
+            "state",
+            f"Version {version} is {facts.state} and was to go live only from {only_from}: someone "
+            "has decided on it meanwhile. Read its history, then decide afresh.",
+        )
+
+
+def _may_start(snapshot: Snapshot, version: str, who: str) -> None:
+    """Refuse what may not become the canary."""
+    rollout = snapshot.rollout
+    if rollout.canary is not None:
+        raise RolloutRefusedError(
+            "canary",
+            f"{rollout.canary} is the canary already, and there is one at a time. Stop it first: "
+            "`thumbloop canary stop`.",
+        )
+    if version in {BASE, rollout.live, rollout.confirmed}:
+        raise RolloutRefusedError(
+            "state",
+            f"{version} cannot be the canary: it is the base, the live or the confirmed version, "
+            "with which a canary is compared. To serve it, activate it.",
+        )
+    facts = snapshot.versions.get(version)
+    if facts is None:
+        raise _unknown(version)
+    if who == LEARNER:
+        _leave_to_people(snapshot, version)
+    if not may_be_canary(facts.state) or (who == LEARNER and facts.state != "approved"):
+        raise RolloutRefusedError(
+            "state",
+            f"Version {version} is {facts.state} and cannot be the canary. Choose one that passed "
+            "its gate: `thumbloop versions list` shows the states.",
+        )
+
+
+def _leave_to_people(snapshot: Snapshot, version: str) -> None:
+    """Refuse the learner what is for people, or the judge, to decide."""
+    canary = snapshot.rollout.canary
+    if canary is not None and canary != version:
+        raise RolloutRefusedError(
+            "canary", f"{canary} is the canary. {version} waits until that has its verdict."
+        )
+    facts = snapshot.versions.get(version)
+    if facts is not None and facts.stopped:
+        raise RolloutRefusedError(
+            "state",
+            f"The canary of {version} was stopped. Only a person serves it again: "
+            f"`thumbloop versions activate {version}`.",
+        )
+
+
+def _running_canary(snapshot: Snapshot, expected: str | None) -> str:
+    canary = snapshot.rollout.canary
+    if canary is None:
+        raise RolloutRefusedError(
+            "canary", "There is no canary. `thumbloop canary start` lets a version be one."
+        )
+    if expected not in {None, canary}:
+        raise RolloutRefusedError(
+            "canary", f"The canary is {canary} now. Read the rollout again, then decide afresh."
+        )
+    return canary
+
+
+def _unknown(version: str) -> RolloutRefusedError:
+    return RolloutRefusedError(
+        "unknown",
+        f"There is no version {version!r}. `thumbloop versions list` shows those there are.",
+    )
