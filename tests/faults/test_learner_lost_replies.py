@@ -39,7 +39,7 @@ LEASE = timedelta(seconds=0.4)
 HOUR = timedelta(hours=1)
 Loss = Literal["request", "reply", "restart"]
 LOSSES: tuple[Loss, ...] = ("request", "reply", "restart")
-WRITES = ("run_claim", "run_commit", "run_finish", "rollout_move")
+WRITES = ("run_claim", "run_commit", "run_finish", "rollout_write")
 
 
 @dataclass

@@ -78,6 +78,7 @@ class VoteStore(RuleBasedStateMachine):
         self.failures = 0
         self.fenced: list[Run] = []
         self.versions: dict[str, int] = {}
+        self.parents: dict[str, str] = {}
         self.live = "base"
 
     def do(self, call: Coroutine[Any, Any, Any]) -> Any:
@@ -344,6 +345,7 @@ class VoteStore(RuleBasedStateMachine):
             self.model.give_back(run.number)
         else:
             self.versions[_version(run)] = run.number
+            self.parents[_version(run)] = run.parent
         self.fenced = []
 
     @precondition(lambda self: self.learner)
@@ -379,8 +381,10 @@ class VoteStore(RuleBasedStateMachine):
     def roll_back(self) -> None:
         call = self.store.rollout.rollback(to="base", who="op", why="worse", now=self.clock)
         self.do(call)
-        self.model.give_back(self.versions.pop(self.live))
-        self.live = "base"
+        while self.live != "base":  # with all that the live version is built on
+            if self.live in self.versions:
+                self.model.give_back(self.versions.pop(self.live))
+            self.live = self.parents[self.live]
 
     # What must hold after each step
 
