@@ -17,6 +17,7 @@ class Swept:
         at: When it began, in seconds since the epoch.
         seconds: How long it took.
         expired_votes: Votes that waited longer than their completion lived.
+        returned_runs: Runs of versions that were rolled back, whose votes wait again.
         trimmed_events: Entries that left the feedback log.
         trimmed_audit: Entries that left the audit.
         forgotten_ids: Ids that left the lists of users, as neither reply nor vote is left.
@@ -29,6 +30,7 @@ class Swept:
     at: float
     seconds: float = 0.0
     expired_votes: int = 0
+    returned_runs: int = 0
     trimmed_events: int = 0
     trimmed_audit: int = 0
     forgotten_ids: int = 0

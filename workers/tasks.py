@@ -99,6 +99,7 @@ def told_of(swept: Swept) -> str:
     """Say what a sweep did; nothing when it found nothing to do."""
     did = {
         "votes expired": swept.expired_votes,
+        "rolled back runs gave back their votes": swept.returned_runs,
         "events left the log": swept.trimmed_events,
         "entries left the audit": swept.trimmed_audit,
         "ids were forgotten": swept.forgotten_ids,

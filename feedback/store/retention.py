@@ -53,24 +53,28 @@ class Retention:
 
         Args:
             now: Seconds since the epoch.
-            seconds: For each of the three long parts; what is left over comes next time.
+            seconds: For each of the four long parts; what is left over comes next time.
 
         Raises:
             StoreUnavailableError: Redis is away.
         """
         began = time.monotonic()
         expired, all_expired = await _repeat(lambda: self._votes.expire(PIECE, now), seconds)
+        returned, all_returned = await _repeat(
+            lambda: self._votes.return_rolled_back(PIECE), seconds
+        )
         trimmed, all_trimmed = await self._trim_log(seconds)
         forgotten, cursor = await self._forget_ids(now, seconds)
         swept = Swept(
             at=now,
             expired_votes=expired,
+            returned_runs=returned,
             trimmed_events=trimmed,
             trimmed_audit=await self._trim_audit(),
             forgotten_ids=forgotten,
             log_events=int(await self._client.command("XLEN", keys.FEEDBACK_LOG)),
             unexported_events=await self._count_unexported(),
-            finished=all_expired and all_trimmed and cursor == _WHOLE_SCAN,
+            finished=all_expired and all_returned and all_trimmed and cursor == _WHOLE_SCAN,
             rewrite=await self.rewrite_file(),
         )
         swept = replace(swept, seconds=time.monotonic() - began)
@@ -206,6 +210,7 @@ _NUMBERS = (
     "at",
     "seconds",
     "expired_votes",
+    "returned_runs",
     "trimmed_events",
     "trimmed_audit",
     "forgotten_ids",
@@ -235,7 +240,7 @@ async def _repeat(piece: Callable[[], Awaitable[int]], seconds: float) -> tuple[
 def _decode(found: dict[str, str]) -> Swept | None:
     if "at" not in found:
         return None
-    whole = {name: int(found[name]) for name in _NUMBERS if name not in {"at", "seconds"}}
+    whole = {name: int(found.get(name, 0)) for name in _NUMBERS if name not in {"at", "seconds"}}
     return Swept(
         at=float(found["at"]),
         seconds=float(found["seconds"]),

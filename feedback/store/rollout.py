@@ -6,10 +6,11 @@ that compares first. Where something has moved in between, it is planned afresh.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from feedback.errors import RolloutConflictError, UnknownVersionError
+from feedback.errors import RolloutConflictError, StoreUnavailableError, UnknownVersionError
 from feedback.store import keys
 from feedback.store.rollout_spelling import (
     read_event,
@@ -35,6 +36,7 @@ from models.versions import (
 if TYPE_CHECKING:
     from feedback.events import Rollout, RolloutEvent
     from feedback.store.client import Client
+    from feedback.store.votes import Votes
     from models.versions import Command, Snapshot, Transition, VersionState
 
 _TRIES = 20
@@ -62,8 +64,9 @@ class RolloutStore:
             message says which, and what to do.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, votes: Votes) -> None:
         self._client = client
+        self._votes = votes
 
     async def get(self) -> Rollout:
         """Return what is served; ``base`` at generation 0 when nothing was ever set."""
@@ -213,23 +216,6 @@ class RolloutStore:
         """Return what a command would change now; None where it would change nothing."""
         return _planned(await self._look(command), command, who, now)
 
-    async def return_votes(self, pieces: int = _PIECES) -> int:
-        """Go on giving back the votes of versions that were rolled back.
-
-        Args:
-            pieces: How many bounded pieces to do at most.
-
-        Returns:
-            Runs whose votes were given back; 0 where nothing is left.
-        """
-        done = 0
-        for _ in range(pieces):
-            runs = await self._client.promise("votes_return", [keys.RETURNING], [_VOTES_AT_ONCE])
-            done += runs
-            if not runs:
-                break
-        return done
-
     async def events(
         self, limit: int = 100, *, version: str | None = None, before: str | None = None
     ) -> list[RolloutEvent]:
@@ -274,12 +260,19 @@ class RolloutStore:
                 return snapshot.rollout
             if await self._write(change, snapshot, who, why, figures or {}, now):
                 if any(move.returns is not None for move in change.moves):
-                    await self.return_votes()
+                    await self._return_votes()
                 return change.rollout
         raise RolloutConflictError(
             "Others change the rollout all the time, and nothing was changed here. Read it again, "
             "then decide afresh."
         )
+
+    async def _return_votes(self) -> None:
+        """Give back the votes of what was rolled back; sweeps do what is left of a long chain."""
+        with contextlib.suppress(StoreUnavailableError):  # the rollback itself is done
+            for _ in range(_PIECES):
+                if not await self._votes.return_rolled_back(_VOTES_AT_ONCE):
+                    break
 
     async def _look(self, command: Command) -> Snapshot:
         """Read what a command needs: of a rollback, also what its versions are built on."""

@@ -36,7 +36,7 @@ class Store:
         self.votes = Votes(client, settings.vote_ttl)
         self.runs = Runs(client, settings.lease, settings.retry_delay)
         self.versions = Versions(client)
-        self.rollout = RolloutStore(client)
+        self.rollout = RolloutStore(client, self.votes)
         self.replicas = Replicas(client)
         self.keys = ApiKeys(client)
         self.learning = Learning(client)

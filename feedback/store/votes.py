@@ -204,6 +204,17 @@ class Votes:
         """Return how many votes no run has claimed."""
         return int(await self._client.command("ZCARD", keys.READY))
 
+    async def return_rolled_back(self, limit: int) -> int:
+        """Give back votes that a version learned which was rolled back since.
+
+        Args:
+            limit: Votes after which to stop, at the end of a run.
+
+        Returns:
+            Runs whose votes were given back; 0 where nothing is left.
+        """
+        return int(await self._client.promise("votes_return", [keys.RETURNING], [limit]))
+
     async def expire(self, limit: int, now: float) -> int:
         """End the wait of votes whose completions have expired; a bounded piece of them.
 
