@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-from feedback.settings import FeedbackSettings
+from feedback.settings import FeedbackSettings, JudgeSettings
 from models import failpoints
 from models.settings import LearnerSettings, ModelSettings, Settings
 from service.settings import ServiceSettings
@@ -22,6 +22,7 @@ SECTIONS: tuple[tuple[str, type[Settings]], ...] = (
     ("Everything", Settings),
     ("The base model and the decoding engine", ModelSettings),
     ("The learner and its gate", LearnerSettings),
+    ("The canary and the judge", JudgeSettings),
     ("The record, and when votes make an update", FeedbackSettings),
     ("The HTTP service", ServiceSettings),
 )

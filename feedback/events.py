@@ -247,6 +247,30 @@ class RolloutEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the judge last found.
+
+    Attributes:
+        state: ``idle`` while there is nothing to compare.
+        test: The versions that are judged: the canary, or those since the confirmed one.
+        control: What they are compared with.
+        reasons: Sentences for operators.
+        votes_needed: About how many more votes it takes to tell; None where votes alone cannot.
+        figures: Approval, votes, people, difference and its interval, replies of both sides.
+        acted: What was done, once it was.
+    """
+
+    at: float
+    state: Literal["idle", "hold", "promote", "roll_back"]
+    test: tuple[str, ...] = ()
+    control: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    votes_needed: int | None = None
+    figures: dict[str, Any] = field(default_factory=dict)
+    acted: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Replica:
     """What one API replica says that it serves."""
 

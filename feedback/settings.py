@@ -10,7 +10,51 @@ from pydantic import Field, model_validator
 from models.settings import Settings
 
 
-class FeedbackSettings(Settings):
+class JudgeSettings(Settings):
+    """Who tries a new version first, and when the judge takes it back (docs/judge.md)."""
+
+    canary_fraction: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the users who try a new version first; 0 = all get it at once.",
+    )
+    judge_interval: timedelta = Field(
+        timedelta(seconds=10),
+        ge=timedelta(seconds=1),
+        description="How often the judge looks at the votes.",
+    )
+    judge_margin: float = Field(
+        0.1, gt=0, lt=1, description="How much lower approval still counts as not worse."
+    )
+    judge_error: float = Field(
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="Most probability that a version which is no worse is taken back, over all "
+        "looks; and that one which is the margin worse is promoted.",
+    )
+    judge_min_votes: int = Field(
+        30, ge=2, description="Votes on both sides before the judge says anything of approval."
+    )
+    judge_user_cap: int = Field(
+        3, ge=1, description="Most votes of one person that weigh with the judge, on each side."
+    )
+    judge_max_errors: float = Field(
+        0.02, gt=0, lt=1, description="How much the share of failed replies may rise."
+    )
+    judge_max_slow: float = Field(
+        0.15, gt=0, lt=1, description="How much the share of slow first tokens may rise."
+    )
+    judge_max_withdrawn: float = Field(
+        0.1, gt=0, lt=1, description="How much the share of withdrawn votes may rise."
+    )
+    judge_max_length: float = Field(
+        3.0, gt=1, description="How many times as long as before replies may be."
+    )
+
+
+class FeedbackSettings(JudgeSettings):
     """Where Redis is, how long records are kept, and when votes make a batch."""
 
     redis_url: str | None = Field(

@@ -31,6 +31,11 @@
 | ``tl:rollout`` | hash | for ever | live, generation, history, confirmed, canary, fraction, times |
 | ``tl:returning`` | list | until done | runs whose votes are to be given back, with the reason |
 | ``tl:rollout:events`` | stream | a count | the audit: who, action, old, new, why, figures |
+| ``tl:tallies`` | set | for ever | versions that the judge counts |
+| ``tl:tally:votes:{name}`` | hash | while compared | votes by person (hashed), capped in number |
+| ``tl:tally:replies:{name}`` | hash | while compared | counters: replies, errors, waits, lengths |
+| ``tl:trial`` | string | while a canary runs | which canary the sides of the trial are of |
+| ``tl:judging`` | string | for ever | the judge's last verdict, as JSON |
 | ``tl:retention`` | hash | for ever | the last sweep, and where the next one goes on |
 | ``tl:replica:{id}`` | hash | the reporter's TTL | what one API replica serves |
 | ``tl:replicas`` | set | for ever | ids of the replicas seen |
@@ -66,6 +71,9 @@ UNGATED = "tl:ungated"
 ROLLOUT = "tl:rollout"
 RETURNING = "tl:returning"
 EVENTS = "tl:rollout:events"
+TALLIES = "tl:tallies"
+TRIAL = "tl:trial"
+JUDGING = "tl:judging"
 RETENTION = "tl:retention"
 REPLICAS = "tl:replicas"
 API_KEYS = "tl:keys"
@@ -107,6 +115,16 @@ def run(number: int) -> str:
 def version(version_id: str) -> str:
     """Return the key of a policy version."""
     return f"tl:version:{version_id}"
+
+
+def tally_votes(name: str) -> str:
+    """Return the key of the votes that the judge counts for a version, or a side of a trial."""
+    return f"tl:tally:votes:{name}"
+
+
+def tally_replies(name: str) -> str:
+    """Return the key of how the replies of a version, or a side of a trial, went."""
+    return f"tl:tally:replies:{name}"
 
 
 def request(request_id: str) -> str:

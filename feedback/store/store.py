@@ -9,6 +9,7 @@ from redis.exceptions import ResponseError
 from feedback.store.api_keys import ApiKeys
 from feedback.store.client import Client
 from feedback.store.completions import Completions
+from feedback.store.judging import Judging
 from feedback.store.learning import Learning
 from feedback.store.log import FeedbackLog
 from feedback.store.replicas import Replicas
@@ -16,6 +17,7 @@ from feedback.store.restore import Restore
 from feedback.store.retention import Retention
 from feedback.store.rollout import RolloutStore
 from feedback.store.runs import Runs
+from feedback.store.tallies import Tallies
 from feedback.store.users import Users
 from feedback.store.versions import Versions
 from feedback.store.votes import Votes
@@ -40,6 +42,8 @@ class Store:
         self.replicas = Replicas(client)
         self.keys = ApiKeys(client)
         self.learning = Learning(client)
+        self.tallies = Tallies(client)
+        self.judging = Judging(client)
         self.retention = Retention(client, self.votes, settings)
         self.log = FeedbackLog(client)
         self.restore = Restore(client, settings)

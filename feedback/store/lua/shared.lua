@@ -11,11 +11,20 @@
 -- tl:feedback:expiring    zset    the same votes, by when their completions expire
 -- tl:rollout:events       stream  the audit
 -- tl:feedback:log         stream  every accepted event
+-- tl:rollout              hash    read: live, canary, canary_since, confirmed
+-- tl:tallies              set     versions that are counted for the judge
+-- tl:tally:votes:{name}   hash    of a version, or a side of the trial: 'up down withdrawn' by person
+-- tl:trial                string  the canary, and since when, whose trial the two sides are of
 
 local TOTALS, READY, EVENTS = 'tl:feedback:totals', 'tl:feedback:ready', 'tl:rollout:events'
 local LOG = 'tl:feedback:log'
 local TURNS, WAITING = 'tl:feedback:turns', 'tl:feedback:waiting'
 local EXPIRING = 'tl:feedback:expiring'
+local TALLIES, TRIAL = 'tl:tallies', 'tl:trial'
+-- People beyond so many are not counted for a version: they would not change the verdict, and a
+-- tally stays below about 1 MB.
+local MOST_PEOPLE = 10000
+local function tally_key(kind, name) return 'tl:tally:' .. kind .. ':' .. name end
 local function completion_key(id) return 'tl:completion:' .. id end
 local function feedback_key(id) return 'tl:feedback:' .. id end
 local function user_key(owner, user) return 'tl:user:' .. owner .. ':' .. user end
@@ -29,6 +38,98 @@ local function count_thumb(version, score, by)
   local thumb = number > 0 and 'up' or 'down'
   redis.call('HINCRBY', version_key(version), thumb, by)
   redis.call('HINCRBY', TOTALS, thumb, by)
+end
+
+-- Returns the canary and since when, as one text; nil while there is none. Tallies of the trial that
+-- are of another one are emptied.
+local function current_trial(canary, since)
+  if not canary or canary == '' then return nil end
+  local trial = canary .. '@' .. (since or '')
+  if redis.call('GET', TRIAL) ~= trial then
+    for _, side in ipairs({'canary', 'beside'}) do
+      redis.call('UNLINK', tally_key('votes', side), tally_key('replies', side))
+    end
+    redis.call('SET', TRIAL, trial)
+  end
+  return trial
+end
+
+-- Returns the tallies that a reply of a version counts in, and the trial: the version's own if it is
+-- live, confirmed or the canary, or was counted until now; and that of its side of the trial if the
+-- reply was made since that began.
+local function tallies_of(version, made_at)
+  local found = redis.call('HMGET', 'tl:rollout', 'live', 'confirmed', 'canary', 'canary_since')
+  local live, confirmed, canary = found[1] or 'base', found[2] or '', found[3]
+  if confirmed == '' then confirmed = 'base' end
+  local names = {}
+  if version == live or version == confirmed or version == canary then
+    redis.call('SADD', TALLIES, version)
+    names[1] = version
+  elseif redis.call('SISMEMBER', TALLIES, version) == 1 then
+    names[1] = version
+  end
+  local trial = current_trial(canary, found[4])
+  local since = tonumber(found[4] or '') or 0
+  if trial and made_at >= since and (version == canary or version == live) then
+    names[#names + 1] = version == canary and 'canary' or 'beside'
+  end
+  return names, trial
+end
+
+-- Returns whom a vote is counted as: its user; where there is none its conversation, or else itself,
+-- as a canary is drawn. A hash, so that tallies hold no names.
+local function person_of(id, owner, user, conversation)
+  local who = 'r:' .. id
+  if (conversation or '') ~= '' then who = 'c:' .. owner .. ':' .. conversation end
+  if user ~= '' then who = 'u:' .. owner .. ':' .. user end
+  return string.sub(redis.sha1hex(who), 1, 16)
+end
+
+-- Adds to what a person said of a tally; returns whether the person is counted there.
+local function add_to_tally(name, person, up, down, withdrawn)
+  local key = tally_key('votes', name)
+  local old = redis.call('HGET', key, person)
+  if not old and (up + down < 0 or redis.call('HLEN', key) >= MOST_PEOPLE) then return false end
+  local a, b, c = string.match(old or '0 0 0', '(%d+) (%d+) (%d+)')
+  a, b, c = math.max(0, a + up), math.max(0, b + down), c + withdrawn
+  if a + b + c == 0 then
+    redis.call('HDEL', key, person)
+  else
+    redis.call('HSET', key, person, string.format('%d %d %d', a, b, c))
+  end
+  return true
+end
+
+-- Counts a vote for the judge, by person. The vote's hash remembers where: 'person tally tally ...';
+-- a side of the trial has the trial's name behind it.
+local function tally_vote(id, owner, user, version, score)
+  local number = tonumber(score)
+  if not number or number == 0 then return end
+  local made = redis.call('HMGET', completion_key(id), 'conversation', 'created_at')
+  local names, trial = tallies_of(version, tonumber(made[2] or '') or 0)
+  local person = person_of(id, owner, user, made[1])
+  local up = number > 0 and 1 or 0
+  local where = {person}
+  for _, name in ipairs(names) do
+    if add_to_tally(name, person, up, 1 - up, 0) then
+      where[#where + 1] = name == version and name or name .. '=' .. trial
+    end
+  end
+  if where[2] then redis.call('HSET', feedback_key(id), 'tallied', table.concat(where, ' ')) end
+end
+
+-- Takes a vote out of the judge's counts again; 'withdrawn' is 1 where its user took it back.
+local function untally_vote(id, score, withdrawn)
+  local tallied = redis.call('HGET', feedback_key(id), 'tallied')
+  if not tallied then return end
+  redis.call('HDEL', feedback_key(id), 'tallied')
+  local up = tonumber(score) > 0 and 1 or 0
+  local person, where = string.match(tallied, '^(%S+) (.*)$')
+  for name, trial in string.gmatch(where, '([^%s=]+)=?(%S*)') do
+    if trial == '' or redis.call('GET', TRIAL) == trial then
+      add_to_tally(name, person, -up, up - 1, withdrawn)
+    end
+  end
 end
 
 -- Moves one vote between the totals of two states; either may be nil. A vote without a score
@@ -116,11 +217,13 @@ local function set_vote(id, source, vote, score, now, ttl)
     if stands then
       leave_queue(id)
       count_thumb(source[3], old[2], -1)
+      untally_vote(id, old[2], 0)
       count_state(old[2], old[3], nil)
     end
     redis.call('HDEL', key, 'version', 'reason', 'run', 'returned')
     redis.call('HSET', key, 'score', score, 'scored', revision, 'state', 'pending', 'voted_at', now)
     count_thumb(source[3], score, 1)
+    tally_vote(id, source[1], source[2], source[3], score)
     count_state(score, nil, 'pending')
     if score ~= '' then enter_queue(id, now) end
   end
@@ -136,6 +239,7 @@ local function withdraw_vote(id, made_by, now)
   local old = redis.call('HMGET', key, 'state', 'score', 'revision', 'version')
   leave_queue(id)
   count_thumb(made_by, old[2], -1)
+  untally_vote(id, old[2], 1)
   count_state(old[2], old[1], nil)
   local revision = tonumber(old[3]) + 1
   redis.call('HDEL', key, 'vote', 'score', 'version', 'reason', 'run', 'returned', 'voted_at')
@@ -201,6 +305,7 @@ local function delete_completion(id, owner, user)
   local current = vote[1] and vote[1] ~= 'withdrawn'
   if current then
     count_thumb(source[3], vote[2], -1)
+    untally_vote(id, vote[2], 0)
     count_state(vote[2], vote[1], nil)
   end
   redis.call('HINCRBY', version_key(source[3]), 'completions', -1)

@@ -8,6 +8,7 @@
 -- built    tl:feedback:log             stream  events 'deleted'
 -- built    tl:version:{v}              hash    counters completions, up, down
 -- built    tl:feedback:totals          hash    counters
+-- built    tl:tally:votes:{name}       hash    the user removed
 --
 -- ARGV: owner, user, most completions, time to live of the note (ms), then names of versions and
 -- runs that are known to have learned from the user. Returns how many ids were taken on.
@@ -17,6 +18,10 @@ local function note(name, by) redis.call('HINCRBY', KEYS[2], name, by) end
 note('completions', 0)
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
 for i = 5, #ARGV do note(ARGV[i], 0) end
+local person = person_of('', ARGV[1], ARGV[2], '')
+for _, name in ipairs({'canary', 'beside', unpack(redis.call('SMEMBERS', TALLIES))}) do
+  redis.call('HDEL', tally_key('votes', name), person)
+end
 for _, id in ipairs(ids) do
   local vote = delete_completion(id, ARGV[1], ARGV[2])
   if vote then

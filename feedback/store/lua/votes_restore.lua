@@ -39,6 +39,7 @@ local function restore(id, owner, user, made_by, time, reply, vote)
     'score', 'state', 'voted_at', 'revision', 'updated_at')
   redis.call('HINCRBY', version_key(made_by), 'completions', 1)
   count_thumb(made_by, now[1], 1)
+  tally_vote(id, owner, user, made_by, now[1])
   count_state(now[1], nil, now[2])
   if now[2] == 'pending' and now[1] ~= '' then enter_queue(id, now[3]) end
   local entry = redis.call('XADD', KEYS[1], '*', 'event', 'put', 'id', id, 'revision', now[4],

@@ -26,6 +26,8 @@ def test_every_key_of_the_module_is_in_its_table() -> None:
         keys.user("{}", "{}"),
         keys.deleting("{}", "{}"),
         keys.version("{}"),
+        keys.tally_votes("{}"),
+        keys.tally_replies("{}"),
         keys.request("{}"),
         keys.replica("{}"),
         keys.api_key("{}"),

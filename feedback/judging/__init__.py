@@ -1,0 +1,31 @@
+"""The judge's reasoning, pure: what is counted, how strong the evidence is, and the verdict.
+
+``judge`` compares the tallies of two sides, and says whether the newer one is to be promoted,
+rolled back, or watched on. It may be asked after every vote.
+"""
+
+from feedback.judging.bounds import Bounds
+from feedback.judging.tally import (
+    FIRST_TOKEN_EDGES,
+    Approval,
+    Comparison,
+    Replies,
+    Tally,
+    first_token_bucket,
+    pool,
+)
+from feedback.judging.verdict import State, Verdict, judge
+
+__all__ = [
+    "FIRST_TOKEN_EDGES",
+    "Approval",
+    "Bounds",
+    "Comparison",
+    "Replies",
+    "State",
+    "Tally",
+    "Verdict",
+    "first_token_bucket",
+    "judge",
+    "pool",
+]

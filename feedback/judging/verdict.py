@@ -1,0 +1,189 @@
+"""Pure verdict on a version: is it liked as well as the one before, and does it do no harm?
+
+A verdict may be asked for after every vote: the evidence is valid at any time (evidence.py).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from feedback.judging.evidence import (
+    Ballots,
+    Difference,
+    approval_difference,
+    interval,
+    log_evidence,
+)
+from feedback.judging.guards import guards
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from feedback.judging.bounds import Bounds
+    from feedback.judging.evidence import Floats
+    from feedback.judging.tally import Comparison
+
+State = Literal["hold", "promote", "roll_back"]
+
+GUARD_BUDGET = 0.1
+"""Each guard's part of the error that is allowed; approval has what the four of them leave."""
+
+APPROVAL_BUDGET = 1 - 4 * GUARD_BUDGET
+
+SCALE = 1.5
+"""Differences that evidence is quickest about, in margins: measured by bench/judge.py."""
+
+_MOST_MORE = 1000.0
+"""Votes that are wanted are not reckoned beyond so many times those there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do, and why.
+
+    Attributes:
+        votes_needed: While ``hold``: about how many more votes it takes, if votes can tell.
+    """
+
+    state: State
+    reasons: tuple[str, ...]
+    votes_needed: int | None = None
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the verdict as JSON has it."""
+        return asdict(self)
+
+
+def judge(comparison: Comparison, bounds: Bounds) -> Verdict:
+    """Say whether the test side is to be promoted, rolled back, or watched on.
+
+    Worse in approval, with an error of ``APPROVAL_BUDGET`` of what is allowed, or worse in what a
+    guard watches, with an error of ``GUARD_BUDGET`` each: roll back. Shown to be less than the
+    margin worse: promote. Where the two sides were not served together, errors and waiting times,
+    which depend on the hour too, only withhold the promotion.
+    """
+    ballots = _ballots(comparison)
+    difference = approval_difference(*ballots, bounds.user_cap)
+    figures = _figures(comparison, difference, bounds)
+    broken = [g for g in guards(comparison, bounds) if g.broken(bounds.error * GUARD_BUDGET)]
+    damning = [g.what for g in broken if comparison.together or not g.of_the_moment]
+    doubts = [g.what for g in broken if g.what not in damning]
+    said = _said(figures)
+    if damning:
+        return Verdict("roll_back", tuple(damning), figures=figures)
+    enough = min(comparison.test.cast, comparison.control.cast) >= bounds.min_votes
+    liking = int(decided(difference, bounds)) if enough else 0
+    if liking < 0:
+        return Verdict("roll_back", (f"People like it less: {said}.",), figures=figures)
+    if liking > 0:
+        reason = f"People like it no less: {said}."
+        if doubts:
+            return Verdict("hold", (reason, *doubts), figures=figures)
+        return Verdict("promote", (reason,), figures=figures)
+    needed = votes_needed(comparison, difference, bounds)
+    return Verdict("hold", (_too_few(said, needed, comparison), *doubts), needed, figures)
+
+
+def decided(difference: Difference, bounds: Bounds) -> NDArray[np.int_]:
+    """Return -1 where approval is shown to be worse, 1 where not, 0 where votes are too few."""
+    scale = SCALE * bounds.margin
+    worse = log_evidence(difference.reversed(), scale) >= _threshold(bounds.error * APPROVAL_BUDGET)
+    fine = log_evidence(difference.beyond(-bounds.margin), scale) >= _threshold(bounds.error)
+    return np.where(worse, -1, np.where(fine, 1, 0))
+
+
+def votes_needed(comparison: Comparison, difference: Difference, bounds: Bounds) -> int | None:
+    """Reckon how many more votes decide, if what was measured so far is the truth.
+
+    Returns:
+        None when no number of votes on the test side would: the control has too few, and where the
+        two are not served together it gets no more.
+    """
+    test, control = max(comparison.test.cast, 1), max(comparison.control.cast, 1)
+    value, variance = float(difference.value), float(difference.variance)
+    if not math.isfinite(variance):  # nothing is known yet: suppose that they are alike
+        value, variance = 0.0, 0.25 / test + 0.25 / control
+    times = np.geomspace(1.0, _MOST_MORE, 400)
+    times_control = times if comparison.together else np.ones_like(times)
+    # The votes of the smaller side make the larger part of the variance.
+    part = control / (test + control)
+    grown = variance * (part / times + (1 - part) / times_control)
+    there = np.minimum(test * times, control * times_control) >= bounds.min_votes
+    found = there & (decided(_sure(value, grown), bounds) != 0)
+    if not found.any():
+        return None
+    more = test * (times - 1) + control * (times_control - 1)
+    return max(1, math.ceil(float(more[found.argmax()])))
+
+
+def _sure(value: float, variance: Floats) -> Difference:
+    return Difference(np.full_like(variance, value), variance, np.full_like(variance, 1e9))
+
+
+def _threshold(error: float) -> float:
+    return math.log(1 / error)
+
+
+def _ballots(comparison: Comparison) -> tuple[Ballots, Ballots]:
+    """Line the two sides' votes up by person."""
+    people = sorted(comparison.test.votes.keys() | comparison.control.votes.keys())
+    sides = []
+    for tally in (comparison.test, comparison.control):
+        counts = np.array([tally.votes.get(each, (0, 0, 0)) for each in people], dtype=np.float64)
+        up, down, _ = counts.reshape(-1, 3).T
+        sides.append(Ballots(up=up, votes=up + down))
+    return sides[0], sides[1]
+
+
+def _figures(comparison: Comparison, difference: Difference, bounds: Bounds) -> dict[str, Any]:
+    """Return what the verdict rests on, as JSON has it."""
+    figures: dict[str, Any] = {"together": comparison.together}
+    for name, tally in (("test", comparison.test), ("control", comparison.control)):
+        approval = tally.approval(bounds.user_cap)
+        figures[name] = {
+            "approval": approval and round(approval.rate, 4),
+            "votes": tally.cast,
+            "people": tally.people,
+            "replies": asdict(tally.replies),
+        }
+    if math.isfinite(float(difference.variance)):
+        ends = interval(difference, SCALE * bounds.margin, bounds.error)
+        figures["difference"] = round(float(difference.value), 4)
+        figures["interval"] = [round(float(np.clip(end, -1, 1)), 4) for end in ends]
+    return figures
+
+
+def _said(figures: dict[str, Any]) -> str:
+    """Say the approval of both sides."""
+    test, control = figures["test"], figures["control"]
+    sides = (
+        f"{_percent(test['approval'])} of {test['votes']} votes by {test['people']} people, "
+        f"against {_percent(control['approval'])} of {control['votes']} by {control['people']}"
+    )
+    if "interval" not in figures:
+        return sides
+    low, high = figures["interval"]
+    return (
+        f"{sides}; person by person the difference is {100 * figures['difference']:+.0f} points "
+        f"({100 * low:+.0f} to {100 * high:+.0f})"
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "none" if share is None else f"{share:.0%}"
+
+
+def _too_few(said: str, needed: int | None, comparison: Comparison) -> str:
+    if needed is not None:
+        return f"About {needed} more votes are needed: {said}."
+    if comparison.together:
+        return f"The votes do not tell the two apart: {said}."
+    return (
+        f"Votes on the newer versions alone cannot tell, for the confirmed one has only "
+        f"{comparison.control.cast}: {said}. To know, start a canary."
+    )

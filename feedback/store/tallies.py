@@ -1,0 +1,77 @@
+"""Tallies: what the judge counts of the versions that it compares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from feedback.judging import FIRST_TOKEN_EDGES, Replies, Tally
+from feedback.store import keys
+from feedback.store.client import fields
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from feedback.store.client import Client
+
+CANARY = "canary"
+"""The side of the trial that the canary is, since it began."""
+
+BESIDE = "beside"
+"""The side that the live version is, since then."""
+
+_COUNTERS = ("requests", "errors", "tokens", "squared_tokens", "cut")
+_BUCKETS = tuple(f"first_token_{bucket}" for bucket in range(len(FIRST_TOKEN_EDGES) + 1))
+
+
+class Tallies:
+    """The tallies of one Redis: of the versions live, confirmed and canary, and of those between.
+
+    Votes are counted by the scripts that change votes, so that the two never differ. A version is
+    counted from the moment that it is served, until ``keep`` drops it; of at most 10,000 people.
+    One that an older Thumbloop served begins with nothing.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def read(self, names: Sequence[str]) -> list[Tally]:
+        """Return the tallies of versions, in order; empty ones for what is not counted."""
+        found = await self._client.script("tally_read", [keys.ROLLOUT], names)
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return [_decode(fields(votes), fields(replies)) for votes, replies in pairs]
+
+    async def trial(self) -> tuple[Tally, Tally]:
+        """Return the tallies of the canary and of the live version beside it, since it began."""
+        canary, beside = await self.read([CANARY, BESIDE])
+        return canary, beside
+
+    async def add(self, replies: Mapping[str, Replies]) -> None:
+        """Count how replies went, by version; of versions that are not counted they are ignored."""
+        words: list[str | int] = []
+        for version, counts in replies.items():
+            counted = _spell(counts)
+            words += [version, len(counted), *counted]
+        if words:
+            await self._client.script("tally_add", [keys.ROLLOUT], words)
+
+    async def keep(self, versions: Collection[str]) -> int:
+        """Drop the tallies of all other versions that are not served; returns how many."""
+        tables = [keys.TALLIES, keys.ROLLOUT, keys.TRIAL]
+        return int(await self._client.script("tally_keep", tables, versions))
+
+
+def _spell(replies: Replies) -> list[str | int]:
+    """Return the counters that are not 0, name after value."""
+    counts = {name: getattr(replies, name) for name in _COUNTERS}
+    counts |= dict(zip(_BUCKETS, replies.first_token, strict=True))
+    return [word for pair in counts.items() if pair[1] for word in pair]
+
+
+def _decode(votes: Mapping[str, str], replies: Mapping[str, str]) -> Tally:
+    spoken = {}
+    for person, counts in votes.items():
+        up, down, withdrawn = map(int, counts.split())
+        spoken[person] = (up, down, withdrawn)
+    counters = {name: int(replies.get(name, 0)) for name in _COUNTERS}
+    buckets = tuple(int(replies.get(name, 0)) for name in _BUCKETS)
+    return Tally(spoken, Replies(**counters, first_token=buckets))
