@@ -15,6 +15,7 @@ from models.errors import QueueFullError
 from models.types import GenerationRequest
 from service.errors import QueueTimeoutError, RequestTimeoutError
 from service.merging import Merged
+from service.tally import person
 from service.waiting import within
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Answer:
 
     async def begun(self, seconds: float) -> None:
         """Wait for the first token, at most so long, and raise if there will be none."""
-        with self._counting_refusals():
+        with self._counting_failures():
             await self._merged.begun(seconds)
 
     async def events(self) -> AsyncIterator[tuple[int, GenerationChunk]]:
@@ -89,7 +90,7 @@ class Answer:
             RequestTimeoutError: The last one did not.
             ModelsError: The engine refused or failed.
         """
-        with self._counting_refusals():
+        with self._counting_failures():
             async for index, chunk in self._merged:
                 self._time(self.replies[index], chunk)
                 self.replies[index].add(chunk)
@@ -102,6 +103,13 @@ class Answer:
         metrics.tokens.labels("prompt").inc(len(self.question.prompt_ids))
         metrics.tokens.labels("completion").inc(len(reply.tokens))
         metrics.replies.labels(self.question.version).inc()
+        self._runtime.tally.ended(
+            self.question.version,
+            self._who(reply),
+            first_token=None if reply.begun_at is None else reply.begun_at - self._asked_at,
+            tokens=len(reply.tokens),
+            cut=reply.finish_reason == "length",
+        )
         reply.recorded = self.question.keep and await self._record(reply)
         if not reply.recorded:
             metrics.unrecorded.inc()
@@ -126,12 +134,21 @@ class Answer:
             self._runtime.metrics.timeouts.labels(kind).inc()
 
     @contextmanager
-    def _counting_refusals(self) -> Iterator[None]:
+    def _counting_failures(self) -> Iterator[None]:
         try:
             yield
         except QueueFullError:
             self._runtime.metrics.refused.inc()
             raise
+        except Exception:
+            for reply in self.replies:
+                if reply.finish_reason is None:
+                    self._runtime.tally.failed(self.question.version, self._who(reply))
+            raise
+
+    def _who(self, reply: Reply) -> str:
+        conversation = self.question.metadata.get("conversation_id", "")
+        return person(self.question.person, conversation, reply.id)
 
     def _time(self, reply: Reply, chunk: GenerationChunk) -> None:
         """Measure the time to the first token, and that of each reply."""

@@ -21,6 +21,7 @@ from service.pace import Pace
 from service.record_health import RecordWatch
 from service.rollout_watcher import RolloutWatcher
 from service.settings import ServiceSettings
+from service.tally import ReplyTally
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class Runtime:
         self.scale = RewardScale.from_settings(settings)
         self.unrecorded = Unrecorded()
         self.record = RecordWatch(store)
+        self.tally = ReplyTally(store)
         self.started = asyncio.Event()
         self._generator = generator
         self._last_known = LastKnown(settings.data_dir)
@@ -87,6 +89,7 @@ class Runtime:
         """Begin loading in the background; /readyz tells how far it is."""
         self._tasks.append(asyncio.create_task(self._start()))
         self._tasks.append(asyncio.create_task(self.record.run()))
+        self._tasks.append(asyncio.create_task(self.tally.run()))
 
     async def stop(self) -> None:
         """Stop following the rollout and close the engine."""
@@ -95,6 +98,7 @@ class Runtime:
         for task in self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        await self.tally.flush()
         if self._generator is not None:
             await self._generator.close()
 
