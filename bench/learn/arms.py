@@ -65,6 +65,13 @@ ARMS: Mapping[str, Arm] = {
     "rank-1": Arm("rank 1", {"lora_rank": 1, "lora_alpha": 2}),
     "rank-32": Arm("rank 32", {"lora_rank": 32, "lora_alpha": 64}),
     "batch-32": Arm("32 votes an update", every=32),
+    "batch-8": Arm("8 votes an update", every=8),
+    "wide-clip": Arm("ratios clipped to 0.5..1.5", {"clip": 0.5}),
+    "strong-nudge": Arm("a strong likelihood term on liked replies", {"nudge": 0.5}),
+    "more-replay": Arm("with 64 replayed votes", {"replay_votes": 64}),
+    "nudge-replay": Arm(
+        "48 replayed votes and a strong likelihood term", {"replay_votes": 48, "nudge": 0.5}
+    ),
     # Others.
     "article": Arm("the article's PPO", {"preset": "article"}),
     "sft": Arm("filtered fine-tuning on all liked replies", every=32, kind="sft"),
