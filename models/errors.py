@@ -3,9 +3,12 @@
 ModelsError
 ├── BaseModelError        the base model is missing, broken or of an unsupported kind
 ├── AdapterError          an adapter folder is missing, broken, or not for this base
+│   └── ImportRefusedError    an adapter from elsewhere does not fit, or is not safe
+├── AdapterStoreUnavailableError  the object store of adapters does not answer
 ├── PromptTooLongError    prompt plus reply do not fit the context
 ├── EngineError           the decoding engine is closed or failed
 │   └── QueueFullError    too many requests wait already
+├── GateError             the gate cannot run; nothing that it should judge goes live
 ├── RolloutRefusedError   the rules of the rollout do not allow a command
 └── LearningError         the batch cannot be learned from, or learning went wrong
 """
@@ -27,6 +30,14 @@ class BaseModelError(ModelsError):
 
 class AdapterError(ModelsError):
     """An adapter folder is missing, broken, or not made for this base."""
+
+
+class ImportRefusedError(AdapterError):
+    """An adapter from elsewhere does not fit what is served here, or is not safe to take."""
+
+
+class AdapterStoreUnavailableError(ModelsError, OSError):
+    """The object store of adapters does not answer; no adapter is to blame, as with a full disk."""
 
 
 class PromptTooLongError(ModelsError):
@@ -75,6 +86,10 @@ class RolloutRefusedError(ModelsError):
     def __init__(self, because: RefusedBecause, message: str) -> None:
         self.because = because
         super().__init__(message)
+
+
+class GateError(ModelsError):
+    """The gate cannot run, through no fault of the version that it should judge."""
 
 
 class LearningError(ModelsError):

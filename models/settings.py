@@ -47,9 +47,24 @@ class ModelSettings(Settings):
         DEFAULT_BASE_MODEL,
         description="The packaged default, a local folder, or a model hub id.",
     )
-    adapter_store: Path | None = Field(
-        None, description="Folder of published adapters; <data_dir>/adapters when unset."
+    adapter_store: str | Path | None = Field(
+        None,
+        description="Where adapters are published: a folder, or an object store such as "
+        "s3://bucket/prefix (docs/adapters.md); <data_dir>/adapters when unset.",
     )
+    keep_versions: int = Field(
+        20,
+        ge=1,
+        description="So many of the newest versions keep their weights, beside those in use; of "
+        "older ones only the manifest stays.",
+    )
+    import_max_bytes: int = Field(
+        512 << 20,
+        ge=1024,
+        description="Most bytes of an adapter that is imported, packed and unpacked.",
+    )
+    lora_rank: int = Field(8, ge=1, description="Rank of a new adapter.")
+    lora_alpha: int = Field(16, ge=1, description="Scale of a new adapter: alpha / rank.")
     backend: Literal["local"] = Field("local", description="What decodes.")
     device: str = Field("cpu", description="torch device of the engine and the learner.")
     dtype: Literal["bfloat16", "float32"] = Field(
@@ -89,9 +104,17 @@ class ModelSettings(Settings):
     )
 
     @property
+    def adapters_url(self) -> str | None:
+        """The object store that adapters are published to, if there is one."""
+        named = str(self.adapter_store or "")
+        return named if "://" in named else None
+
+    @property
     def adapters_dir(self) -> Path:
-        """Where published adapters are."""
-        return self.adapter_store or self.data_dir / "adapters"
+        """Where published adapters are on this machine: all of them, or copies of the store's."""
+        if self.adapter_store is None or self.adapters_url:
+            return self.data_dir / "adapters"
+        return Path(self.adapter_store)
 
     def step_threads(self, *, learning: bool = False) -> int:
         """Return how many threads a decode step gets, alone or beside a learner."""
@@ -136,8 +159,6 @@ class LearnerSettings(ModelSettings):
         description="Defaults of the learner's settings: ours, or those of the article's PPO "
         "(docs/learning.md). What is set beside it wins.",
     )
-    lora_rank: int = Field(8, ge=1, description="Rank of a new adapter.")
-    lora_alpha: int = Field(16, ge=1, description="Scale of a new adapter: alpha / rank.")
     learning_rate: float = Field(4e-4, gt=0, description="Adam step size.")
     epochs: int = Field(4, ge=1, description="Passes over the batch (N).")
     micro_batch_tokens: int = Field(

@@ -115,7 +115,7 @@ async def _learn(settings: WorkerSettings) -> None:
         place = Workplace(
             store=store,
             settings=settings,
-            adapters=AdapterStore(settings.adapters_dir),
+            adapters=AdapterStore.open(settings),
             make_learner=lambda: _load_learner(settings),
             # Not Celery's soft limit: its exception would strike wherever the loop happens to be.
             seconds=UPDATE_SOFT_LIMIT_SECONDS,

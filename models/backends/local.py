@@ -34,7 +34,7 @@ class LocalGenerator:
 
     def __init__(self, settings: ModelSettings) -> None:
         self._settings = settings
-        self._store = AdapterStore(settings.adapters_dir)
+        self._store = AdapterStore.open(settings)
         self._bank = AdapterBank()
         self._sinks: dict[str, _Sink] = {}
         self._started: _Started | None = None

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE
+from models.adapters.plain import not_plain
 from models.errors import AdapterError
 
 if TYPE_CHECKING:
@@ -36,28 +37,6 @@ Adapter = dict[str, Factors]
 """Factors by module name."""
 
 
-_NOT_PLAIN = (
-    "alora_invocation_tokens",
-    "alpha_pattern",
-    "arrow_config",
-    "fan_in_fan_out",
-    "kasa_config",
-    "layer_replication",
-    "lora_bias",
-    "modules_to_save",
-    "monteclora_config",
-    "rank_pattern",
-    "target_parameters",
-    "trainable_token_indices",
-    "use_bdlora",
-    "use_dora",
-    "use_qalora",
-    "use_rslora",
-)
-_CHANGE_BASE = ("corda", "loftq", "lora_ga", "olora", "pissa")
-"""Ways to initialise an adapter that take something out of the base's own weights."""
-
-
 def read_adapter(folder: Path) -> Adapter:
     """Read a PEFT LoRA folder whose hashes were checked before, into fp32 on the CPU.
 
@@ -65,8 +44,11 @@ def read_adapter(folder: Path) -> Adapter:
         AdapterError: It is not a plain LoRA adapter of linear layers.
     """
     config = json.loads((folder / CONFIG_FILE).read_text())
-    if not _is_plain(config):
-        raise AdapterError(f"{folder} is not a plain LoRA adapter: the engine cannot serve it.")
+    reason = not_plain(config)
+    if reason is not None:
+        raise AdapterError(
+            f"{folder} is not a plain LoRA adapter ({reason}): the engine cannot serve it."
+        )
     tensors = load_file(folder / WEIGHTS_FILE)
     scale = config["lora_alpha"] / config["r"]
     adapter = {}
@@ -79,16 +61,6 @@ def read_adapter(folder: Path) -> Adapter:
     if not adapter or len(adapter) * 2 != len(tensors):
         raise AdapterError(f"{folder} holds no LoRA pairs, or tensors that are none.")
     return adapter
-
-
-def _is_plain(config: Mapping[str, Any]) -> bool:
-    """Whether PEFT adds scaled products of the pairs to the base's linear layers and no more."""
-    return (
-        config.get("peft_type") == "LORA"
-        and config.get("bias", "none") == "none"
-        and not any(config.get(key) for key in _NOT_PLAIN)
-        and not str(config.get("init_lora_weights")).startswith(_CHANGE_BASE)
-    )
 
 
 class LoraLinear(torch.nn.Module):

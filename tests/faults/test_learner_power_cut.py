@@ -18,7 +18,6 @@ sys.path.append(str(Path(__file__).parents[1] / "workers"))
 from fake_learner import make_place
 
 from feedback.store import keys
-from models import adapters as adapters_module
 from models.adapters import (
     CONFIG_FILE,
     MANIFEST_FILE,
@@ -26,6 +25,7 @@ from models.adapters import (
     WEIGHTS_FILE,
     AdapterStore,
     Origin,
+    folders,
 )
 from models.errors import AdapterError
 from workers.update import run_update
@@ -74,7 +74,7 @@ def recorded(top: Path, *, before: str = "") -> Recorder:
         recorder.watch(patch)
         if before == "unsynced":
             with pytest.MonkeyPatch.context() as inner:
-                inner.setattr(adapters_module, "failpoint", die_after_rename)
+                inner.setattr(folders, "failpoint", die_after_rename)
                 with pytest.raises(CutOffError):
                     publish(top)
             assert AdapterStore(top / "adapters").find_batch(7, "batch", "base") is not None

@@ -1,0 +1,33 @@
+"""Adapters as files: PEFT's format plus a manifest, published so that a crash leaves no half.
+
+``AdapterStore`` publishes, fetches, checks, imports, exports and removes them, in a folder of this
+machine or in an object store. What it says of files without touching them is in ``manifest``,
+``checks`` and ``plain``. No torch here.
+"""
+
+from models.adapters.checks import Wanted
+from models.adapters.exporting import FORMS, Form
+from models.adapters.importing import Checked
+from models.adapters.manifest import (
+    CONFIG_FILE,
+    MANIFEST_FILE,
+    STATE_FILE,
+    WEIGHTS_FILE,
+    Manifest,
+    Origin,
+)
+from models.adapters.store import AdapterStore
+
+__all__ = [
+    "CONFIG_FILE",
+    "FORMS",
+    "MANIFEST_FILE",
+    "STATE_FILE",
+    "WEIGHTS_FILE",
+    "AdapterStore",
+    "Checked",
+    "Form",
+    "Manifest",
+    "Origin",
+    "Wanted",
+]

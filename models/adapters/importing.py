@@ -1,0 +1,180 @@
+"""Checks an adapter's files that were taken from elsewhere, and says where they come from."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from models.adapters.checks import Tensor, check_config, check_state, check_tensors
+from models.adapters.folders import check_folder, read_manifest
+from models.adapters.manifest import (
+    CONFIG_FILE,
+    MANIFEST_FILE,
+    STATE_FILE,
+    WEIGHTS_FILE,
+    Manifest,
+    Origin,
+)
+from models.errors import AdapterError, ImportRefusedError
+from models.types import BASE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from models.adapters.checks import Wanted
+
+MAX_JSON_BYTES = 4 << 20
+_RANDOM_BYTES = 5056
+"""Size of the state of torch's generator on CPUs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a folder of taken files turned out to be.
+
+    Attributes:
+        source: The version that it was where it comes from; None where no manifest says.
+        parameters: Numbers in the adapter.
+        has_state: Whether the learner's state comes along.
+    """
+
+    source: str | None
+    parameters: int
+    has_state: bool
+
+
+def check_import(folder: Path, wanted: Wanted) -> Checked:
+    """Check files that were taken from elsewhere; reads headers only, and knows no torch.
+
+    Raises:
+        ImportRefusedError: They make no adapter for the base that is served here.
+    """
+    manifest = _check_manifest(folder, wanted) if (folder / MANIFEST_FILE).exists() else None
+    check_config(_read_json(folder / CONFIG_FILE), wanted)
+    tensors, _ = _read_header(folder / WEIGHTS_FILE)
+    check_tensors(tensors, wanted)
+    has_state = (folder / STATE_FILE).exists()
+    if has_state:
+        _check_state(folder / STATE_FILE, wanted)
+    return Checked(
+        source=manifest.version if manifest else None,
+        parameters=sum(math.prod(tensor.shape) for tensor in tensors.values()),
+        has_state=has_state,
+    )
+
+
+def origin_of(checked: Checked, wanted: Wanted, *, name: str, now: float) -> Origin:
+    """Return what the manifest of an import says; its own figures come from the gate."""
+    return Origin(
+        parent=BASE,
+        run=None,
+        batch_hash="",
+        fence=0,
+        base_model=wanted.base.name,
+        base_hash=wanted.base.content_hash,
+        created_at=now,
+        kind="imported",
+        source=checked.source or name,
+    )
+
+
+def move_files(folder: Path, target: Path) -> None:
+    """Move what was checked into the folder to be published; the manifest is written anew."""
+    for name in (CONFIG_FILE, WEIGHTS_FILE, STATE_FILE):
+        if (folder / name).exists():
+            (folder / name).replace(target / name)
+
+
+def _check_manifest(folder: Path, wanted: Wanted) -> Manifest:
+    _bounded(folder / MANIFEST_FILE)
+    try:
+        manifest = read_manifest(folder)
+        check_folder(folder, manifest.version)
+    except AdapterError as error:
+        raise ImportRefusedError(
+            f"Its files are not those of its {MANIFEST_FILE}: get it again, or remove the "
+            f"manifest if the files were changed on purpose. ({error})"
+        ) from error
+    if (folder / STATE_FILE).exists() and STATE_FILE not in manifest.files:
+        raise ImportRefusedError(f"Its {STATE_FILE} is not in its {MANIFEST_FILE}: remove it.")
+    if manifest.origin.base_hash != wanted.base.content_hash:
+        raise ImportRefusedError(
+            f"It was made for the base {manifest.origin.base_model} "
+            f"({str(manifest.origin.base_hash)[:12]}…), but {wanted.base.name} "
+            f"({wanted.base.content_hash[:12]}…) is served here."
+        )
+    return manifest
+
+
+def _check_state(path: Path, wanted: Wanted) -> None:
+    """Check that a learner can go on from a state.
+
+    Raises:
+        ImportRefusedError: It cannot.
+    """
+    tensors, metadata = _read_header(path)
+    check_state(tensors, wanted)
+    try:
+        rest = json.loads(metadata["state"])
+        sound = (
+            math.isfinite(rest["beta"])
+            and rest["beta"] >= 0
+            and type(rest["step"]) is int
+            and rest["step"] >= 0
+            and all(
+                math.isfinite(x) for total, count in rest["users"].values() for x in (total, count)
+            )
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        sound = False
+    with safe_open(path, framework="np") as file:
+        sound = sound and all(_is_sound(name, file.get_tensor(name)) for name in tensors)
+    if not sound:
+        raise ImportRefusedError(
+            f"Its {STATE_FILE} cannot be learned on from: leave it out, and learning starts afresh."
+        )
+
+
+def _is_sound(name: str, values: Any) -> bool:
+    """Whether numbers of a state are such as a learner leaves."""
+    if name == "random":
+        return len(values) == _RANDOM_BYTES
+    return bool(np.isfinite(values).all())
+
+
+def _read_header(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and the metadata of a safetensors file, without the numbers.
+
+    Raises:
+        ImportRefusedError: It is none.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            tensors = {}
+            for name in file.keys():  # noqa: SIM118 - it is no mapping
+                part = file.get_slice(name)
+                tensors[name] = Tensor(part.get_dtype(), tuple(part.get_shape()))
+            return tensors, file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ImportRefusedError(f"{path.name} is no sound safetensors file: {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    _bounded(path)
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ImportRefusedError(f"{path.name} is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ImportRefusedError(f"{path.name} is no JSON object.")
+    return found
+
+
+def _bounded(path: Path) -> None:
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise ImportRefusedError(f"{path.name} is larger than {MAX_JSON_BYTES} bytes: refused.")

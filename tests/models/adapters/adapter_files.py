@@ -1,0 +1,55 @@
+"""Files of adapters for a made-up base of two layers."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from models.adapters import CONFIG_FILE, STATE_FILE, WEIGHTS_FILE
+from models.adapters.checks import FACTORS, PREFIX
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BASE_HASH = "b" * 64
+LINEARS = {
+    "model.layers.0.self_attn.q_proj": (6, 4),
+    "model.layers.0.mlp.down_proj": (4, 8),
+}
+CONFIG: dict[str, Any] = {
+    "peft_type": "LORA",
+    "task_type": "CAUSAL_LM",
+    "base_model_name_or_path": "somebody/tiny",
+    "r": 2,
+    "lora_alpha": 4,
+    "lora_dropout": 0.0,
+    "bias": "none",
+    "target_modules": ["q_proj", "down_proj"],
+    "use_dora": False,
+    "modules_to_save": None,
+    "megatron_core": "megatron.core",
+}
+
+
+def tensors(rank: int = 2, seed: int = 0) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    found = {}
+    for module, (rows, columns) in LINEARS.items():
+        for factor, shape in zip(FACTORS, ((rank, columns), (rows, rank)), strict=True):
+            found[PREFIX + module + factor] = random.random(shape, dtype=np.float32)
+    return found
+
+
+def write_adapter(folder: Path, **changes: Any) -> None:
+    (folder / CONFIG_FILE).write_text(json.dumps({**CONFIG, **changes}))
+    save_file(tensors(), folder / WEIGHTS_FILE)
+
+
+def write_state(folder: Path, **changes: Any) -> None:
+    kept = {f"exp_avg.{n}": t for n, t in tensors(seed=1).items()}
+    kept |= {f"exp_avg_sq.{n}": t for n, t in tensors(seed=2).items()}
+    rest = {"beta": 0.1, "step": 8, "users": {"ann": [1.0, 2.0]}}
+    save_file({**kept, **changes}, folder / STATE_FILE, {"state": json.dumps(rest)})
