@@ -11,6 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from models.errors import RolloutRefusedError
 from models.types import BASE
+from models.versions.checks import (
+    expect_live,
+    leave_to_people,
+    must_be_servable,
+    must_be_startable,
+    running_canary,
+    unknown,
+)
 from models.versions.commands import (
     Activate,
     Confirm,
@@ -22,7 +30,7 @@ from models.versions.commands import (
     StopCanary,
 )
 from models.versions.rollout import Move, Transition
-from models.versions.states import LEARNER, may_be_canary, may_go_live
+from models.versions.states import LEARNER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,18 +79,18 @@ def plan(snapshot: Snapshot, command: Command, *, who: str, now: float) -> Trans
 
 def _activate(snapshot: Snapshot, command: Activate, who: str) -> Transition:
     rollout, version = snapshot.rollout, command.version
-    _expect_live(rollout, command.expected_live)
+    expect_live(rollout, command.expected_live)
     if version != rollout.live:
         if who == LEARNER:
-            _leave_to_people(snapshot, version)
-        _must_be_servable(snapshot, version, command.only_from)
+            leave_to_people(snapshot, version)
+        must_be_servable(snapshot, version, command.only_from)
     confirmed = rollout.confirmed if who == LEARNER else version
     return _serve(snapshot, "activate", version, confirmed=confirmed)
 
 
 def _rollback(snapshot: Snapshot, command: Rollback) -> Transition:
     rollout = snapshot.rollout
-    _expect_live(rollout, command.expected_live)
+    expect_live(rollout, command.expected_live)
     target = command.to or rollout.previous
     if target is None or target == rollout.live:
         raise RolloutRefusedError(
@@ -90,7 +98,7 @@ def _rollback(snapshot: Snapshot, command: Rollback) -> Transition:
             f"There is nothing to roll back to from {rollout.live}. Name another version: "
             "`thumbloop versions list` shows those there are.",
         )
-    _must_be_servable(snapshot, target)
+    must_be_servable(snapshot, target)
     undone = _built_since(snapshot, target)
     change = _serve(snapshot, "rollback", target, confirmed=target)
     if rollout.canary != target and undone & set(snapshot.lineage(rollout.canary or "")):
@@ -109,7 +117,7 @@ def _rollback(snapshot: Snapshot, command: Rollback) -> Transition:
 
 def _start_canary(snapshot: Snapshot, command: StartCanary, who: str) -> Transition:
     rollout, version = snapshot.rollout, command.version
-    _expect_live(rollout, command.expected_live)
+    expect_live(rollout, command.expected_live)
     if not 0 < command.fraction <= 1:
         raise RolloutRefusedError(
             "fraction",
@@ -118,7 +126,7 @@ def _start_canary(snapshot: Snapshot, command: StartCanary, who: str) -> Transit
         )
     moves: tuple[Move, ...] = ()
     if version != rollout.canary:
-        _may_start(snapshot, version, who)
+        must_be_startable(snapshot, version, who)
         moves = (Move(version, snapshot.versions[version].state, "canary"),)
     return Transition(
         "canary",
@@ -132,19 +140,19 @@ def _start_canary(snapshot: Snapshot, command: StartCanary, who: str) -> Transit
 
 
 def _stop_canary(snapshot: Snapshot, command: StopCanary) -> Transition:
-    canary = _running_canary(snapshot, command.expected)
+    canary = running_canary(snapshot, command.expected)
     rollout = replace(snapshot.rollout, canary=None)
     moves = (Move(canary, "canary", "approved"),)
     return Transition("stop_canary", canary, rollout.live, rollout, snapshot.history, moves)
 
 
 def _promote_canary(snapshot: Snapshot, command: PromoteCanary) -> Transition:
-    canary = _running_canary(snapshot, command.expected)
+    canary = running_canary(snapshot, command.expected)
     return _serve(snapshot, "promote_canary", canary, confirmed=canary)
 
 
 def _reject_canary(snapshot: Snapshot, command: RejectCanary) -> Transition:
-    canary = _running_canary(snapshot, command.expected)
+    canary = running_canary(snapshot, command.expected)
     rollout = replace(snapshot.rollout, canary=None)
     history = tuple(each for each in snapshot.history if each != canary)
     moves = [_taken_back(snapshot, canary)]
@@ -196,7 +204,7 @@ def _verdict(snapshot: Snapshot, command: Verdict) -> Transition:
     version = command.version
     facts = snapshot.versions.get(version)
     if facts is None or version == BASE:
-        raise _unknown(version)
+        raise unknown(version)
     moves: tuple[Move, ...] = ()
     if facts.state != command.state:
         if facts.state != "candidate" or facts.run is not None:
@@ -265,7 +273,12 @@ def _previous(live: str, history: tuple[str, ...]) -> str | None:
 
 
 def _before(history: tuple[str, ...], target: str, *, without: set[str]) -> tuple[str, ...]:
-    """Return the history once one has gone back to ``target``: what came after is not walked on."""
+    """Return the history once one has gone back to ``target``: what came after is not walked on.
+
+    The base is where a walk ends, although versions may have served before it.
+    """
+    if target == BASE:
+        return ()
     walked = takewhile(lambda each: each != target, history)
     return tuple(each for each in walked if each not in without)
 
@@ -285,97 +298,3 @@ def _taken_back(snapshot: Snapshot, version: str) -> Move:
 
 def _rolled_back(moves: Iterable[Move]) -> dict[str, Any]:
     return {"rolled_back": [move.version for move in moves if move.new == "rolled_back"]}
-
-
-def _expect_live(rollout: Rollout, expected: str | None) -> None:
-    if expected not in {None, rollout.live}:
-        raise RolloutRefusedError(
-            "live",
-            f"The live version is {rollout.live} now. Read the rollout again, then decide afresh.",
-        )
-
-
-def _must_be_servable(
-    snapshot: Snapshot, version: str, only_from: VersionState | None = None
-) -> None:
-    if version == BASE:
-        return
-    facts = snapshot.versions.get(version)
-    if facts is None:
-        raise _unknown(version)
-    if not may_go_live(facts.state):
-        raise RolloutRefusedError(
-            "state",
-            f"Version {version} is {facts.state} and may not go live. Choose one that passed its "
-            "gate: `thumbloop versions list` shows the states.",
-        )
-    if only_from not in {None, facts.state}:
-        raise RolloutRefusedError(
-            "state",
-            f"Version {version} is {facts.state} and was to go live only from {only_from}: someone "
-            "has decided on it meanwhile. Read its history, then decide afresh.",
-        )
-
-
-def _may_start(snapshot: Snapshot, version: str, who: str) -> None:
-    """Refuse what may not become the canary."""
-    rollout = snapshot.rollout
-    if rollout.canary is not None:
-        raise RolloutRefusedError(
-            "canary",
-            f"{rollout.canary} is the canary already, and there is one at a time. Stop it first: "
-            "`thumbloop canary stop`.",
-        )
-    if version in {BASE, rollout.live, rollout.confirmed}:
-        raise RolloutRefusedError(
-            "state",
-            f"{version} cannot be the canary: it is the base, the live or the confirmed version, "
-            "with which a canary is compared. To serve it, activate it.",
-        )
-    facts = snapshot.versions.get(version)
-    if facts is None:
-        raise _unknown(version)
-    if who == LEARNER:
-        _leave_to_people(snapshot, version)
-    if not may_be_canary(facts.state) or (who == LEARNER and facts.state != "approved"):
-        raise RolloutRefusedError(
-            "state",
-            f"Version {version} is {facts.state} and cannot be the canary. Choose one that passed "
-            "its gate: `thumbloop versions list` shows the states.",
-        )
-
-
-def _leave_to_people(snapshot: Snapshot, version: str) -> None:
-    """Refuse the learner what is for people, or the judge, to decide."""
-    canary = snapshot.rollout.canary
-    if canary is not None and canary != version:
-        raise RolloutRefusedError(
-            "canary", f"{canary} is the canary. {version} waits until that has its verdict."
-        )
-    facts = snapshot.versions.get(version)
-    if facts is not None and facts.stopped:
-        raise RolloutRefusedError(
-            "state",
-            f"The canary of {version} was stopped. Only a person serves it again: "
-            f"`thumbloop versions activate {version}`.",
-        )
-
-
-def _running_canary(snapshot: Snapshot, expected: str | None) -> str:
-    canary = snapshot.rollout.canary
-    if canary is None:
-        raise RolloutRefusedError(
-            "canary", "There is no canary. `thumbloop canary start` lets a version be one."
-        )
-    if expected not in {None, canary}:
-        raise RolloutRefusedError(
-            "canary", f"The canary is {canary} now. Read the rollout again, then decide afresh."
-        )
-    return canary
-
-
-def _unknown(version: str) -> RolloutRefusedError:
-    return RolloutRefusedError(
-        "unknown",
-        f"There is no version {version!r}. `thumbloop versions list` shows those there are.",
-    )

@@ -1,0 +1,111 @@
+"""What stands against a command: each check passes or raises a refusal that says what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from models.errors import RolloutRefusedError
+from models.types import BASE
+from models.versions.states import LEARNER, may_be_canary, may_go_live
+
+if TYPE_CHECKING:
+    from models.versions.rollout import Rollout, Snapshot
+    from models.versions.states import VersionState
+
+
+def expect_live(rollout: Rollout, expected: str | None) -> None:
+    """Refuse where another version is live than the caller saw."""
+    if expected not in {None, rollout.live}:
+        raise RolloutRefusedError(
+            "live",
+            f"The live version is {rollout.live} now. Read the rollout again, then decide afresh.",
+        )
+
+
+def must_be_servable(
+    snapshot: Snapshot, version: str, only_from: VersionState | None = None
+) -> None:
+    """Refuse what may not go live."""
+    if version == BASE:
+        return
+    facts = snapshot.versions.get(version)
+    if facts is None:
+        raise unknown(version)
+    if not may_go_live(facts.state):
+        raise RolloutRefusedError(
+            "state",
+            f"Version {version} is {facts.state} and may not go live. Choose one that passed its "
+            "gate: `thumbloop versions list` shows the states.",
+        )
+    if only_from not in {None, facts.state}:
+        raise RolloutRefusedError(
+            "state",
+            f"Version {version} is {facts.state} and was to go live only from {only_from}: someone "
+            "has decided on it meanwhile. Read its history, then decide afresh.",
+        )
+
+
+def must_be_startable(snapshot: Snapshot, version: str, who: str) -> None:
+    """Refuse what may not become the canary."""
+    rollout = snapshot.rollout
+    if rollout.canary is not None:
+        raise RolloutRefusedError(
+            "canary",
+            f"{rollout.canary} is the canary already, and there is one at a time. Stop it first: "
+            "`thumbloop canary stop`.",
+        )
+    if version in {BASE, rollout.live, rollout.confirmed}:
+        raise RolloutRefusedError(
+            "state",
+            f"{version} cannot be the canary: it is the base, the live or the confirmed version, "
+            "with which a canary is compared. To serve it, activate it.",
+        )
+    facts = snapshot.versions.get(version)
+    if facts is None:
+        raise unknown(version)
+    if who == LEARNER:
+        leave_to_people(snapshot, version)
+    if not may_be_canary(facts.state) or (who == LEARNER and facts.state != "approved"):
+        raise RolloutRefusedError(
+            "state",
+            f"Version {version} is {facts.state} and cannot be the canary. Choose one that passed "
+            "its gate: `thumbloop versions list` shows the states.",
+        )
+
+
+def leave_to_people(snapshot: Snapshot, version: str) -> None:
+    """Refuse the learner what is for people, or the judge, to decide."""
+    canary = snapshot.rollout.canary
+    if canary is not None and canary != version:
+        raise RolloutRefusedError(
+            "canary", f"{canary} is the canary. {version} waits until that has its verdict."
+        )
+    facts = snapshot.versions.get(version)
+    if facts is not None and facts.stopped:
+        raise RolloutRefusedError(
+            "state",
+            f"The canary of {version} was stopped. Only a person serves it again: "
+            f"`thumbloop versions activate {version}`.",
+        )
+
+
+def running_canary(snapshot: Snapshot, expected: str | None) -> str:
+    """Return the canary; refuse where there is none, or another than the caller saw."""
+    canary = snapshot.rollout.canary
+    if canary is None:
+        raise RolloutRefusedError(
+            "canary", "There is no canary. `thumbloop canary start` lets a version be one."
+        )
+    if expected not in {None, canary}:
+        raise RolloutRefusedError(
+            "canary", f"The canary is {canary} now. Read the rollout again, then decide afresh."
+        )
+    return canary
+
+
+def unknown(version: str) -> RolloutRefusedError:
+    """Return the refusal of a version that there is not."""
+    return RolloutRefusedError(
+        "unknown",
+        f"There is no version {version!r}. `thumbloop versions list` shows those there are.",
+    )
