@@ -66,6 +66,7 @@ class ObjectStore:
                 f"THUMBLOOP_ADAPTER_STORE={url} cannot be used: {error}. For S3, install the extra "
                 "`s3` (pip install 'thumbloop[s3]'); or name a local folder."
             ) from error
+        files.auto_mkdir = True  # of a shared folder; object stores have no folders to make
         return cls(files, root)
 
     def publish(self, version: str, folder: Path, manifest: Manifest) -> None:
@@ -78,7 +79,6 @@ class ObjectStore:
             if self._is_published(version):
                 return
             for name in (*sorted(manifest.files), MANIFEST_FILE):
-                self._files.makedirs(self._path(version), exist_ok=True)
                 self._files.put_file(str(folder / name), self._path(version, name))
 
     def download(self, version: str, folder: Path) -> None:
@@ -144,7 +144,6 @@ class ObjectStore:
             AdapterStoreUnavailableError: The store does not answer.
         """
         with self._asked():
-            self._files.makedirs(self._path(REMOVED), exist_ok=True)
             self._files.pipe_file(self._path(REMOVED, f"{version}.json"), manifest)
         self.remove(version)
 

@@ -126,7 +126,8 @@ class AdapterStore:
         """Return the ids of all published versions, oldest first, damaged ones among them."""
         known = set(self._folders.published())
         if self._objects is not None:
-            known |= self._objects.listing().published
+            there = self._objects.listing()
+            known = known - there.removed | there.published
         return sorted(known)
 
     def remove(self, version: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from models.adapters import AdapterStore, Wanted
+from models.adapters import AdapterStore, Origin, Wanted
 from models.base_files import BaseFacts
 
 sys.path.append(str(Path(__file__).parent))
 
-from adapter_files import BASE_HASH, LINEARS, write_adapter
+from adapter_files import BASE_HASH, LINEARS, write_adapter, write_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,6 +52,27 @@ def rewrite(peft_folder: Path) -> Callable[..., None]:
         write_adapter(peft_folder, **changes)
 
     return write
+
+
+@pytest.fixture
+def publish_to() -> Callable[..., str]:
+    """Publish what a learner made, with its state, into a store."""
+
+    def publish(store: AdapterStore, sequence: int, **changes: Any) -> str:
+        def write(folder: Path) -> None:
+            write_adapter(folder, lora_dropout=sequence / 100)
+            write_state(folder)
+
+        origin = Origin("base", sequence, f"batch-{sequence}", 3, "tiny", BASE_HASH, 1.5, **changes)
+        return store.publish(sequence, origin, write).version
+
+    return publish
+
+
+@pytest.fixture
+def publish(store: AdapterStore, publish_to: Callable[..., str]) -> Callable[..., str]:
+    """Publish into the test's own store."""
+    return functools.partial(publish_to, store)
 
 
 @pytest.fixture(scope="session")
