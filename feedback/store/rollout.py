@@ -298,14 +298,7 @@ class RolloutStore:
         figures: dict[str, Any],
         now: float,
     ) -> bool:
-        spelled = spell_change(
-            change,
-            generation=snapshot.rollout.generation,
-            who=who,
-            why=why,
-            figures=figures,
-            now=now,
-        )
+        spelled = spell_change(change, snapshot, who=who, why=why, figures=figures, now=now)
         return bool(
             await self._client.promise(
                 "rollout_write",

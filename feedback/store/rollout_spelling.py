@@ -51,8 +51,8 @@ def read_facts(found: Iterable[Sequence[str]]) -> dict[str, VersionFacts]:
 
 def spell_change(
     change: Transition,
+    before: Snapshot,
     *,
-    generation: int,
     who: str,
     why: str,
     figures: Mapping[str, Any],
@@ -60,6 +60,7 @@ def spell_change(
 ) -> str:
     """Return what ``rollout_write.lua`` is to compare and write, as JSON; '' deletes a field."""
     new = change.rollout
+    generation = before.rollout.generation
     moved_on = new.generation != generation
     is_verdict = any(move.old == "candidate" for move in change.moves)
     spelled = {
@@ -80,6 +81,7 @@ def spell_change(
             if move.returns is not None
         ],
         "paused_by": who if change.pause else "",
+        "was_paused": int(before.paused),
         "event": {
             "at": repr(now),
             "who": who,

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from models.versions.commands import Command, Verdict
-    from models.versions.rollout import Rollout, Snapshot
-    from models.versions.states import VersionState
+    from models.versions.rollout import Snapshot
 
 HISTORY = 50
 """Versions that rollbacks can walk back on; before them there is the base."""

@@ -1,16 +1,17 @@
 -- Writes one planned change of the rollout, if nothing has moved since it was planned.
 --
 -- KEYS[1]  tl:rollout         hash    generation compared; its fields
--- KEYS[2]  tl:learning        string  by a kill: who paused it, unless it is paused
+-- KEYS[2]  tl:learning        string  by a kill: compared; who paused it, unless it is paused
 -- KEYS[3]  tl:returning       list    runs whose votes are to be given back, with the reason
 -- KEYS[4]  tl:ungated         zset    versions that have their verdict now removed
 -- built    tl:version:{v}     hash    state compared; state, reason, figures, who changed it and when
 -- built    tl:rollout:events  stream  one event
 --
--- ARGV: JSON of the change; all values in it are strings. Returns 1, or 0 when something has moved.
+-- ARGV: JSON of the change. Returns 1, or 0 when something has moved.
 
 local change = cjson.decode(ARGV[1])
 if (redis.call('HGET', KEYS[1], 'generation') or '0') ~= change.generation then return 0 end
+if change.paused_by ~= '' and redis.call('EXISTS', KEYS[2]) ~= change.was_paused then return 0 end
 for _, move in ipairs(change.moves) do
   if redis.call('HGET', version_key(move.version), 'state') ~= move.old then return 0 end
 end

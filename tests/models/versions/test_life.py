@@ -31,14 +31,14 @@ from models.versions import (
     Transition,
     Verdict,
     VersionFacts,
-    may_move,
     plan,
 )
 
 sys.path.append(str(Path(__file__).parent))
 
-from audit import Told
-from commands import WHO, commands
+from rollout_audit import Told
+from rollout_commands import WHO, commands
+from rollout_record import applied
 
 if TYPE_CHECKING:
     from models.versions import Command
@@ -48,19 +48,6 @@ MOST = 6
 
 WALKS = (Rollback(),)
 """What has an effect each time that it is given again."""
-
-
-def applied(snapshot: Snapshot, change: Transition) -> Snapshot:
-    """Do to a snapshot what the script does to the record."""
-    versions = dict(snapshot.versions)
-    for move in change.moves:
-        facts = versions[move.version]
-        assert facts.state == move.old
-        assert may_move(move.old, move.new)
-        stopped = (move.old, move.new) == ("canary", "approved")
-        stopped = stopped or (facts.stopped and move.new not in {"live", "canary"})
-        versions[move.version] = replace(facts, state=move.new, stopped=stopped)
-    return Snapshot(change.rollout, change.history, versions, snapshot.paused or change.pause)
 
 
 class Life(RuleBasedStateMachine):
