@@ -1,4 +1,4 @@
-"""Clears away what learners that were killed or overtaken left among the adapters."""
+"""Clears the adapters: what killed and overtaken learners left, and the weights of old versions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from feedback.errors import UnknownRunError, UnknownVersionError
 from models.errors import AdapterError
+from models.types import BASE
 from models.versions import sequence_of
 
 if TYPE_CHECKING:
@@ -20,16 +21,54 @@ FINISHED = ("approved", "rejected", "quarantined")
 logger = logging.getLogger(__name__)
 
 
-async def tidy(store: Store, adapters: AdapterStore, run: Run) -> None:
-    """Remove half-written folders, and whole ones that no run will ever commit.
+async def tidy(store: Store, adapters: AdapterStore, run: Run, *, keep: int) -> None:
+    """Remove half-written folders, whole ones that no run will ever commit, and old weights.
 
     Folders of ``run``, which the caller holds, and of later ones are left alone.
+
+    Args:
+        store: The record.
+        adapters: The adapters.
+        run: The run that the caller holds.
+        keep: So many of the newest versions keep their weights, beside those that are needed.
     """
     await asyncio.to_thread(adapters.sweep_scratch, run.fence)
     for version in await asyncio.to_thread(adapters.published):
         if sequence_of(version) < run.number and await _is_stray(store, adapters, version):
             logger.warning("%s was published too late to count: it is removed.", version)
             await asyncio.to_thread(adapters.remove, version)
+    await _remove_old(store, adapters, run, keep)
+
+
+async def _remove_old(store: Store, adapters: AdapterStore, run: Run, keep: int) -> None:
+    """Remove old versions' weights; their manifests stay beside them, their figures in the record.
+
+    Whatever is served, may be gone back to, or waits for its gate stays.
+    """
+    old = (await asyncio.to_thread(adapters.published))[:-keep]
+    if not old:
+        return
+    needed = await _in_use(store) | {run.parent, run.version or BASE}
+    needed |= {version for version in old if await _waits(store, version)}
+    for version in await asyncio.to_thread(adapters.keep, needed, keep):
+        logger.info("%s is old: its weights are removed, its manifest is kept.", version)
+
+
+async def _in_use(store: Store) -> set[str]:
+    """Return what is served or may be at once: by the rollout, or pinned on a replica."""
+    rollout = await store.rollout.get()
+    found = {rollout.live, rollout.previous, rollout.confirmed, rollout.canary}
+    for replica in await store.replicas.list():
+        found |= {replica.serving, *replica.loaded}
+    return {version for version in found if version is not None}
+
+
+async def _waits(store: Store, version: str) -> bool:
+    """Whether a version has not been through its gate yet."""
+    try:
+        return (await store.versions.get(version)).state == "candidate"
+    except UnknownVersionError:
+        return False
 
 
 async def _is_stray(store: Store, adapters: AdapterStore, version: str) -> bool:

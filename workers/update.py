@@ -158,7 +158,7 @@ async def _within(seconds: float | None, work: Awaitable[Passed | None]) -> Pass
 
 
 async def _steps(place: Workplace, run: Run, stop: StopFlag) -> Passed | None:
-    await tidy(place.store, place.adapters, run)
+    await tidy(place.store, place.adapters, run, keep=place.settings.keep_versions)
     if run.state == "claimed":
         version = await _learn_and_commit(place, run, stop)
     else:

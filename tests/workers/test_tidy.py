@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fake_learner import Learned
+
+from feedback.events import Replica
+from models.adapters import MANIFEST_FILE
+from models.errors import AdapterError
+from workers.tidy import tidy
+from workers.watch import next_batch
+
+if TYPE_CHECKING:
+    from fake_learner import FakeLearner
+
+    from feedback.events import Run
+    from feedback.store import Store
+    from workers.workplace import Workplace
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def versions(store: Store, workplace: tuple[Workplace, FakeLearner]) -> list[str]:
+    """Twelve published versions, each learned from the one before, all approved."""
+    _, learner = workplace
+    made: list[str] = []
+    for number in range(1, 13):
+        manifest = learner.publish(
+            Learned(bytes([number]), {}),
+            sequence=number,
+            parent=made[-1] if made else "base",
+            batch_hash=f"batch-{number}",
+            fence=1,
+            now=float(number),
+        )
+        await store.versions.add(
+            manifest.version,
+            parent=made[-1] if made else "base",
+            manifest=manifest.as_dict(),
+            state="candidate" if number == 5 else "approved",
+            now=float(number),
+        )
+        made.append(manifest.version)
+    return made
+
+
+@pytest.fixture
+async def run(store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: Any) -> Run:
+    place, _ = workplace
+    await vote_on("ud")
+    batch = await next_batch(store, place.settings)
+    claimed = await store.runs.claim(batch, parent="base", min_votes=2, now=1.0)
+    assert claimed is not None
+    return claimed
+
+
+async def test_what_is_in_use_and_the_newest_keep_their_weights(
+    store: Store,
+    workplace: tuple[Workplace, FakeLearner],
+    versions: list[str],
+    run: Run,
+) -> None:
+    place, _ = workplace
+    for version in (versions[0], versions[2]):  # the first becomes `previous`
+        await store.rollout.activate(version, who="ann", why="", now=20.0)
+    pinned = Replica("r", versions[3], ("base", versions[3], versions[6]), 1, 20.0)
+    await store.replicas.report(pinned, timedelta(seconds=60))
+    await tidy(store, place.adapters, run, keep=3)
+    stay = [versions[at] for at in (0, 2, 3, 4, 6, 9, 10, 11)]
+    assert place.adapters.published() == stay
+    for gone in set(versions) - set(stay):
+        with pytest.raises(AdapterError, match="THUMBLOOP_KEEP_VERSIONS"):
+            place.adapters.verify(gone)
+        kept = place.adapters.path(gone).parent / "removed" / f"{gone}.json"
+        assert kept.is_file()
+        assert (await store.versions.get(gone)).manifest["version"] == gone
+    assert (place.adapters.path(stay[0]) / MANIFEST_FILE).is_file()
+
+
+async def test_a_canary_and_the_confirmed_version_stay(
+    store: Store,
+    workplace: tuple[Workplace, FakeLearner],
+    versions: list[str],
+    run: Run,
+) -> None:
+    place, _ = workplace
+    await store.rollout.activate(versions[1], who="ann", why="", now=20.0)  # confirms it
+    for version in versions[2:4]:
+        await store.rollout.activate(version, who="learner", why="", now=20.0)
+    await store.rollout.start_canary(versions[0], 0.5, who="ann", why="", now=20.0)
+    rollout = await store.rollout.get()
+    assert (rollout.confirmed, rollout.canary) == (versions[1], versions[0])
+    await tidy(store, place.adapters, run, keep=1)
+    assert place.adapters.published() == [versions[at] for at in (0, 1, 2, 3, 4, 11)]
+
+
+async def test_nothing_goes_while_there_are_few(
+    store: Store,
+    workplace: tuple[Workplace, FakeLearner],
+    versions: list[str],
+    run: Run,
+) -> None:
+    place, _ = workplace
+    await tidy(store, place.adapters, run, keep=place.settings.keep_versions)
+    assert place.adapters.published() == versions
