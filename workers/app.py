@@ -43,6 +43,8 @@ SWEEP_SECONDS = 2.0
 """For each part of a sweep: looks wait behind it, and what is left over comes next time."""
 SWEEP_LIMIT_SECONDS = 30
 """A sweep that takes longer hangs, and is given up."""
+JUDGE_LIMIT_SECONDS = 30
+"""So does a judge."""
 
 LOG_FORMAT = "%(levelname)s %(message)s"
 
@@ -123,12 +125,19 @@ def _worker() -> dict[str, Any]:
 
 def _beat(settings: WorkerSettings) -> dict[str, Any]:
     sweep_seconds = settings.retention_interval.total_seconds()
+    judge_seconds = settings.judge_interval.total_seconds()
     return {
         "beat_schedule": {
             "look": {
                 "task": "thumbloop.look",
                 "schedule": LOOK_SECONDS,
                 "options": {"queue": CONTROL_QUEUE, "expires": LOOK_SECONDS},
+                "last_run_at": LONG_AGO,
+            },
+            "judge": {
+                "task": "thumbloop.judge",
+                "schedule": judge_seconds,
+                "options": {"queue": CONTROL_QUEUE, "expires": judge_seconds},
                 "last_run_at": LONG_AGO,
             },
             "sweep": {

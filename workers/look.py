@@ -12,6 +12,15 @@ Action = Literal["rest", "claim", "take_over", "promote"]
 
 
 @dataclass(frozen=True, slots=True)
+class Canary:
+    """A version that a share of the users tries; ``said`` is the judge's last word on it."""
+
+    version: str
+    fraction: float
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What a look found in the record. Times are seconds since the epoch.
 
@@ -20,6 +29,7 @@ class Facts:
         open_run: The run that has begun and not ended, if any.
         lease_held: Whether a live learner is at work on it.
         setback: What made its last attempt fail, while it rests from that.
+        canary: The version that is tried out by some of the users, and what its judge last said.
         unpromoted: A version that passed its gate, whose promotion a crash cut off.
         batch_size: Votes that a run could claim now.
         requests: Operators' requests that wait for an answer.
@@ -31,6 +41,7 @@ class Facts:
     open_run: int | None = None
     lease_held: bool = False
     setback: str | None = None
+    canary: Canary | None = None
     unpromoted: str | None = None
     batch_size: int = 0
     requests: int = 0
@@ -58,13 +69,15 @@ def decide(facts: Facts, *, min_votes: int, update_interval: timedelta) -> Decis
     """Say what the learner should do now.
 
     An operator's request is served with a single vote and does not wait for the interval, but
-    does not overrule a pause.
+    does not overrule a pause or a canary, from whose outcome the next update has to start.
     """
     if facts.paused:
         why = "Learning is paused. Resume it with `thumbloop learning resume`."
         return Decision("rest", why, answer=why)
     if facts.open_run is not None:
         return _with_open_run(facts.open_run, facts)
+    if facts.canary is not None:
+        return _with_canary(facts.canary)
     if facts.unpromoted is not None:
         return Decision("promote", f"{facts.unpromoted} passed its gate and is not live yet.")
     if facts.requests:
@@ -80,6 +93,14 @@ def _with_open_run(number: int, facts: Facts) -> Decision:
         answer = f"Run {number} is tried again soon; it failed: {facts.setback}"
         return Decision("rest", answer, answer=answer, run=number)
     return Decision("take_over", f"Run {number} lost its learner.", answer=answer, run=number)
+
+
+def _with_canary(canary: Canary) -> Decision:
+    why = (
+        f"{canary.version} is tried by {canary.fraction:.0%} of the users; learning goes on after "
+        f"the judge's verdict. {canary.said}"
+    ).rstrip()
+    return Decision("rest", why, answer=why)
 
 
 def _with_request(facts: Facts) -> Decision:

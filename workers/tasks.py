@@ -16,12 +16,14 @@ from feedback.store import Store, embedded_url
 from models.adapters import AdapterStore
 from workers.app import (
     DOORBELL_SECONDS,
+    JUDGE_LIMIT_SECONDS,
     LOOK_LIMIT_SECONDS,
     SWEEP_LIMIT_SECONDS,
     SWEEP_SECONDS,
     UPDATE_LIMIT_SECONDS,
     UPDATE_SOFT_LIMIT_SECONDS,
 )
+from workers.judge import run_judge
 from workers.priority import give_way
 from workers.settings import WorkerSettings
 from workers.update import run_update
@@ -68,6 +70,17 @@ def sweep() -> None:
         logger.info("%s", told)
 
 
+@shared_task(name="thumbloop.judge")
+def judge() -> None:
+    """Compare the newer versions with the confirmed one, and act on what is found."""
+    try:
+        asyncio.run(_judge(WorkerSettings()))
+    except StoreUnavailableError as error:
+        logger.warning("%s", error)
+    except TimeoutError:
+        logger.warning("A judge was given up after %d s; the next follows.", JUDGE_LIMIT_SECONDS)
+
+
 @shared_task(name="thumbloop.learn", time_limit=UPDATE_LIMIT_SECONDS)
 def learn() -> None:
     """Do one update, if the record still calls for one."""
@@ -86,6 +99,11 @@ async def _look(settings: WorkerSettings) -> bool:
         decision = await watch(store, settings, now=time.time())
         await store.learning.looked(time.time())
     return decision.action != "rest"
+
+
+async def _judge(settings: WorkerSettings) -> None:
+    async with _store(settings) as store, asyncio.timeout(JUDGE_LIMIT_SECONDS):
+        await run_judge(store, settings, now=time.time())
 
 
 async def _sweep(settings: WorkerSettings) -> Swept:

@@ -272,23 +272,51 @@ async def _judge(place: Workplace, run: Run, version: str, stop: StopFlag) -> Pa
 
 
 async def _promote(place: Workplace, run: Run, passed: Passed) -> None:
-    """Step 6: serve the version, unless an operator chose another meanwhile."""
+    """Step 6: serve the version, first to a share of the users where there is one set.
+
+    An operator's choice meanwhile stands.
+    """
+    fraction = place.settings.canary_fraction
     try:
-        await place.store.rollout.activate(
-            passed.version,
-            who=WHO,
-            why=f"run {run.number} passed its gate",
-            expected_live=run.parent,
-            only_from="approved",
-            figures=passed.figures,
-            now=place.clock(),
-        )
+        if fraction > 0:
+            await _start_canary(place, run, passed, fraction)
+        else:
+            await _activate(place, run, passed)
     except RolloutConflictError as error:
-        if (await place.store.rollout.get()).live != passed.version:
-            logger.warning("%s is not made live: %s", passed.version, error)
+        if (await place.store.versions.get(passed.version)).state not in {"live", "canary"}:
+            logger.warning("%s is not promoted: %s", passed.version, error)
     else:
         failpoint("promote.after")
-        logger.info("%s is live.", passed.version)
+        how = f"tried by {fraction:.0%} of the users" if fraction > 0 else "live"
+        logger.info("%s is %s.", passed.version, how)
+
+
+async def _activate(place: Workplace, run: Run, passed: Passed) -> None:
+    await place.store.rollout.activate(
+        passed.version,
+        who=WHO,
+        why=_why(run),
+        expected_live=run.parent,
+        only_from="approved",
+        figures=passed.figures,
+        now=place.clock(),
+    )
+
+
+async def _start_canary(place: Workplace, run: Run, passed: Passed, fraction: float) -> None:
+    await place.store.rollout.start_canary(
+        passed.version,
+        fraction,
+        who=WHO,
+        why=_why(run),
+        expected_live=run.parent,
+        figures=passed.figures,
+        now=place.clock(),
+    )
+
+
+def _why(run: Run) -> str:
+    return f"run {run.number} passed its gate"
 
 
 async def _promote_newest(place: Workplace) -> Run | None:

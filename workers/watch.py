@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from feedback.batching import choose, sift
-from workers.look import Decision, Facts, decide
+from workers.look import Canary, Decision, Facts, decide
 
 if TYPE_CHECKING:
-    from feedback.events import FrozenVote, Run, WaitingVote
+    from feedback.events import FrozenVote, Rollout, Run, WaitingVote
     from feedback.store import Store
     from workers.settings import WorkerSettings
 
@@ -41,13 +41,15 @@ async def gather(store: Store, settings: WorkerSettings, *, now: float) -> Facts
     opened = await store.runs.open()
     requests = len(await store.learning.waiting_requests())
     enough = 1 if requests else settings.min_votes
+    rollout = await store.rollout.get()
     return Facts(
         now=now,
         paused=await store.learning.paused(),
         open_run=opened.number if opened else None,
         lease_held=opened is not None and await store.runs.lease_held(),
         setback=await _setback(store, opened),
-        unpromoted=await _unpromoted(store, newest),
+        canary=await _canary(store, rollout),
+        unpromoted=await _unpromoted(store, rollout, newest),
         batch_size=await _batch_size(store, settings, enough),
         requests=requests,
         last_claim=newest.claimed_at if newest else None,
@@ -96,15 +98,24 @@ async def _batch_size(store: Store, settings: WorkerSettings, enough: int) -> in
     return waiting if waiting < enough else len(await next_batch(store, settings))
 
 
-async def _unpromoted(store: Store, newest: Run | None) -> str | None:
+async def _canary(store: Store, rollout: Rollout) -> Canary | None:
+    """Return the version that some users try, with what the judge said of it."""
+    if rollout.canary is None:
+        return None
+    last = await store.judging.last()
+    said = last.reasons[0] if last and last.reasons and last.test == (rollout.canary,) else ""
+    return Canary(rollout.canary, rollout.fraction, said)
+
+
+async def _unpromoted(store: Store, rollout: Rollout, newest: Run | None) -> str | None:
     """Return the newest run's version if a crash came between its gate and its promotion.
 
-    It is promoted only where the version that it was learned from is still live: an operator's
-    choice in the meantime stands.
+    It is promoted only where the version that it was learned from is still live, and nobody stopped
+    it as a canary: an operator's choice in the meantime stands.
     """
     if newest is None or newest.state != "approved" or newest.version is None:
         return None
-    if (await store.versions.get(newest.version)).state != "approved":
+    version = await store.versions.get(newest.version)
+    if version.state != "approved" or version.stopped_at is not None:
         return None
-    live = (await store.rollout.get()).live
-    return newest.version if live == newest.parent else None
+    return newest.version if rollout.live == newest.parent else None

@@ -149,7 +149,7 @@ def _figures(comparison: Comparison, difference: Difference, bounds: Bounds) -> 
             "approval": approval and round(approval.rate, 4),
             "votes": tally.cast,
             "people": tally.people,
-            "replies": asdict(tally.replies),
+            "replies": {**asdict(tally.replies), "first_token": list(tally.replies.first_token)},
         }
     if math.isfinite(float(difference.variance)):
         ends = interval(difference, SCALE * bounds.margin, bounds.error)

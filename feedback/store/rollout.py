@@ -57,7 +57,8 @@ class RolloutStore:
 
     Each command takes effect whole, with exactly one entry in the audit, or not at all. One that
     finds all as it wants it changes nothing and writes no entry. ``who``, ``why`` and ``figures``
-    are for the audit, ``now`` is in seconds since the epoch. All raise:
+    are for the audit, ``now`` is in seconds since the epoch; ``expected_generation`` is that of the
+    rollout which the caller decided on. All raise:
 
         UnknownVersionError: There is no such version.
         RolloutConflictError: The rules do not allow it, or the rollout is not as expected; the
@@ -108,6 +109,7 @@ class RolloutStore:
         why: str,
         figures: dict[str, Any] | None = None,
         expected_live: str | None = None,
+        expected_generation: int | None = None,
         now: float,
     ) -> Rollout:
         """Take the live version back, for ``to`` or for the one that was live before.
@@ -117,7 +119,7 @@ class RolloutStore:
         that name no version, one is refused.
         """
         command = Rollback(to, expected_live)
-        return await self._carry_out(command, who, why, figures, now)
+        return await self._carry_out(command, who, why, figures, now, expected_generation)
 
     async def start_canary(
         self,
@@ -153,10 +155,13 @@ class RolloutStore:
         why: str,
         expected: str,
         figures: dict[str, Any] | None = None,
+        expected_generation: int | None = None,
         now: float,
     ) -> Rollout:
         """Make the canary live and confirmed."""
-        return await self._carry_out(PromoteCanary(expected), who, why, figures, now)
+        return await self._carry_out(
+            PromoteCanary(expected), who, why, figures, now, expected_generation
+        )
 
     async def reject_canary(
         self,
@@ -165,10 +170,13 @@ class RolloutStore:
         why: str,
         expected: str,
         figures: dict[str, Any] | None = None,
+        expected_generation: int | None = None,
         now: float,
     ) -> Rollout:
         """Roll the canary back; the votes that it learned wait again, once."""
-        return await self._carry_out(RejectCanary(expected), who, why, figures, now)
+        return await self._carry_out(
+            RejectCanary(expected), who, why, figures, now, expected_generation
+        )
 
     async def confirm(
         self,
@@ -178,11 +186,12 @@ class RolloutStore:
         why: str,
         figures: dict[str, Any] | None = None,
         expected_confirmed: str | None = None,
+        expected_generation: int | None = None,
         now: float,
     ) -> Rollout:
         """Let the live version be the one that later ones are judged against."""
         command = Confirm(version, expected_confirmed)
-        return await self._carry_out(command, who, why, figures, now)
+        return await self._carry_out(command, who, why, figures, now, expected_generation)
 
     async def kill(self, *, who: str, why: str, now: float) -> Rollout:
         """Serve the base, end the canary and pause learning, all at once.
@@ -250,10 +259,15 @@ class RolloutStore:
         why: str,
         figures: dict[str, Any] | None,
         now: float,
+        expected_generation: int | None = None,
     ) -> Rollout:
         """Plan and write, until nothing has moved in between; raise what the rules refuse."""
         for _ in range(_TRIES):
             snapshot = await self._look(command)
+            if expected_generation not in {None, snapshot.rollout.generation}:
+                raise RolloutConflictError(
+                    "The rollout has changed since it was read. Read it again, then decide afresh."
+                )
             command = _pinned(command, snapshot)
             change = _planned(snapshot, command, who, now)
             if change is None:
