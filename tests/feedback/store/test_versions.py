@@ -77,3 +77,35 @@ async def test_votes_are_counted_for_the_version_that_spoke(
     found = await store.versions.get(V1)
     assert (found.completions, found.up, found.down, found.approval) == (3, 2, 1, 2 / 3)
     assert (await store.versions.get("base")).completions == 0
+
+
+async def test_a_candidate_that_no_run_made_waits_for_its_verdict(store: Store) -> None:
+    assert await store.versions.ungated() is None
+    for version, now in ((V7, 100.0), (V1, 200.0)):
+        await store.versions.add(
+            version, parent="base", manifest={}, state="candidate", who="op", why="ours", now=now
+        )
+    assert await store.versions.ungated() == V1
+    event = (await store.rollout.events(1))[0]
+    assert (event.action, event.who, event.why, event.new) == ("import", "op", "ours", V1)
+
+    await store.rollout.verdict(V1, "rejected", figures={"kl": 9.0}, reason="too far", now=300.0)
+    await store.rollout.verdict(V1, "rejected", figures={"kl": 9.0}, reason="too far", now=301.0)
+    found = await store.versions.get(V1)
+    assert (found.state, found.reason, found.figures) == ("rejected", "too far", {"kl": 9.0})
+    assert (found.origin, found.changed_at, found.changed_by) == ("imported", 300.0, "gate")
+    events = await store.rollout.events()
+    assert [event.action for event in events] == ["reject", "import", "import"]
+    assert (await store.rollout.get()).generation == 0
+
+    assert await store.versions.ungated() == V7
+    await store.rollout.verdict(V7, "approved", figures={}, reason=None, now=302.0)
+    assert await store.versions.ungated() is None
+    with pytest.raises(RolloutConflictError, match="waits for no verdict"):
+        await store.rollout.verdict(V7, "rejected", figures={}, reason=None, now=303.0)
+
+
+async def test_numbers_are_taken_once(store: Store, claimed: Callable[..., Awaitable[Run]]) -> None:
+    assert [await store.versions.next_sequence() for _ in range(2)] == [1, 2]
+    assert (await claimed("u")).number == 3
+    assert await store.versions.next_sequence() == 4
