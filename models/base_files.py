@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 
 from models.errors import BaseModelError
@@ -98,6 +97,8 @@ def _folder(settings: ModelSettings) -> tuple[Path, str | None]:
     folder = Path(settings.base_model)
     if folder.is_dir():
         return folder, None
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - seldom, and slow to import
+
     cached = try_to_load_from_cache(settings.base_model, "config.json")
     if not isinstance(cached, str):
         raise BaseModelError(

@@ -16,7 +16,7 @@ from models.adapters.manifest import (
     Manifest,
     Origin,
 )
-from models.adapters.store import AdapterStore
+from models.adapters.store import AdapterStore, Import
 
 __all__ = [
     "CONFIG_FILE",
@@ -27,6 +27,7 @@ __all__ = [
     "AdapterStore",
     "Checked",
     "Form",
+    "Import",
     "Manifest",
     "Origin",
     "Wanted",

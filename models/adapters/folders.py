@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from models.adapters.disk import fsync_all, sha256
 from models.adapters.manifest import (
@@ -115,6 +115,11 @@ class Folders:
         """Return a scratch folder for an import, which is gone at the end of the block."""
         return self._scratch(_CHECKED)
 
+    def temporary(self) -> BinaryIO:
+        """Return a file that is gone once it is closed, or swept if this process is killed."""
+        self._make_root()
+        return tempfile.NamedTemporaryFile(prefix=_CHECKED, dir=self.root)  # type: ignore[return-value]
+
     def verify(self, version: str) -> Manifest:
         """Read a version's manifest and check every file against it.
 
@@ -180,15 +185,15 @@ class Folders:
             if _is_dead(folder):
                 self.sweep(folder)
         for folder in self.root.glob(f"{_SWEPT}*"):
-            shutil.rmtree(folder, ignore_errors=True)
+            _destroy(folder)
 
     def sweep(self, folder: Path) -> None:
         """Remove a folder under another name: its publisher may be renaming it at this moment."""
         away = folder.with_name(f"{_SWEPT}{folder.name.lstrip('.')}")
         with contextlib.suppress(OSError):
-            shutil.rmtree(away, ignore_errors=True)
+            _destroy(away)
             folder.replace(away)
-            shutil.rmtree(away, ignore_errors=True)
+            _destroy(away)
 
     @contextlib.contextmanager
     def _scratch(self, prefix: str) -> Iterator[Path]:
@@ -292,6 +297,14 @@ def were_removed(version: str) -> str:
         f"{version}: its weights were removed after THUMBLOOP_KEEP_VERSIONS newer versions; only "
         "its manifest is kept. Activate another version, or import this one from a backup."
     )
+
+
+def _destroy(path: Path) -> None:
+    """Remove a scratch folder or file, whatever of it is still there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _is_dead(folder: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -17,7 +18,7 @@ from models.adapters.objects import ObjectStore
 from models.errors import AdapterError, AdapterStoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
     from typing import BinaryIO
 
@@ -31,6 +32,22 @@ _LOCK = ".fetch.lock"
 _LOCK_SECONDS = 600.0
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """An adapter from elsewhere that was checked, and is not published yet."""
+
+    store: AdapterStore
+    folder: Path
+    checked: Checked
+    wanted: Wanted
+    name: str
+
+    def publish(self, sequence: int, now: float) -> Manifest:
+        """Publish it under a sequence number, at ``now`` (epoch seconds)."""
+        origin = origin_of(self.checked, self.wanted, name=self.name, now=now)
+        return self.store.publish(sequence, origin, lambda out: move_files(self.folder, out))
 
 
 class AdapterStore:
@@ -156,14 +173,25 @@ class AdapterStore:
         if self._objects is not None:
             self._objects.sweep()
 
-    def check_import(self, source: Path, wanted: Wanted) -> Checked:
-        """Check what ``import_from`` would import, and import nothing.
+    def temporary(self) -> BinaryIO:
+        """Return a file for an archive; it is gone once it is closed."""
+        return self._folders.temporary()
+
+    @contextlib.contextmanager
+    def importing(self, source: Path, wanted: Wanted, *, name: str = "") -> Iterator[Import]:
+        """Check an adapter folder or archive, which can be published within the block.
+
+        Args:
+            source: A folder in PEFT's format, or a ``.tar.gz``, ``.tar`` or ``.zip`` of one.
+            wanted: What it must fit.
+            name: What the manifest says that it was called; the source's name by default.
 
         Raises:
             ImportRefusedError: It is no adapter for the base that is served here, or not safe.
         """
         with self._folders.checking() as folder:
-            return _checked(source, folder, wanted)
+            checked = _checked(source, folder, wanted)
+            yield Import(self, folder, checked, wanted, name or source.name)
 
     def import_from(
         self, source: Path, *, sequence: int, wanted: Wanted, now: float, name: str = ""
@@ -180,10 +208,8 @@ class AdapterStore:
         Raises:
             ImportRefusedError: It is no adapter for the base that is served here, or not safe.
         """
-        with self._folders.checking() as folder:
-            checked = _checked(source, folder, wanted)
-            origin = origin_of(checked, wanted, name=name or source.name, now=now)
-            return self.publish(sequence, origin, lambda target: move_files(folder, target))
+        with self.importing(source, wanted, name=name) as checked:
+            return checked.publish(sequence, now)
 
     def export(self, version: str, target: Path, *, state: bool = True) -> None:
         """Write a version as a folder, ``.tar.gz``, ``.tar`` or ``.zip``, all or nothing.

@@ -14,6 +14,8 @@ from models.adapters.checks import FACTORS, PREFIX
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from models.adapters import AdapterStore, Checked, Wanted
+
 BASE_HASH = "b" * 64
 LINEARS = {
     "model.layers.0.self_attn.q_proj": (6, 4),
@@ -53,3 +55,19 @@ def write_state(folder: Path, **changes: Any) -> None:
     kept |= {f"exp_avg_sq.{n}": t for n, t in tensors(seed=2).items()}
     rest = {"beta": 0.1, "step": 8, "users": {"ann": [1.0, 2.0]}}
     save_file({**kept, **changes}, folder / STATE_FILE, {"state": json.dumps(rest)})
+
+
+def check_import(store: AdapterStore, source: Path, wanted: Wanted) -> Checked:
+    """Check what an import would take, and import nothing."""
+    with store.importing(source, wanted) as found:
+        return found.checked
+
+
+def write_base(folder: Path) -> None:
+    """Write a base of which only configuration and weights' shapes are real."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"vocab_size": 50, "model_type": "llama"}))
+    weights = {f"{name}.weight": np.zeros(shape, np.float32) for name, shape in LINEARS.items()}
+    weights["model.embed_tokens.weight"] = np.zeros((50, 4), np.float32)
+    weights["model.norm.weight"] = np.zeros(4, np.float32)
+    save_file(weights, folder / "model.safetensors")

@@ -8,6 +8,7 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from adapter_files import check_import
 
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE, AdapterStore, Wanted
 from models.adapters.archives import MAX_MEMBERS, take_files
@@ -236,8 +237,8 @@ def test_an_archive_cut_off_anywhere_is_refused(
     for end in range(0, len(content.rstrip(b"\0")), 97):
         (tmp_path / "cut").write_bytes(content[:end])
         with pytest.raises(ImportRefusedError):
-            store.check_import(tmp_path / "cut", wanted)
-    assert store.check_import(whole, wanted).source == version
+            check_import(store, tmp_path / "cut", wanted)
+    assert check_import(store, whole, wanted).source == version
 
 
 @pytest.mark.parametrize("form", ["tar.gz", "tar", "zip"])
@@ -254,7 +255,7 @@ def test_no_flipped_byte_breaks_the_reader(
         flipped[at] ^= 0x55
         (tmp_path / "flipped").write_bytes(flipped)
         try:
-            assert store.check_import(tmp_path / "flipped", wanted).source == version
+            assert check_import(store, tmp_path / "flipped", wanted).source == version
         except ImportRefusedError:
             refusals += 1
     assert refusals > 0

@@ -8,7 +8,7 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
-from adapter_files import write_state
+from adapter_files import check_import, write_state
 
 from models.adapters import (
     CONFIG_FILE,
@@ -86,7 +86,7 @@ def test_the_learners_state_can_stay_here(
     store: AdapterStore, wanted: Wanted, version: str, tmp_path: Path, name: str
 ) -> None:
     store.export(version, tmp_path / name, state=False)
-    checked = store.check_import(tmp_path / name, wanted)
+    checked = check_import(store, tmp_path / name, wanted)
     assert (checked.source, checked.has_state) == (version, False)
     if name == "folder":
         assert {p.name for p in (tmp_path / name).iterdir()} == FILES - {STATE_FILE}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from adapter_files import BASE_HASH, LINEARS, tensors, write_state
+from adapter_files import BASE_HASH, LINEARS, check_import, tensors, write_state
 from safetensors.numpy import save_file
 
 from models.adapters import (
@@ -74,7 +74,7 @@ def test_the_source_stays_as_it_was(take: Import, peft_folder: Path) -> None:
 
 
 def test_a_check_imports_nothing(store: AdapterStore, wanted: Wanted, peft_folder: Path) -> None:
-    checked = store.check_import(peft_folder, wanted)
+    checked = check_import(store, peft_folder, wanted)
     assert (checked.source, checked.has_state) == (None, False)
     assert checked.parameters == 2 * (4 + 6) + 2 * (8 + 4)
     assert store.published() == []
