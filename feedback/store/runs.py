@@ -224,6 +224,11 @@ class Runs:
             )
         return _decode(found)
 
+    async def get_many(self, numbers: Sequence[int]) -> dict[int, Run]:
+        """Return runs by number, without those that there are not."""
+        found = await self._client.hashes([keys.run(number) for number in numbers])
+        return {run.number: run for run in map(_decode, filter(None, found))}
+
     async def list(self, limit: int = 50) -> builtins.list[Run]:
         """Return the last runs, newest first."""
         numbers = await self._client.command("ZREVRANGE", keys.RUNS, 0, limit - 1)

@@ -14,7 +14,7 @@ from models.versions import sequence_of
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from feedback.store.client import Client
     from models.versions import VersionFacts, VersionState
@@ -48,6 +48,12 @@ class Versions:
         found = await self._client.hashes([keys.version(each) for each in ids])
         learned = [_decode(name, each) for name, each in zip(ids, found, strict=True)]
         return [*learned, await self._base()]
+
+    async def get_many(self, versions: Sequence[str]) -> builtins.list[VersionRecord]:
+        """Return versions in order, without those that there are not, and without ``base``."""
+        found = await self._client.hashes([keys.version(each) for each in versions])
+        pairs = zip(versions, found, strict=True)
+        return [_decode(name, each) for name, each in pairs if name != BASE and "state" in each]
 
     async def add(
         self,
@@ -86,15 +92,16 @@ class Versions:
         return int(await self._client.promise("sequence_next", [keys.SEQUENCE]))
 
     async def lineage(
-        self, version: str, *, until: Collection[str] = ()
+        self, version: str, *, until: Collection[str] = (), most: int | None = None
     ) -> dict[str, VersionFacts]:
         """Return a version and its ancestors, youngest first, without ``base``.
 
         Args:
             version: Where to begin.
             until: Where to stop; these are left out, and what they are built on.
+            most: So many at most; None for all.
         """
-        return await read_lineage(self._client, version, until)
+        return await read_lineage(self._client, version, until, most)
 
     async def _base(self) -> VersionRecord:
         """Return the base: it has counters of its own, and the rollout knows its state."""
@@ -105,14 +112,15 @@ class Versions:
 
 
 async def read_lineage(
-    client: Client, version: str, until: Collection[str]
+    client: Client, version: str, until: Collection[str], most: int | None = None
 ) -> dict[str, VersionFacts]:
     """Return a version and its ancestors down to those of ``until``, in bounded pieces."""
     known: dict[str, VersionFacts] = {}
-    while version not in known:
-        found = await client.script("version_chain", [], [version, _ANCESTORS_AT_ONCE, *until])
+    while version not in known and (most is None or len(known) < most):
+        piece = _ANCESTORS_AT_ONCE if most is None else min(_ANCESTORS_AT_ONCE, most - len(known))
+        found = await client.script("version_chain", [], [version, piece, *until])
         known |= read_facts(found)
-        if len(found) < _ANCESTORS_AT_ONCE:
+        if len(found) < piece:
             break
         version = found[-1][2]
     return known
