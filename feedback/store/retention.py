@@ -60,9 +60,7 @@ class Retention:
         """
         began = time.monotonic()
         expired, all_expired = await _repeat(lambda: self._votes.expire(PIECE, now), seconds)
-        returned, all_returned = await _repeat(
-            lambda: self._votes.return_rolled_back(PIECE), seconds
-        )
+        returned, all_returned = await _repeat(self._votes.return_rolled_back, seconds)
         trimmed, all_trimmed = await self._trim_log(seconds)
         forgotten, cursor = await self._forget_ids(now, seconds)
         swept = Swept(

@@ -42,13 +42,10 @@ if TYPE_CHECKING:
 _TRIES = 20
 """How often a command is planned afresh; each time another command has won."""
 
-_VOTES_AT_ONCE = 500
-"""Votes after which the script that gives them back stops: some milliseconds of Redis's time."""
+_PIECES = 100
+"""Pieces of votes that are given back before a rollback returns; sweeps do what is left."""
 
-_PIECES = 20
-"""Times that it runs before a rollback returns; sweeps do what is left."""
-
-_EVENTS_AT_ONCE = 1000
+_EVENTS_AT_ONCE = 300
 """Entries of the audit that one script looks through for those of a version."""
 
 
@@ -285,7 +282,7 @@ class RolloutStore:
         """Give back the votes of what was rolled back; sweeps do what is left of a long chain."""
         with contextlib.suppress(StoreUnavailableError):  # the rollback itself is done
             for _ in range(_PIECES):
-                if not await self._votes.return_rolled_back(_VOTES_AT_ONCE):
+                if not await self._votes.return_rolled_back():
                     break
 
     async def _look(self, command: Command) -> Snapshot:

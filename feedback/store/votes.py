@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 STATS = ("up", "down", "unscored", "pending", "claimed", "learned", "expired", "discarded")
 """What ``Votes.stats`` counts."""
 
+RETURNED_AT_ONCE = 100
+"""Votes after which a script that gives votes back stops, at the end of a run."""
+
 
 class Votes:
     """The votes of one Redis; each can be read for ``ttl`` after its last change."""
@@ -204,16 +207,14 @@ class Votes:
         """Return how many votes no run has claimed."""
         return int(await self._client.command("ZCARD", keys.READY))
 
-    async def return_rolled_back(self, limit: int) -> int:
-        """Give back votes that a version learned which was rolled back since.
-
-        Args:
-            limit: Votes after which to stop, at the end of a run.
+    async def return_rolled_back(self) -> int:
+        """Give back votes that versions learned which were rolled back since: a bounded piece.
 
         Returns:
             Runs whose votes were given back; 0 where nothing is left.
         """
-        return int(await self._client.promise("votes_return", [keys.RETURNING], [limit]))
+        words = [RETURNED_AT_ONCE]
+        return int(await self._client.promise("votes_return", [keys.RETURNING], words))
 
     async def expire(self, limit: int, now: float) -> int:
         """End the wait of votes whose completions have expired; a bounded piece of them.

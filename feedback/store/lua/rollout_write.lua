@@ -16,16 +16,24 @@ for _, move in ipairs(change.moves) do
   if redis.call('HGET', version_key(move.version), 'state') ~= move.old then return 0 end
 end
 
-for field, value in pairs(change.rollout) do
-  if value == '' then redis.call('HDEL', KEYS[1], field)
-  else redis.call('HSET', KEYS[1], field, value) end
-end
-for _, move in ipairs(change.moves) do
-  local key = version_key(move.version)
-  for field, value in pairs(move.fields) do
-    if value == '' then redis.call('HDEL', key, field)
-    else redis.call('HSET', key, field, value) end
+-- Sets a hash's fields; those that are to be '' are deleted.
+local function put(key, fields)
+  local set, unset = {}, {}
+  for field, value in pairs(fields) do
+    if value == '' then
+      unset[#unset + 1] = field
+    else
+      set[#set + 1] = field
+      set[#set + 1] = value
+    end
   end
+  if #set > 0 then redis.call('HSET', key, unpack(set)) end
+  if #unset > 0 then redis.call('HDEL', key, unpack(unset)) end
+end
+
+put(KEYS[1], change.rollout)
+for _, move in ipairs(change.moves) do
+  put(version_key(move.version), move.fields)
   if move.old == 'candidate' then redis.call('ZREM', KEYS[4], move.version) end
 end
 for _, run in ipairs(change.returns) do redis.call('RPUSH', KEYS[3], run) end

@@ -17,6 +17,7 @@ from feedback.settings import FeedbackSettings
 from feedback.store import Store, keys
 from feedback.store import rollout as rollout_module
 from feedback.store import versions as versions_module
+from feedback.store import votes as votes_module
 
 sys.path.append(str(Path(__file__).parents[2] / "models" / "versions"))
 
@@ -99,7 +100,7 @@ async def test_votes_that_a_crash_left_behind_are_given_back_by_the_next_sweep(
     await learn(2, 0)
     await learn(2, 2)
 
-    async def killed(limit: int) -> int:
+    async def killed() -> int:
         raise ConnectionError
 
     monkeypatch.setattr(store.votes, "return_rolled_back", killed)
@@ -117,7 +118,7 @@ async def test_votes_that_a_crash_left_behind_are_given_back_by_the_next_sweep(
 async def test_giving_back_stops_after_enough_votes(
     store: Store, learn: Callable[..., Awaitable[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rollout_module, "_VOTES_AT_ONCE", 2)
+    monkeypatch.setattr(votes_module, "RETURNED_AT_ONCE", 2)
     monkeypatch.setattr(rollout_module, "_PIECES", 2)
     for start in (0, 2, 4):
         await learn(2, start)
