@@ -35,7 +35,7 @@ class JudgeSettings(Settings):
         "looks; and that one which is the margin worse is promoted.",
     )
     judge_min_votes: int = Field(
-        30, ge=2, description="Votes on both sides before the judge says anything of approval."
+        10, ge=2, description="Votes on both sides before the judge says anything of approval."
     )
     judge_user_cap: int = Field(
         3, ge=1, description="Most votes of one person that weigh with the judge, on each side."

@@ -173,9 +173,9 @@ def log_evidence(difference: Difference, scale: float) -> Floats:
     """
     z = _as_normal(difference)
     clock = scale**2 / difference.variance
-    pull = z * np.sqrt(clock / (1 + clock))
-    mixed = 0.5 * pull**2 - 0.5 * np.log1p(clock)
-    evidence: Floats = mixed + np.log(2 * np.maximum(_normal_cdf(pull), 1e-300))
+    # Further down the normal tail is 0 in a float, and there is no evidence anyway.
+    pull = np.maximum(z * np.sqrt(clock / (1 + clock)), -30.0)
+    evidence: Floats = 0.5 * pull**2 - 0.5 * np.log1p(clock) + np.log(2 * _normal_cdf(pull))
     return evidence
 
 
