@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _TRIES = 20
 """How often a command is planned afresh; each time another command has won."""
 
-_PIECES = 100
+_PIECES = 20
 """Pieces of votes that are given back before a rollback returns; sweeps do what is left."""
 
 _EVENTS_AT_ONCE = 300

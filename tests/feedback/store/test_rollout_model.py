@@ -360,4 +360,4 @@ def test_the_rollout_agrees_with_its_rules(redis_url: str) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_the_rollout_agrees_with_its_rules_for_longer(redis_url: str) -> None:
-    _check(redis_url, 300, 60, tuple(Phase))
+    _check(redis_url, 200, 60, tuple(Phase))
