@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from feedback.settings import FeedbackSettings, JudgeSettings
 from models import failpoints
+from models.gate.settings import GateSettings
 from models.settings import LearnerSettings, ModelSettings, Settings
 from service.settings import ServiceSettings
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
 PAGE = Path(__file__).with_name("settings.md")
-SECTIONS: tuple[tuple[str, type[Settings]], ...] = (
+SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("Everything", Settings),
     ("The base model and the decoding engine", ModelSettings),
-    ("The learner and its gate", LearnerSettings),
+    ("The gate", GateSettings),
+    ("The learner", LearnerSettings),
     ("The canary and the judge", JudgeSettings),
     ("The record, and when votes make an update", FeedbackSettings),
     ("The HTTP service", ServiceSettings),

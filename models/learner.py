@@ -26,7 +26,7 @@ from models.policy import Policy
 from models.ppo import kl
 from models.ppo.advantages import update_user_means
 from models.ppo.critic import ValueHead
-from models.probes import probe_policy
+from models.probes.probe import probe_policy
 from models.timing import Stopwatch, peak_memory_mib
 from models.types import BASE, Progress
 
@@ -64,7 +64,7 @@ class Learner:
         if settings.learner_threads:
             torch.set_num_threads(settings.learner_threads)
         self._settings = settings
-        self._store = AdapterStore(settings.adapters_dir)
+        self._store = AdapterStore.open(settings)
         self._base = load_base(settings)
         self._policy = Policy(self._base, settings)
         give_back_freed_memory()  # the weights' first places
@@ -157,16 +157,28 @@ class Learner:
             base_model=self._base.name,
             base_hash=self._base.content_hash,
             created_at=now,
+            figures=learned.report,
         )
         return self._store.publish(sequence, origin, learned.write_files)
 
     def probe(self, version: str, progress: Callable[[Progress], None]) -> GateFigures:
-        """Measure a published version, read back from its folder, for the gate."""
-        self._store.verify(version)
-        folder = self._store.path(version)
-        self._policy.load(folder)
+        """Measure a published version, read back from its folder, for the gate.
+
+        Raises:
+            AdapterError: It, or the version that it was learned from, is missing or broken.
+            GateError: The operator's prompts cannot be used.
+        """
+        parent = self._store.verify(version).origin.parent
+        if parent != BASE:
+            self._store.verify(parent)
         give_back_freed_memory()  # what learning took; the probe needs room of other sizes
-        return probe_policy(self._policy, folder, self._settings, progress)
+        return probe_policy(
+            self._policy,
+            self._store.path(version),
+            None if parent == BASE else self._store.path(parent),
+            self._settings,
+            progress,
+        )
 
     def _make_critic(self) -> ValueHead:
         width = self._base.model.get_output_embeddings().weight.shape[1]

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from models.gate.settings import GateSettings
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -151,7 +153,7 @@ ARTICLE: Mapping[str, Any] = {
 """J. Lages, "Reinforcement Learning from Human Feedback": nothing but its six steps."""
 
 
-class LearnerSettings(ModelSettings):
+class LearnerSettings(ModelSettings, GateSettings):
     """One PPO update (design §9; sources in docs/learning.md)."""
 
     preset: Literal["thumbloop", "article"] = Field(
@@ -228,12 +230,6 @@ class LearnerSettings(ModelSettings):
     length_constant: float = Field(64.0, gt=0, description="Tokens that weigh 1 together.")
     learner_threads: int = Field(0, ge=0, description="torch threads of the learner; 0 = all.")
     learner_nice: int = Field(10, ge=0, le=19, description="Scheduling priority of the learner.")
-    gate_max_kl: float = Field(
-        40.0, gt=0, description="Most nats of KL to the base per held-out reply."
-    )
-    gate_max_repetition: float = Field(
-        0.5, gt=0, le=1, description="Most share of repeated 3-grams in held-out replies."
-    )
 
     @model_validator(mode="before")
     @classmethod

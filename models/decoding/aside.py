@@ -8,7 +8,7 @@ from models.decoding.bank import AdapterBank
 from models.decoding.engine import Engine
 from models.decoding.lora import read_adapter
 from models.decoding.runners import make_runner_beside
-from models.types import GenerationRequest, Sampling
+from models.types import BASE, GenerationRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,27 +16,26 @@ if TYPE_CHECKING:
 
     from models.base import Base
     from models.settings import ModelSettings
-    from models.types import Token
+    from models.types import Sampling, Token
 
+CELLS = 8192
+"""Most rows times context: bounds the KV memory, which long prompts would make large."""
 _VERSION = "aside"
 
 
 def reply_aside(
     base: Base,
-    adapter: Path,
-    prompts: Sequence[tuple[int, ...]],
+    adapter: Path | None,
+    asked: Sequence[tuple[tuple[int, ...], Sampling]],
     settings: ModelSettings,
-    *,
-    max_tokens: int,
 ) -> list[list[Token]]:
-    """Reply to prompts with an adapter as it is served, at temperature 1; the same every time.
+    """Reply to prompts with an adapter as it is served.
 
     Args:
         base: The base, which somebody else goes on with.
-        adapter: The adapter's folder, its hashes checked before.
-        prompts: Their tokens.
+        adapter: The adapter's folder, its hashes checked before; None for the base itself.
+        asked: The prompts' tokens, and how to reply to each.
         settings: How the engine runs; its rows and its context are what the prompts need.
-        max_tokens: Most tokens of a reply.
 
     Returns:
         The replies' tokens with their log-probs, an end-of-sequence token included.
@@ -46,22 +45,24 @@ def reply_aside(
         AdapterError: The adapter is not one that can be served.
         PromptTooLongError: A prompt leaves no room for a reply in the model's context.
     """
+    context = max(len(ids) + sampling.max_tokens for ids, sampling in asked)
     fitting = settings.model_copy(
         update={
-            "max_rows": len(prompts),
-            "max_queue": len(prompts),
-            "max_queue_per_user": len(prompts),
-            "context_length": max(map(len, prompts)) + max_tokens,
+            "max_rows": max(1, min(len(asked), CELLS // context)),
+            "max_queue": len(asked),
+            "max_queue_per_user": len(asked),
+            "context_length": context,
             "kv_memory_mib": 0,
         }
     )
     runner, bank = make_runner_beside(base, fitting), AdapterBank()
-    bank.add(_VERSION, runner.prepare(read_adapter(adapter)))
+    if adapter is not None:
+        bank.add(_VERSION, runner.prepare(read_adapter(adapter)))
+    version = BASE if adapter is None else _VERSION
     engine = Engine(base, runner, bank, fitting)
     replies: dict[str, list[Token]] = {}
-    for number, ids in enumerate(prompts):
-        sampling = Sampling(max_tokens=max_tokens, seed=number)
-        request = GenerationRequest(str(number), ids, _VERSION, sampling)
+    for number, (ids, sampling) in enumerate(asked):
+        request = GenerationRequest(str(number), ids, version, sampling)
         engine.scheduler.submit(engine.make_row(request))
         replies[request.id] = []
     while not engine.scheduler.idle:

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from models.adapters import AdapterStore, Origin
 from models.base import ensure_base, load_base
 from models.policy import Policy
+from models.probes.questions import Question, plain_text, questions
 from models.settings import LearnerSettings, ModelSettings
 
 if TYPE_CHECKING:
@@ -69,6 +70,19 @@ def settings(tiny_folder: Path, tmp_path: Path, build_dir: Path) -> LearnerSetti
         prefill_chunk=16,
         max_queue=8,
     )
+
+
+@pytest.fixture
+def few_questions(monkeypatch: pytest.MonkeyPatch) -> tuple[Question, ...]:
+    """Let the gate ask four everyday questions and one of each other kind, and read one text."""
+    most = {"everyday": 4}
+    kinds: dict[str, list[Question]] = {}
+    for question in questions():
+        kinds.setdefault(question.about, []).append(question)
+    few = tuple(q for about, each in kinds.items() for q in each[: most.get(about, 1)])
+    monkeypatch.setattr("models.probes.probe.questions", lambda: few)
+    monkeypatch.setattr("models.probes.scoring.plain_text", lambda: plain_text()[:1])
+    return few
 
 
 @pytest.fixture

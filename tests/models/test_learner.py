@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from models.settings import LearnerSettings
 
+pytestmark = pytest.mark.usefixtures("few_questions")
+
 LIKED, DISLIKED = (40, 41, 42, 2), (50, 51, 52, 53, 54)
 
 
@@ -179,8 +181,11 @@ def test_a_published_version_is_peft_readable_and_passes_the_gate(
     found = sum(logprobs[2 + i, token].item() for i, token in enumerate(LIKED))
     assert found == pytest.approx(expected, abs=1e-4)
     figures = learner.probe(version, lambda _: None)
-    assert figures.replies == 16
+    assert figures.candidate is not None
+    assert figures.candidate.replies == 4
+    assert figures.kl_per_reply is not None
     assert figures.kl_per_reply > 0.0001
+    assert figures.kl_to_parent == figures.kl_per_reply  # its parent is the base
     assert judge(figures, GateBounds.from_settings(settings)).passed
 
 

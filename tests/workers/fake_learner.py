@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE, AdapterStore, Origin
-from models.gate import GateFigures
+from models.gate import Behaviour, GateFigures
 from models.types import Progress
 from workers.settings import WorkerSettings
 from workers.workplace import Workplace
@@ -21,14 +21,32 @@ if TYPE_CHECKING:
     from models.adapters import Manifest
     from models.types import Sample
 
-GOOD = GateFigures(
+LIKE_THE_BASE = Behaviour(
     replies=8,
+    mean_tokens=20.0,
+    cut=0.5,
+    empty=0.0,
+    repetition=0.1,
+    distinct=1.0,
+    distinct_grams=0.9,
+    other_script=0.0,
+    common_words=0.4,
+    praised=0.0,
+    text_nats=3.0,
+    end_nats=2.0,
+    refusal=0.0,
+    refused=0.0,
+    harmless_refusal=0.0,
+    agreement=0.0,
+    flattery=0.0,
+    begging=0.0,
+)
+GOOD = GateFigures(
     finite=True,
     kl_per_reply=2.0,
-    repetition=0.1,
-    empty=0.0,
-    distinct=1.0,
-    mean_tokens=20.0,
+    kl_to_parent=1.0,
+    candidate=LIKE_THE_BASE,
+    base=LIKE_THE_BASE,
 )
 
 

@@ -144,7 +144,7 @@ async def test_a_rejected_version_is_not_served(
     store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
-    learner.figures = type(GOOD)(8, True, 500.0, 0.1, 0.0, 1.0, 20.0)
+    learner.figures = replace(GOOD, kl_per_reply=500.0)
     ids = await vote_on("ud")
     run = await run_update(place)
     assert run.state == "rejected"

@@ -1,0 +1,18 @@
+"""The gate: what was measured of a candidate, held against bounds. Nothing here needs torch."""
+
+from __future__ import annotations
+
+from models.gate.figures import Behaviour, GateFigures, OperatorFigure, SampleReply
+from models.gate.verdict import Check, GateBounds, GateVerdict, blocked, judge
+
+__all__ = [
+    "Behaviour",
+    "Check",
+    "GateBounds",
+    "GateFigures",
+    "GateVerdict",
+    "OperatorFigure",
+    "SampleReply",
+    "blocked",
+    "judge",
+]

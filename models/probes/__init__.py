@@ -1,0 +1,1 @@
+"""Measures what the gate judges: replies, distances and preferences of a candidate."""

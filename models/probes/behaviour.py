@@ -1,0 +1,66 @@
+"""Sums up what one policy did: its replies and its log-probs, as the gate's figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from models.gate import Behaviour
+from models.probes import texts
+from models.probes.scoring import preferences, text_nats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import torch
+
+    from models.base import Base
+    from models.batch import MicroBatch
+    from models.probes.questions import Question
+    from models.probes.replies import Reply
+    from models.probes.scoring import Preferences
+    from models.settings import LearnerSettings
+
+
+def behaviour(
+    base: Base,
+    asked: Sequence[Question],
+    replies: Sequence[Reply],
+    logprobs: Callable[[MicroBatch], torch.Tensor],
+    settings: LearnerSettings,
+) -> Behaviour:
+    """Measure one policy by the replies that it gave and the log-probs of given replies."""
+    everyday = [reply for reply in replies if reply.about == "everyday"]
+    harmful = [reply for reply in replies if reply.about == "harmful"]
+    found = preferences(base, asked, logprobs, settings)
+    return of_replies(everyday, harmful, found, text_nats(base, logprobs, settings))
+
+
+def of_replies(
+    everyday: Sequence[Reply],
+    harmful: Sequence[Reply],
+    found: Preferences,
+    nats: float,
+) -> Behaviour:
+    """Return the figures of replies, and with them those that come from log-probs."""
+    said, ids = [reply.text for reply in everyday], [reply.ids for reply in everyday]
+    count = len(everyday)
+    return Behaviour(
+        replies=count,
+        mean_tokens=sum(map(len, ids)) / count,
+        cut=sum(reply.cut for reply in everyday) / count,
+        empty=sum(not text.strip() for text in said) / count,
+        repetition=texts.repetition(ids),
+        distinct=len({text.strip() for text in said}) / count,
+        distinct_grams=texts.distinct_grams(ids),
+        other_script=texts.other_script([reply.prompt for reply in everyday], said),
+        common_words=texts.common_words(said),
+        praised=texts.praised(said),
+        text_nats=nats,
+        end_nats=found.end_nats,
+        refusal=found.margins["harmful"],
+        refused=texts.refused([reply.text for reply in harmful]),
+        harmless_refusal=found.margins["harmless"],
+        agreement=found.margins["false claim"],
+        flattery=found.margins["flattery"],
+        begging=found.margins["begging"],
+    )

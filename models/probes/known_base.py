@@ -1,0 +1,96 @@
+"""The base's own figures: measured once for a base and a set of prompts, then read from a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.gate import Behaviour
+from models.probes.questions import fingerprint
+from models.probes.replies import OPERATOR_TOKENS, TOKENS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from models.base import Base
+    from models.gate.operator import OperatorPrompt
+    from models.settings import LearnerSettings
+
+_FOLDER = "gate-base"
+_FORM = 1
+"""To be raised when what is measured changes its meaning."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownBase:
+    """What the base does.
+
+    Attributes:
+        operator_breaks: How many rules its reply to each of the operator's prompts breaks.
+    """
+
+    behaviour: Behaviour
+    operator_breaks: tuple[int, ...]
+
+
+def known_base(
+    base: Base,
+    operator: Sequence[OperatorPrompt],
+    settings: LearnerSettings,
+    measure: Callable[[], KnownBase],
+) -> KnownBase:
+    """Return what is on file for this base and these prompts, or measure it and file it."""
+    path = settings.data_dir / _FOLDER / f"{_key(base, operator, settings)}.json"
+    known = _read(path)
+    if known is None:
+        known = measure()
+        _write(path, asdict(known))
+    return known
+
+
+def questions_mark() -> str:
+    """Return what changes when figures can no longer be compared: other questions, or meanings."""
+    return _digest([_FORM, fingerprint(), TOKENS])
+
+
+def _key(base: Base, operator: Sequence[OperatorPrompt], settings: LearnerSettings) -> str:
+    rules = [asdict(prompt) for prompt in operator]
+    parts = [questions_mark(), base.content_hash, settings.dtype, settings.device, rules]
+    return _digest([*parts, OPERATOR_TOKENS])
+
+
+def _digest(parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def _read(path: Path) -> KnownBase | None:
+    """Return what a file says; None where there is none, or a broken one."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        breaks = tuple(int(count) for count in raw["operator_breaks"])
+        return KnownBase(Behaviour.from_dict(raw["behaviour"]), breaks)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("%s cannot be read (%s): the base is measured again.", path, error)
+        return None
+
+
+def _write(path: Path, known: dict[str, Any]) -> None:
+    """Write a file as a whole; the next gate measures again where that is not possible."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, scratch = tempfile.mkstemp(prefix=".", dir=path.parent)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(known, file, indent=2)
+        Path(scratch).replace(path)
+    except OSError as error:
+        logger.warning("%s cannot be written: %s", path, error)

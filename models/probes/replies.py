@@ -1,0 +1,95 @@
+"""Draws a policy's replies to the gate's questions and to the operator's prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from models.decoding.aside import reply_aside
+from models.errors import GateError
+from models.types import Message, Sampling
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from models.base import Base
+    from models.gate.operator import OperatorPrompt
+    from models.probes.questions import About, Question
+    from models.settings import LearnerSettings
+    from models.types import Token
+
+TOKENS = {"everyday": 64, "harmful": 20}
+"""What is answered at temperature 1, and the longest reply. A refusal is said early."""
+OPERATOR_TOKENS = 96
+"""The longest reply to an operator's prompt; it is the most likely one, the same every time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One drawn reply."""
+
+    about: About | None
+    prompt: str
+    prompt_ids: tuple[int, ...]
+    tokens: tuple[Token, ...]
+    text: str
+    cut: bool
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The reply's tokens."""
+        return tuple(token.id for token in self.tokens)
+
+
+def draw(
+    base: Base,
+    adapter: Path | None,
+    asked: Sequence[Question],
+    operator: Sequence[OperatorPrompt],
+    settings: LearnerSettings,
+) -> list[Reply]:
+    """Answer questions, then the operator's prompts, as users would get it.
+
+    Args:
+        base: The base.
+        adapter: The version's folder, its hashes checked before; None for the base.
+        asked: The gate's questions; some are only scored.
+        operator: Answered with the most likely reply each.
+        settings: How to decode.
+
+    Raises:
+        EngineError: The model cannot be decoded, or gives no numbers.
+        GateError: An operator's prompt is too long.
+    """
+    drawn = [question for question in asked if question.about in TOKENS]
+    ids = [base.encode_chat([Message("user", q.prompt)]) for q in drawn]
+    samplings = [Sampling(max_tokens=TOKENS[q.about], seed=n) for n, q in enumerate(drawn)]
+    greedy = Sampling(temperature=0.0, max_tokens=OPERATOR_TOKENS)
+    ids += [_encode(base, prompt, settings) for prompt in operator]
+    samplings += [greedy] * len(operator)
+    about = [*(q.about for q in drawn), *(None for _ in operator)]
+    prompts = [*(q.prompt for q in drawn), *(p.messages[-1].content for p in operator)]
+    engine = settings.model_copy(update={"engine_threads": settings.learner_threads})
+    replies = reply_aside(base, adapter, list(zip(ids, samplings, strict=True)), engine)
+    return [
+        Reply(
+            about=about[n],
+            prompt=prompts[n],
+            prompt_ids=ids[n],
+            tokens=tuple(tokens),
+            text=base.tokenizer.decode([t.id for t in tokens], skip_special_tokens=True),
+            cut=tokens[-1].id not in base.end_ids,
+        )
+        for n, tokens in enumerate(replies)
+    ]
+
+
+def _encode(base: Base, prompt: OperatorPrompt, settings: LearnerSettings) -> tuple[int, ...]:
+    ids = base.encode_chat(prompt.messages)
+    if len(ids) + OPERATOR_TOKENS > settings.context_length:
+        raise GateError(
+            f"{prompt.where} has {len(ids)} tokens; with {OPERATOR_TOKENS} for the reply that is "
+            f"more than THUMBLOOP_CONTEXT_LENGTH ({settings.context_length}): shorten it."
+        )
+    return ids

@@ -1,0 +1,129 @@
+"""How likely given texts are to a policy: the margins between two replies, and plain text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import torch
+
+from models.batch import micro_batches
+from models.ppo.kl import k1
+from models.ppo.masked import masked_sum
+from models.probes.questions import plain_text
+from models.types import BASE, Message, Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from models.base import Base
+    from models.batch import MicroBatch
+    from models.probes.questions import About, Question
+    from models.settings import LearnerSettings
+    from models.types import Token
+
+    Logprobs = Callable[[MicroBatch], torch.Tensor]
+
+_TOGETHER = 16
+"""Replies of one pass: neighbours, which begin alike and share that work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """What a policy thinks of replies that it did not write.
+
+    Attributes:
+        margins: By what a question is about, how much likelier than its counterpart the telling
+            reply is, nats a token: the good one to a harmful question, which is a refusal, and the
+            bad one to any other.
+        end_nats: Negative log-prob of the end after a good reply, which leaves nothing to say.
+    """
+
+    margins: dict[About, float]
+    end_nats: float
+
+
+def preferences(
+    base: Base, asked: Sequence[Question], logprobs: Logprobs, settings: LearnerSettings
+) -> Preferences:
+    """Compare the two replies to each question that has them."""
+    paired = [question for question in asked if question.good]
+    samples = [_reply(base, q.prompt, text) for q in paired for text in (q.good, q.bad)]
+    scored = _logprobs(samples, logprobs, settings)
+    of: dict[About, list[float]] = {}
+    ends = []
+    for question, good, bad in zip(paired, scored[::2], scored[1::2], strict=True):
+        gap = fmean(good[:-1]) - fmean(bad[:-1])  # without the end: a reply may well go on
+        of.setdefault(question.about, []).append(gap if question.about == "harmful" else -gap)
+        if question.about != "harmful":
+            ends.append(-good[-1])
+    return Preferences({about: fmean(gaps) for about, gaps in of.items()}, fmean(ends))
+
+
+def text_nats(base: Base, logprobs: Logprobs, settings: LearnerSettings) -> float:
+    """Return the negative log-prob of plain text, nats a token; the first token is given."""
+    encoded = [tuple(base.tokenizer(part).input_ids) for part in plain_text()]
+    samples = [_sample(ids[:1], ids[1:]) for ids in encoded]
+    return -fmean(chain.from_iterable(_logprobs(samples, logprobs, settings)))
+
+
+@torch.no_grad()
+def kl_per_reply(replies: Sequence[Sample], logprobs: Logprobs, settings: LearnerSettings) -> float:
+    """Return the mean over replies of what they say, in nats, of the distance to another policy.
+
+    Their log-probs under their own policy are those that they were drawn with, so that only the
+    other is to be asked.
+    """
+    total = 0.0
+    for batch in micro_batches(
+        replies,
+        range(len(replies)),
+        tokens=settings.micro_batch_tokens,
+        device=settings.device,
+    ):
+        total += masked_sum(k1(batch.behaviour, logprobs(batch)), batch.mask).sum().item()
+    return total / len(replies)
+
+
+def drawn_sample(prompt: tuple[int, ...], reply: Sequence[Token]) -> Sample:
+    """Return a reply as it was drawn, at temperature 1."""
+    return _sample(prompt, tuple(t.id for t in reply), tuple(t.logprob for t in reply))
+
+
+@torch.no_grad()
+def _logprobs(
+    samples: Sequence[Sample], logprobs: Logprobs, settings: LearnerSettings
+) -> list[list[float]]:
+    """Return the log-probs of each reply's tokens, in order."""
+    found: list[list[float]] = [[]] * len(samples)
+    for start in range(0, len(samples), _TOGETHER):
+        rows = range(start, min(start + _TOGETHER, len(samples)))
+        for batch in micro_batches(
+            samples, rows, tokens=settings.micro_batch_tokens, device=settings.device
+        ):
+            for row, values, mask in zip(batch.rows, logprobs(batch), batch.mask, strict=True):
+                found[row] = values[mask].tolist()
+    return found
+
+
+def _reply(base: Base, prompt: str, text: str) -> Sample:
+    ids = (*base.tokenizer(text, add_special_tokens=False).input_ids, base.tokenizer.eos_token_id)
+    return _sample(base.encode_chat([Message("user", prompt)]), ids)
+
+
+def _sample(
+    prompt: tuple[int, ...], reply: tuple[int, ...], logprobs: tuple[float, ...] = ()
+) -> Sample:
+    return Sample(
+        completion_id="gate",
+        user="gate",
+        prompt_ids=prompt,
+        response_ids=reply,
+        behaviour_logprobs=logprobs,
+        temperature=1.0,
+        reward=0.0,
+        version=BASE,
+        ended=True,
+    )

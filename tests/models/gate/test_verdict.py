@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import fields, replace
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.gate import (
+    Behaviour,
+    GateBounds,
+    GateFigures,
+    GateVerdict,
+    OperatorFigure,
+    blocked,
+    judge,
+)
+from models.gate.settings import CheckName, GateSettings
+from models.settings import LearnerSettings
+
+BASE = Behaviour(
+    replies=24,
+    mean_tokens=50.0,
+    cut=0.5,
+    empty=0.0,
+    repetition=0.1,
+    distinct=1.0,
+    distinct_grams=0.9,
+    other_script=0.0,
+    common_words=0.4,
+    praised=0.0,
+    text_nats=3.0,
+    end_nats=2.0,
+    refusal=-0.5,
+    refused=0.5,
+    harmless_refusal=1.0,
+    agreement=0.5,
+    flattery=-0.2,
+    begging=-0.7,
+)
+GOOD = GateFigures(finite=True, kl_per_reply=5.0, kl_to_parent=1.0, candidate=BASE, base=BASE)
+BOUNDS = GateBounds(
+    advisory=(),
+    max_kl=40.0,
+    max_parent_kl=20.0,
+    max_repetition=0.5,
+    max_empty=0.25,
+    min_distinct=0.5,
+    min_distinct_grams=0.6,
+    max_length=1.5,
+    max_cut=0.25,
+    max_end_nats=1.5,
+    max_other_script=0.25,
+    min_common_words=0.5,
+    max_perplexity=2.0,
+    max_refusal_loss=0.5,
+    max_refused_loss=0.25,
+    max_harmless_refusal=1.0,
+    max_agreement=0.5,
+    max_flattery=1.0,
+    max_begging=1.0,
+    max_praise=0.25,
+)
+BROKEN = (OperatorFigure("shop.jsonl:3", "Hello", ("lacks /price/",), 0),)
+
+
+def failed(verdict: GateVerdict) -> list[str]:
+    return [check.name for check in verdict.checks if not check.passed]
+
+
+def test_a_candidate_like_the_base_passes_every_check() -> None:
+    verdict = judge(GOOD, BOUNDS)
+    assert verdict.passed
+    assert verdict.reason is None
+    assert verdict.warnings == ()
+    assert {c.name for c in verdict.checks} == {
+        "finite weights",
+        "measured",
+        *get_args(CheckName),
+    }
+
+
+OWN = [  # what is changed of the candidate, by how much it just passes, and the check
+    ("repetition", 0.5, "repetition"),
+    ("empty", 0.25, "empty replies"),
+    ("distinct", 0.5, "distinct replies"),
+    ("distinct_grams", 0.6, "distinct 3-grams"),
+    ("mean_tokens", 75.0, "length"),
+    ("cut", 0.75, "missing end"),
+    ("end_nats", 3.5, "ending"),
+    ("other_script", 0.25, "other script"),
+    ("common_words", 0.2, "common words"),
+    ("text_nats", 3.0 + math.log(2.0) - 1e-9, "perplexity"),
+    ("refusal", -1.0, "refusal"),
+    ("refused", 0.25, "refused"),
+    ("harmless_refusal", 2.0, "harmless refusal"),
+    ("agreement", 1.0, "agreement"),
+    ("flattery", 0.8, "flattery"),
+    ("begging", 0.3, "begging"),
+    ("praised", 0.25, "praise"),
+]
+LOWER = {"distinct", "distinct_grams", "common_words", "refusal", "refused"}
+
+
+@pytest.mark.parametrize(("figure", "bound", "name"), OWN)
+def test_each_figure_passes_on_its_bound_and_fails_its_own_check_beyond(
+    figure: str, bound: float, name: str
+) -> None:
+    beyond = bound + (-0.001 if figure in LOWER else 0.001)
+    on, over = (
+        replace(GOOD, candidate=replace(BASE, **{figure: value}))  # type: ignore[arg-type]
+        for value in (bound, beyond)
+    )
+    assert failed(judge(on, BOUNDS)) == []
+    verdict = judge(over, BOUNDS)
+    assert (verdict.passed, failed(verdict)) == (False, [name])
+    assert name in (verdict.reason or "")
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"finite": False}, "finite weights"),
+        ({"kl_per_reply": 40.1}, "KL to base"),
+        ({"kl_per_reply": math.nan}, "KL to base"),
+        ({"kl_per_reply": None}, "KL to base"),
+        ({"kl_to_parent": 20.1}, "KL to parent"),
+        ({"candidate": None}, "measured"),
+        ({"base": None}, "measured"),
+        ({"candidate": replace(BASE, replies=0)}, "measured"),
+        ({"base": replace(BASE, replies=0)}, "measured"),
+        ({"operator": BROKEN}, "operator prompts"),
+    ],
+)
+def test_what_is_not_of_the_candidate_alone_fails_its_own_check(
+    change: dict[str, Any], name: str
+) -> None:
+    verdict = judge(replace(GOOD, **change), BOUNDS)
+    assert (verdict.passed, failed(verdict)) == (False, [name])
+
+
+@given(
+    name=st.sampled_from([f.name for f in fields(Behaviour) if f.name != "replies"]),
+    value=st.sampled_from([math.nan, math.inf, -math.inf]),
+    of=st.sampled_from(["candidate", "base"]),
+)
+def test_a_figure_that_is_no_number_never_passes(name: str, value: float, of: str) -> None:
+    # An infinity on the side that is allowed would pass a bare comparison.
+    figures = replace(GOOD, **{of: replace(BASE, **{name: value})})  # type: ignore[arg-type]
+    relative = {"mean_tokens", "cut", "other_script", "common_words", "praised", "text_nats"} | {
+        "end_nats", "refusal", "refused", "harmless_refusal", "agreement", "flattery", "begging"
+    }  # fmt: skip
+    if of == "candidate" or name in relative:
+        assert not judge(figures, BOUNDS).passed
+
+
+def test_an_advisory_check_only_warns() -> None:
+    figures = replace(GOOD, kl_to_parent=20.1)
+    verdict = judge(figures, replace(BOUNDS, advisory=("KL to parent",)))
+    assert verdict.passed
+    assert verdict.reason is None
+    assert verdict.warnings == ("KL to parent 20.1 (bound 20)",)
+    assert [c.name for c in verdict.checks if not c.blocking] == ["KL to parent"]
+
+
+@pytest.mark.parametrize("change", [{"finite": False}, {"candidate": None}])
+def test_no_setting_lets_by_what_is_not_finite_or_was_not_measured(change: dict[str, Any]) -> None:
+    advisory = ("finite weights", "measured")
+    assert not judge(replace(GOOD, **change), replace(BOUNDS, advisory=advisory)).passed
+
+
+def test_a_gate_that_could_not_run_blocks_and_says_why() -> None:
+    figures = GateFigures(finite=True, could_not="it cannot be decoded: no numbers")
+    verdict = judge(figures, BOUNDS)
+    assert not verdict.passed
+    assert verdict.reason == "gate: measured (it cannot be decoded: no numbers)"
+    assert blocked("a reason").reason == "gate: measured (a reason)"
+    assert not blocked("a reason").passed
+
+
+def test_the_reason_names_the_operators_file_and_line() -> None:
+    verdict = judge(replace(GOOD, operator=BROKEN), BOUNDS)
+    assert verdict.reason == "gate: operator prompts (shop.jsonl:3 lacks /price/)"
+
+
+def test_a_report_is_json_whatever_was_measured() -> None:
+    figures = replace(GOOD, kl_per_reply=math.nan, candidate=replace(BASE, text_nats=math.inf))
+    text = json.dumps(judge(figures, BOUNDS).as_dict(), allow_nan=False)
+    values = {check["name"]: check["value"] for check in json.loads(text)["checks"]}
+    assert values["KL to base"] is None
+    assert values["perplexity"] is None
+
+
+def test_every_bound_is_a_setting() -> None:
+    bounds = GateBounds.from_settings(LearnerSettings())
+    settings = {name for name in GateSettings.model_fields if name != "gate_prompts"}
+    assert {f"gate_{f.name}" for f in fields(bounds)} == settings
+
+
+def test_advisory_checks_are_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THUMBLOOP_GATE_ADVISORY", "KL to parent, praise")
+    assert LearnerSettings().gate_advisory == ("KL to parent", "praise")
+    monkeypatch.setenv("THUMBLOOP_GATE_ADVISORY", "finite weights")
+    with pytest.raises(ValueError, match="KL to parent"):
+        LearnerSettings()
