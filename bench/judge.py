@@ -31,7 +31,7 @@ LOOK_VOTES = 10
 VOTES_PER_MINUTE = 60
 LENT_VOTES = 300
 """As workers/judge.py has it: where the confirmed version has fewer, older ones lend theirs."""
-AT_ONCE = 250
+AT_ONCE = 200
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class Scenario:
     helpers: float = 0.0
     drift: float = 0.0
     life: bool = False
-    runs: int = 500
+    runs: int = 400
 
 
 def _canary(share: float, people: int, votes: int) -> list[Scenario]:
     of = f"canary {share:.0%}, {people} people"
     return [
-        Scenario(f"{of}: no difference", share, 0.0, people, votes, runs=2000),
+        Scenario(f"{of}: no difference", share, 0.0, people, votes, runs=1000),
         *(
             Scenario(f"{of}: {-100 * change:.0f} points worse", share, change, people, votes)
             for change in (-0.1, -0.2, -0.3)
@@ -78,7 +78,7 @@ def _canary(share: float, people: int, votes: int) -> list[Scenario]:
 def _watched(before: int, people: int) -> list[Scenario]:
     of = f"no canary, {people} people, {before} votes before"
     return [
-        Scenario(f"{of}: no difference", None, 0.0, people, 2000, before, runs=2000),
+        Scenario(f"{of}: no difference", None, 0.0, people, 2000, before, runs=1000),
         *(
             Scenario(f"{of}: {-100 * change:.0f} points worse", None, change, people, 2000, before)
             for change in (-0.1, -0.2, -0.3)
@@ -123,7 +123,11 @@ class Crowds:
         plotters = round((scenario.colluders + scenario.helpers) * scenario.people)
         self._plot = np.arange(scenario.people) < plotters
         weights = np.exp(draw.normal(0, ACTIVITY, shape)) * np.where(self._plot, 5.0, 1.0)
-        self._reach = weights.cumsum(1) / weights.sum(1, keepdims=True)
+        reach = weights.cumsum(1) / weights.sum(1, keepdims=True)
+        draws = draw.random((runs, scenario.before + scenario.votes))
+        self._voters = iter(
+            np.stack([np.searchsorted(r, d) for r, d in zip(reach, draws, strict=True)], axis=1)
+        )
         self._on_canary = draw.random(shape) < (scenario.share or 0.0)
         self.test = Ballots(np.zeros(shape), np.zeros(shape))
         self.control = Ballots(np.zeros(shape), np.zeros(shape))
@@ -151,8 +155,7 @@ class Crowds:
 
     def _vote(self, *, newer: bool | None) -> None:
         scenario, rows = self._scenario, self._rows
-        people = (self._reach < self._draw.random((len(rows), 1))).sum(1)
-        people = np.minimum(people, scenario.people - 1)
+        people = np.minimum(next(self._voters), scenario.people - 1)
         on_test = self._on_canary[rows, people] if newer is None else np.full(len(rows), newer)
         change = np.where(on_test, scenario.change + scenario.drift, 0.0)
         chance = np.clip(self._rates[rows, people] + change, 0, 1)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,13 @@ def test_celery_is_told_of_the_same_redis(url: str, broker: str) -> None:
 def test_the_embedded_redis_is_the_broker_by_default(tmp_path: Path) -> None:
     configured = configuration(WorkerSettings(data_dir=tmp_path))
     assert configured["broker_url"].startswith("redis+socket://")
+
+
+def test_beat_rings_for_the_judge_on_the_control_queue(tmp_path: Path) -> None:
+    settings = WorkerSettings(data_dir=tmp_path, judge_interval=timedelta(seconds=7))
+    rung = configuration(settings)["beat_schedule"]["judge"]
+    assert (rung["task"], rung["schedule"]) == ("thumbloop.judge", 7.0)
+    assert rung["options"] == {"queue": "control", "expires": 7.0}
 
 
 class Parts:

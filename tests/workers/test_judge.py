@@ -86,6 +86,34 @@ async def test_with_a_fraction_an_update_begins_as_a_canary_and_the_learner_rest
     assert answered.answer.startswith(f"{version} is tried by 50% of the users")
 
 
+async def test_a_canary_that_a_crash_kept_from_starting_is_started_by_the_next(
+    store: Store, trying: Workplace, vote_on: VoteOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def die(*_args: Any, **_words: Any) -> None:
+        raise Killed
+
+    await vote_on("ud")
+    with monkeypatch.context() as patch:
+        patch.setattr(store.rollout, "start_canary", die)
+        with pytest.raises(Killed):
+            await run_update(trying)
+    assert (await store.rollout.get()).canary is None
+    run = await run_update(trying)
+    rollout = await store.rollout.get()
+    assert (rollout.live, rollout.canary) == ("base", run.version)
+
+
+async def test_the_learner_is_told_what_the_judge_waits_for(
+    store: Store, trying: Workplace, vote_on: VoteOn
+) -> None:
+    await learned(trying, vote_on)
+    found = await run_judge(store, trying.settings, now=10.0)
+    request = await store.learning.request_update("ops", now=11.0)
+    assert await run_update(trying) is None
+    answered = await store.learning.get_request(request.id)
+    assert answered.answer.endswith(found.reasons[0])
+
+
 async def test_a_bad_canary_is_taken_back_and_its_votes_wait_again(
     store: Store, trying: Workplace, vote_on: VoteOn, say: Say
 ) -> None:

@@ -3,9 +3,10 @@ from datetime import timedelta
 
 import pytest
 
-from workers.look import Decision, Facts, decide
+from workers.look import Canary, Decision, Facts, decide
 
 IDLE = Facts(now=1000.0)
+TRIED = Canary("v000003-0123456789ab", 0.25, "About 90 more votes are needed.")
 
 
 def choose(facts: Facts, *, interval: float = 0.0) -> Decision:
@@ -25,6 +26,9 @@ def choose(facts: Facts, *, interval: float = 0.0) -> Decision:
         (replace(IDLE, open_run=3, lease_held=False, paused=True), "rest"),
         (replace(IDLE, batch_size=16, unpromoted="v000003-0123456789ab"), "promote"),
         (replace(IDLE, unpromoted="v000003-0123456789ab", paused=True), "rest"),
+        (replace(IDLE, batch_size=16, canary=TRIED), "rest"),
+        (replace(IDLE, unpromoted="v000004-0123456789ab", canary=TRIED), "rest"),
+        (replace(IDLE, open_run=3, canary=TRIED), "take_over"),
         (replace(IDLE, batch_size=1, requests=1), "claim"),
         (replace(IDLE, batch_size=0, requests=1), "rest"),
         (replace(IDLE, batch_size=1, requests=1, paused=True), "rest"),
@@ -69,3 +73,11 @@ def test_a_request_is_told_why_there_is_no_update() -> None:
 def test_a_request_during_a_run_is_told_its_number() -> None:
     decision = choose(replace(IDLE, requests=1, batch_size=5, open_run=7, lease_held=True))
     assert (decision.run, decision.answer) == (7, "Run 7 is already under way.")
+
+
+def test_a_request_during_a_canary_is_told_what_is_waited_for() -> None:
+    decision = choose(replace(IDLE, requests=1, batch_size=5, canary=TRIED))
+    assert decision.answer == (
+        "v000003-0123456789ab is tried by 25% of the users; learning goes on after the judge's "
+        "verdict. About 90 more votes are needed."
+    )
