@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
@@ -58,7 +59,7 @@ class Behaviour:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Read what ``asdict`` made.
+        """Read what ``asdict`` made, or a part of ``GateFigures.as_dict``.
 
         Raises:
             KeyError, ValueError, TypeError: It is of another form.
@@ -67,7 +68,16 @@ class Behaviour:
 
 
 def _number(name: str, value: Any) -> Any:
+    if value is None:  # JSON has no word for what is not a number
+        return math.nan
     return int(value) if name == "replies" else float(value)
+
+
+def _jsonable(value: Any) -> Any:
+    """Return nested values with None for numbers that JSON cannot hold."""
+    if isinstance(value, dict):
+        return {name: _jsonable(inner) for name, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,5 +130,5 @@ class GateFigures:
     could_not: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-able form."""
-        return asdict(self)
+        """Return a JSON-able form; None for what is not a number."""
+        return {name: _jsonable(value) for name, value in asdict(self).items()}

@@ -188,7 +188,9 @@ def test_the_reason_names_the_operators_file_and_line() -> None:
 
 def test_a_report_is_json_whatever_was_measured() -> None:
     figures = replace(GOOD, kl_per_reply=math.nan, candidate=replace(BASE, text_nats=math.inf))
-    text = json.dumps(judge(figures, BOUNDS).as_dict(), allow_nan=False)
+    text = json.dumps(figures.as_dict() | judge(figures, BOUNDS).as_dict(), allow_nan=False)
+    assert math.isnan(Behaviour.from_dict(json.loads(text)["candidate"]).text_nats)
+    assert Behaviour.from_dict(json.loads(text)["base"]) == BASE
     values = {check["name"]: check["value"] for check in json.loads(text)["checks"]}
     assert values["KL to base"] is None
     assert values["perplexity"] is None
