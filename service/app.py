@@ -12,7 +12,18 @@ from feedback.store import Store, embedded_url
 from service.error_handlers import add_error_handlers
 from service.middleware import BodyLimit, Gate, Observer
 from service.quick_votes import QuickVotes
-from service.routes import admin, chat, comparisons, export, feedback, health, models, pages, users
+from service.routes import (
+    admin,
+    chat,
+    comparisons,
+    export,
+    feedback,
+    health,
+    imports,
+    models,
+    pages,
+    users,
+)
 from service.runtime import Lifecycle, Runtime, State
 
 if TYPE_CHECKING:
@@ -53,7 +64,19 @@ def create_app(
 
     # The interactive documentation would load scripts from elsewhere.
     app = FastAPI(title="Thumbloop", lifespan=lifespan, docs_url=None, redoc_url=None)
-    for part in (chat, feedback, comparisons, models, admin, users, export, health, pages):
+    parts = (
+        chat,
+        feedback,
+        comparisons,
+        models,
+        admin,
+        imports,
+        users,
+        export,
+        health,
+        pages,
+    )
+    for part in parts:
         app.include_router(part.router)
     app.mount("/static", pages.assets(), name="static")
     add_error_handlers(app)
@@ -65,7 +88,8 @@ def _add_middleware(app: FastAPI, settings: ServiceSettings) -> None:
     """Wrap the application; what is added last sees a request first."""
     app.add_middleware(QuickVotes)
     app.add_middleware(Gate)
-    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    uploads = {("POST", imports.PATH): settings.import_max_bytes}
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes, larger=uploads)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

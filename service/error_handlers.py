@@ -24,7 +24,10 @@ from feedback.errors import (
 )
 from models.errors import (
     AdapterError,
+    AdapterStoreUnavailableError,
+    BaseModelError,
     EngineError,
+    ImportRefusedError,
     ModelsError,
     PromptTooLongError,
     QueueFullError,
@@ -37,7 +40,10 @@ if TYPE_CHECKING:
 _KNOWN: dict[type[Exception], tuple[int, str]] = {
     PromptTooLongError: (400, "context_length_exceeded"),
     QueueFullError: (429, "queue_full"),
+    ImportRefusedError: (400, "import_refused"),
     AdapterError: (503, "version_unavailable"),
+    AdapterStoreUnavailableError: (503, "adapter_store_unavailable"),
+    BaseModelError: (503, "base_unavailable"),
     EngineError: (503, "engine_unavailable"),
     InvalidVoteError: (400, "invalid_vote"),
     DifferentPromptsError: (400, "different_prompts"),

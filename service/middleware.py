@@ -13,6 +13,8 @@ from starlette.responses import JSONResponse
 from service.errors import ApiError, error_body
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from service.runtime import Runtime
@@ -82,20 +84,30 @@ def _protect(headers: list[tuple[bytes, bytes]]) -> None:
 
 
 class BodyLimit:
-    """Refuses bodies over the limit; counts the bytes, as a chunked body declares no length."""
+    """Refuses bodies over the limit; counts the bytes, as a chunked body declares no length.
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    Args:
+        app: What it is around.
+        limit: Most bytes of a body.
+        larger: Most bytes where more are needed, by method and path.
+    """
+
+    def __init__(
+        self, app: ASGIApp, limit: int, larger: Mapping[tuple[str, str], int] | None = None
+    ) -> None:
         self.app = app
         self.limit = limit
+        self.larger = larger or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        refusal = f"The request's body is larger than {self.limit} bytes. Send less."
+        limit = self.larger.get((scope["method"], scope["path"]), self.limit)
+        refusal = f"The request's body is larger than {limit} bytes. Send less."
         declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdecimal() and int(declared) > self.limit:
+        if declared.isdecimal() and int(declared) > limit:
             body = error_body(413, refusal, "body_too_large")
             await JSONResponse(body, 413)(scope, receive, send)
             return
@@ -105,7 +117,7 @@ class BodyLimit:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
-            if read > self.limit:
+            if read > limit:
                 raise HTTPException(413, refusal)
             return message
 

@@ -130,16 +130,23 @@ class _Budget:
             )
 
 
-def take_files(source: Path, target: Path, max_bytes: int) -> None:
+def take_files(source: Path, target: Path, max_bytes: int, *, called: str = "") -> None:
     """Copy an adapter's files out of a folder or an archive into an empty folder.
+
+    Args:
+        source: The folder or archive.
+        target: The empty folder.
+        max_bytes: Most bytes to unpack.
+        called: What messages call the source; its name by default.
 
     Raises:
         ImportRefusedError: There are none, or the source is damaged, too large or not safe.
     """
+    called = called or source.name
     budget = _Budget(max_bytes)
     taken: dict[str, PurePosixPath] = {}
     pickled = False
-    with _readable(source), closing(_members(source, budget)) as members:
+    with _readable(called), closing(_members(source, budget)) as members:
         for member in members:
             name = member.path.name
             pickled = pickled or name == PICKLE
@@ -147,28 +154,28 @@ def take_files(source: Path, target: Path, max_bytes: int) -> None:
                 continue
             if name in taken:
                 raise ImportRefusedError(
-                    f"{source.name} holds {taken[name]} and {member.path}: which one is meant?"
+                    f"{called} holds {taken[name]} and {member.path}: which one is meant?"
                 )
             taken[name] = member.path
             _copy(member.file, target / name)
-    _check_complete(source, taken, pickled=pickled)
+    _check_complete(called, taken, pickled=pickled)
 
 
-def _check_complete(source: Path, taken: dict[str, PurePosixPath], *, pickled: bool) -> None:
+def _check_complete(called: str, taken: dict[str, PurePosixPath], *, pickled: bool) -> None:
     if WEIGHTS_FILE not in taken and pickled:
         raise ImportRefusedError(
-            f"{source.name} holds {PICKLE}, a pickle, which can run code when it is read. Save the "
+            f"{called} holds {PICKLE}, a pickle, which can run code when it is read. Save the "
             "adapter as safetensors: model.save_pretrained(folder, safe_serialization=True)."
         )
     missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if name not in taken]
     if missing:
         raise ImportRefusedError(
-            f"{source.name} holds no {' and no '.join(missing)}: an adapter in PEFT's format has "
+            f"{called} holds no {' and no '.join(missing)}: an adapter in PEFT's format has "
             "both, at the top or in one folder."
         )
     if len({path.parent for path in taken.values()}) > 1:
         raise ImportRefusedError(
-            f"{source.name} holds an adapter's files in several folders: "
+            f"{called} holds an adapter's files in several folders: "
             f"{', '.join(map(str, taken.values()))}. Put them into one."
         )
 
@@ -180,13 +187,13 @@ def _copy(file: BinaryIO, target: Path) -> None:
 
 
 @contextmanager
-def _readable(source: Path) -> Iterator[None]:
+def _readable(called: str) -> Iterator[None]:
     """Turn what readers of archives raise into a refusal."""
     try:
         yield
     except _DAMAGED as error:
         raise ImportRefusedError(
-            f"{source.name} cannot be read ({error}): it is damaged, or no .tar.gz, .tar or .zip."
+            f"{called} cannot be read ({error}): it is damaged, or no .tar.gz, .tar or .zip."
         ) from error
 
 

@@ -190,7 +190,8 @@ class AdapterStore:
             ImportRefusedError: It is no adapter for the base that is served here, or not safe.
         """
         with self._folders.checking() as folder:
-            checked = _checked(source, folder, wanted)
+            take_files(source, folder, wanted.max_bytes, called=name)
+            checked = check_import(folder, wanted)
             yield Import(self, folder, checked, wanted, name or source.name)
 
     def import_from(
@@ -283,9 +284,3 @@ class AdapterStore:
         with contextlib.suppress(OSError):
             return (self.path(version) / MANIFEST_FILE).read_bytes()
         return self._objects.manifest(version) if self._objects is not None else None
-
-
-def _checked(source: Path, folder: Path, wanted: Wanted) -> Checked:
-    """Take what a source holds into a scratch folder, and check it there."""
-    take_files(source, folder, wanted.max_bytes)
-    return check_import(folder, wanted)

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from service.cli import doctor, feedback, keys, learning, model, parts, updates, users, versions
+from service.cli import (
+    doctor,
+    feedback,
+    keys,
+    learning,
+    model,
+    parts,
+    transfers,
+    updates,
+    users,
+    versions,
+)
 from service.cli.environment import check_environment
 from service.cli.errors import Commands
 from service.simulate.cli import simulate
@@ -32,6 +43,8 @@ app.command()(parts.beat)
 app.command()(simulate)
 app.command()(doctor.doctor)
 app.add_typer(model.app, name="models")
+versions.app.command("import")(transfers.import_)
+versions.app.command("export")(transfers.export)
 app.add_typer(versions.app, name="versions")
 app.add_typer(updates.app, name="updates")
 app.add_typer(learning.app, name="learning")
