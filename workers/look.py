@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from datetime import timedelta
 
-Action = Literal["rest", "claim", "take_over", "promote"]
+Action = Literal["rest", "claim", "take_over", "promote", "gate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Facts:
         lease_held: Whether a live learner is at work on it.
         setback: What made its last attempt fail, while it rests from that.
         canary: The version that is tried out by some of the users, and what its judge last said.
+        ungated: A candidate that no run made, and that waits for its gate.
         unpromoted: A version that passed its gate, whose promotion a crash cut off.
         batch_size: Votes that a run could claim now.
         requests: Operators' requests that wait for an answer.
@@ -42,6 +43,7 @@ class Facts:
     lease_held: bool = False
     setback: str | None = None
     canary: Canary | None = None
+    ungated: str | None = None
     unpromoted: str | None = None
     batch_size: int = 0
     requests: int = 0
@@ -71,18 +73,19 @@ def decide(facts: Facts, *, min_votes: int, update_interval: timedelta) -> Decis
     An operator's request is served with a single vote and does not wait for the interval, but
     does not overrule a pause or a canary, from whose outcome the next update has to start.
     """
+    if facts.open_run is not None and not facts.paused:
+        return _with_open_run(facts.open_run, facts)
+    if facts.ungated is not None and not facts.lease_held:
+        # Nobody is served by that, and nothing is learned: so a pause or a canary is no reason.
+        return Decision("gate", f"{facts.ungated} was imported and waits for its gate.")
     if facts.paused:
         why = "Learning is paused. Resume it with `thumbloop learning resume`."
         return Decision("rest", why, answer=why)
-    if facts.open_run is not None:
-        return _with_open_run(facts.open_run, facts)
     if facts.canary is not None:
         return _with_canary(facts.canary)
     if facts.unpromoted is not None:
         return Decision("promote", f"{facts.unpromoted} passed its gate and is not live yet.")
-    if facts.requests:
-        return _with_request(facts)
-    return _unasked(facts, min_votes, update_interval.total_seconds())
+    return _with_votes(facts, min_votes, update_interval)
 
 
 def _with_open_run(number: int, facts: Facts) -> Decision:
@@ -101,6 +104,12 @@ def _with_canary(canary: Canary) -> Decision:
         f"the judge's verdict. {canary.said}"
     ).rstrip()
     return Decision("rest", why, answer=why)
+
+
+def _with_votes(facts: Facts, min_votes: int, update_interval: timedelta) -> Decision:
+    if facts.requests:
+        return _with_request(facts)
+    return _unasked(facts, min_votes, update_interval.total_seconds())
 
 
 def _with_request(facts: Facts) -> Decision:

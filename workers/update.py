@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from feedback.errors import FencedError, RolloutConflictError, StoreUnavailableError
-from models.errors import AdapterError, BaseModelError, LearningError
+from models.errors import AdapterError, BaseModelError, GateError, LearningError
 from models.failpoints import failpoint
-from models.gate import GateBounds, judge
 from models.timing import Stopwatch
+from workers.gating import gate, gate_imported
 from workers.lease import StopFlag, under_lease
 from workers.progress import ProgressLog
 from workers.replay import replay_samples
@@ -40,8 +40,9 @@ logger = logging.getLogger(__name__)
 WHO = "learner"
 DEATHS_PER_FAILURE = 3
 """A learner that is killed counts no failure; so many deaths for each allowed one end a run."""
-HINDRANCES = (OSError, BaseModelError)
-"""What no batch is to blame for: a full disk, a missing base. A want of memory may be its fault."""
+HINDRANCES = (OSError, BaseModelError, GateError)
+"""What no batch is to blame for: a full disk, a missing base, prompts for the gate that an operator
+has to mend. A want of memory may be its fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,9 @@ async def run_update(place: Workplace) -> Run | None:
     """
     decision = await watch(place.store, place.settings, now=place.clock())
     if decision.action == "rest":
+        return None
+    if decision.action == "gate":
+        await gate_imported(place)
         return None
     if decision.action == "promote":
         return await _promote_newest(place)
@@ -250,24 +254,19 @@ def _report(learned: dict[str, Any], batch: Batch, stopwatch: Stopwatch) -> dict
 
 async def _judge(place: Workplace, run: Run, version: str, stop: StopFlag) -> Passed | None:
     """Step 5: measure the candidate and hold it against the gate's bounds."""
-    stopwatch = Stopwatch()
-    learner = await place.learner()
-    with stopwatch.phase("probe"):
-        measured = await asyncio.to_thread(learner.probe, version, _progress(run, stop))
-    verdict = judge(measured, GateBounds.from_settings(place.settings))
+    found = await gate(place, version, _progress(run, stop))
     failpoint("probe.after")
-    figures = {**asdict(measured), **verdict.as_dict(), "seconds": stopwatch.seconds}
     await place.store.runs.finish(
         run,
-        "approved" if verdict.passed else "rejected",
-        figures=figures,
-        reason=verdict.reason,
+        "approved" if found.verdict.passed else "rejected",
+        figures=found.figures,
+        reason=found.verdict.reason,
         now=place.clock(),
     )
     failpoint("finish.after")
-    if verdict.passed:
-        return Passed(version, figures)
-    logger.warning("%s is rejected: %s.", version, verdict.reason)
+    if found.verdict.passed:
+        return Passed(version, found.figures)
+    logger.warning("%s is rejected: %s.", version, found.verdict.reason)
     return None
 
 

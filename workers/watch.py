@@ -49,6 +49,7 @@ async def gather(store: Store, settings: WorkerSettings, *, now: float) -> Facts
         lease_held=opened is not None and await store.runs.lease_held(),
         setback=await _setback(store, opened),
         canary=await _canary(store, rollout),
+        ungated=await store.versions.ungated(),
         unpromoted=await _unpromoted(store, rollout, newest),
         batch_size=await _batch_size(store, settings, enough),
         requests=requests,

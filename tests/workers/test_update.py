@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from feedback.events import Person
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, keys
 from models.adapters import WEIGHTS_FILE
-from models.errors import AdapterError, LearningError
+from models.errors import AdapterError, GateError, LearningError
 from models.types import Progress
 from workers.update import _promote_newest, run_update
 from workers.watch import next_batch, watch
@@ -151,6 +152,49 @@ async def test_a_rejected_version_is_not_served(
     assert "KL to base" in run.reason
     assert (await store.rollout.get()).live == "base"
     assert await states(store, ids) == ["pending", "pending"]
+
+
+async def test_an_import_is_gated_between_two_runs(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, learner = workplace
+    learned = Learned(b"imported", {})
+    manifest = learner.publish(
+        learned, sequence=7, parent="base", batch_hash="", fence=0, now=time.time()
+    )
+    await store.versions.add(
+        manifest.version, parent="base", manifest={}, state="candidate", now=1.0
+    )
+    await vote_on("uu")
+    await store.learning.pause("ops")
+    assert await run_update(place) is None
+    assert (await store.versions.get(manifest.version)).state == "approved"
+    assert (await store.rollout.get()).live == "base"
+    await store.learning.resume("ops")
+    run = await run_update(place)
+    assert (run.state, run.number) == ("approved", 8)
+
+
+async def test_a_gate_that_cannot_run_costs_no_vote(
+    store: Store,
+    workplace: tuple[Workplace, FakeLearner],
+    vote_on: VoteOn,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place, learner = workplace
+    ids = await vote_on("ud")
+
+    def refuse(*_args: object) -> None:
+        raise GateError("x.jsonl, line 2 is not JSON.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(learner, "probe", refuse)
+        for _ in range(5):
+            run = await run_update(place)
+    assert (run.state, run.reason) == ("committed", "x.jsonl, line 2 is not JSON.")
+    assert (await store.rollout.get()).live == "base"
+    assert (await run_update(place)).state == "approved"
+    assert await states(store, ids) == ["learned"] * 2
 
 
 async def test_an_operators_choice_during_a_run_stands(
