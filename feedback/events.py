@@ -272,7 +272,17 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """What one API replica says that it serves."""
+    """What one API replica says that it serves.
+
+    Attributes:
+        serving: The version of those who are not on the canary.
+        generation: The rollout's generation that it serves wholly, live version and canary.
+        problem: Why it does not serve what the generation that it read last asks for.
+        canary: The canary, once users get it here.
+        read_generation: The generation that it read last.
+        started_at: When it came up, in seconds since the epoch.
+        url: Where it listens.
+    """
 
     id: str
     serving: str
@@ -280,6 +290,10 @@ class Replica:
     generation: int
     seen_at: float
     problem: str | None = None
+    canary: str | None = None
+    read_generation: int = 0
+    started_at: float = 0.0
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ class Client:
     """
 
     def __init__(self, url: str, *, durable: bool = True) -> None:
+        self.url = url
         self._calls = Line(_pool(url), promises=False)
         self._promises = Line(_pool(url), promises=True) if durable else self._calls
         self._shapes = Redis().response_callbacks

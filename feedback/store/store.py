@@ -12,17 +12,21 @@ from feedback.store.completions import Completions
 from feedback.store.judging import Judging
 from feedback.store.learning import Learning
 from feedback.store.log import FeedbackLog
+from feedback.store.news import RolloutNews
 from feedback.store.replicas import Replicas
 from feedback.store.restore import Restore
 from feedback.store.retention import Retention
 from feedback.store.rollout import RolloutStore
 from feedback.store.runs import Runs
 from feedback.store.tallies import Tallies
+from feedback.store.traces import Traces
 from feedback.store.users import Users
 from feedback.store.versions import Versions
 from feedback.store.votes import Votes
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from feedback.settings import FeedbackSettings
 
 
@@ -38,6 +42,7 @@ class Store:
         self.votes = Votes(client, settings.vote_ttl)
         self.runs = Runs(client, settings.lease, settings.retry_delay)
         self.versions = Versions(client)
+        self.traces = Traces(client)
         self.rollout = RolloutStore(client, self.votes)
         self.replicas = Replicas(client)
         self.keys = ApiKeys(client)
@@ -53,6 +58,10 @@ class Store:
     def connect(cls, url: str, settings: FeedbackSettings) -> Store:
         """Return a store of the Redis at ``url``; the first operation connects."""
         return cls(Client(url, durable=settings.durability == "disk"), settings)
+
+    def news(self, patience: timedelta) -> RolloutNews:
+        """Return a doorbell of the rollout on a connection of its own, which the caller closes."""
+        return RolloutNews(self._client.url, patience)
 
     async def close(self) -> None:
         """Let operations under way end, then close the connections."""

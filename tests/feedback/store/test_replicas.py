@@ -36,3 +36,35 @@ async def test_a_silent_replica_is_forgotten(store: Store) -> None:
     await asyncio.sleep(0.05)
     assert await store.replicas.list() == []
     assert await store._client.command("SCARD", keys.REPLICAS) == 0
+
+
+async def test_a_report_keeps_all_that_it_says(store: Store) -> None:
+    said = Replica(
+        "a",
+        "base",
+        ("base", "v000001-0123456789ab"),
+        3,
+        6.5,
+        canary="v000001-0123456789ab",
+        read_generation=4,
+        started_at=1.25,
+        url="http://a:8000",
+    )
+    await store.replicas.report(said, MINUTE)
+    assert await store.replicas.list() == [said]
+
+
+async def test_a_replica_that_stops_is_forgotten_at_once(store: Store) -> None:
+    for name in ("a", "b"):
+        await store.replicas.report(Replica(name, "base", ("base",), 0, 5.0), MINUTE)
+    await store.replicas.remove("a")
+    assert [replica.id for replica in await store.replicas.list()] == ["b"]
+    assert await store._client.command("SMEMBERS", keys.REPLICAS) == {"b"}
+
+
+async def test_a_report_of_an_older_thumbloop_is_read(store: Store) -> None:
+    await store._client.command("SADD", keys.REPLICAS, "a")
+    old = ("id", "a", "serving", "base", "loaded", '["base"]', "generation", 2, "seen_at", "5.5")
+    await store._client.command("HSET", keys.replica("a"), *old, "problem", "")
+    (found,) = await store.replicas.list()
+    assert (found.generation, found.read_generation, found.canary) == (2, 2, None)
