@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from models.errors import PromptTooLongError
 from models.types import BASE
-from service.errors import ModelNotFoundError
+from models.versions import is_version_id
+from service.errors import InvalidRequestError, ModelNotFoundError
+from service.routing import sticky_key
 
 if TYPE_CHECKING:
     from feedback.events import Person
@@ -36,6 +38,7 @@ class Question:
     model: str
     version: str
     person: Person
+    conversation: str
     messages: tuple[Message, ...]
     prompt_ids: tuple[int, ...]
     sampling: Sampling
@@ -62,14 +65,19 @@ async def ask(runtime: Runtime, caller: Caller, body: ChatRequest) -> Question:
         runtime.settings.default_max_tokens,
         serving.generator.context_length,
     )
+    completion_id = f"chatcmpl-{uuid.uuid4().hex}"
+    person = caller.person(body.user)
+    conversation = body.metadata.get("conversation_id", "")
+    key = sticky_key(person.owner, person.user, conversation, completion_id)
     # The version is chosen last, so that it is still loaded when the engine takes the request.
-    version = await choose_version(serving, body.model)
+    version = await choose_version(serving, body.model, key)
     return Question(
-        id=f"chatcmpl-{uuid.uuid4().hex}",
+        id=completion_id,
         created=int(time.time()),
         model=body.model,
         version=version,
-        person=caller.person(body.user),
+        person=person,
+        conversation=conversation,
         messages=messages,
         prompt_ids=prompt_ids,
         sampling=body.sampling(limit),
@@ -98,18 +106,31 @@ def _reply_limit(prompt: int, wanted: int | None, default: int, context: int) ->
     return limit
 
 
-async def choose_version(serving: RolloutWatcher, model: str) -> str:
+async def choose_version(serving: RolloutWatcher, model: str, key: str) -> str:
     """Return the loaded version that a request for ``model`` gets.
+
+    Args:
+        serving: What is loaded and who gets it.
+        model: The request's field of that name.
+        key: What the request stays on its version by.
 
     Raises:
         ModelNotFoundError: There is none.
+        InvalidRequestError: What is named cannot be a version; nothing is looked for.
     """
-    if model == "policy" and serving.serving is not None:
-        return serving.serving
+    if model == "policy":
+        return serving.version_for(key)
     if model == BASE:
         return BASE
     if not model.startswith(PIN):
         raise ModelNotFoundError(model)
     version = model.removeprefix(PIN)
+    if not is_version_id(version):
+        raise InvalidRequestError(
+            f"{version!r} is no version's id like v000012-3fa9c1d2e4b7. GET /v1/models lists what "
+            "can be asked for.",
+            code="invalid_version",
+            param="model",
+        )
     await serving.pin(version)
     return version

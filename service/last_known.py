@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from models.versions import is_version_id
+
+log = logging.getLogger(__name__)
 
 
 class LastKnown:
@@ -31,10 +34,19 @@ class LastKnown:
         return keyed if isinstance(keyed, bool) else None
 
     def remember(self, **facts: str | bool) -> None:
-        """Store what changed; the file is replaced in one step."""
+        """Store what changed; the file is replaced in one step.
+
+        Where it cannot be written, only a start without Redis is worse for it.
+        """
         if all(self._facts.get(name) == value for name, value in facts.items()):
             return
         self._facts |= facts
+        try:
+            self._write()
+        except OSError as error:
+            log.warning("%s cannot be written, so a restart forgets it: %s", self._path, error)
+
+    def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=".live-", suffix=".json")
         with os.fdopen(handle, "w") as file:

@@ -36,11 +36,13 @@ class Lifecycle:
         draining: Set by the process: no new work should be sent here.
         failure: Set by the application: it cannot start.
         loaded: Set by the application: what it needs for good is in memory.
+        url: Set by the process: where it listens.
     """
 
     draining: bool = False
     failure: Exception | None = None
     loaded: bool = False
+    url: str = ""
 
 
 class Unrecorded:
@@ -99,6 +101,8 @@ class Runtime:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await self.tally.flush()
+        if self._watcher is not None:
+            await self._watcher.leave()
         if self._generator is not None:
             await self._generator.close()
 
@@ -146,7 +150,12 @@ class Runtime:
                 self._generator = await asyncio.to_thread(_local_generator, self.settings)
             await self._generator.start()
             self._watcher = RolloutWatcher(
-                self._generator, self.store, self.settings, self._last_known, self.metrics
+                self._generator,
+                self.store,
+                self.settings,
+                self._last_known,
+                self.metrics,
+                self.lifecycle.url,
             )
             await self._watcher.look()
         except Exception as error:  # whatever it is, the process must hear of it

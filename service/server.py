@@ -104,7 +104,8 @@ def run(app: FastAPI, settings: ServiceSettings, lifecycle: Lifecycle) -> None:
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout.total_seconds()),
     )
     server = Server(config, lifecycle, settings.drain_delay.total_seconds())
-    log.info("Listening on %s", _url(listener))
+    lifecycle.url = _url(listener)
+    log.info("Listening on %s", lifecycle.url)
     # After each step the decode thread wants the interpreter back, and Python's default lets the
     # event loop keep it for 5 ms, half of a step at one stream.
     sys.setswitchinterval(SWITCH_SECONDS)

@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service.record_health import describe
+from service.rollout_watcher import RolloutWatcher
 from service.runtime import RuntimeDep
 
 router = APIRouter()
@@ -30,12 +31,23 @@ async def ready(runtime: RuntimeDep) -> JSONResponse:
     body: dict[str, Any] = {
         "ready": not missing,
         "missing": missing,
-        "serving": watcher.serving if watcher else None,
+        **_versions(watcher),
         "redis": "away" if watcher and watcher.store_away else "ok",
-        "problem": watcher.problem if watcher else None,
         **describe(runtime.record, now=time.time(), interval=interval),
     }
     return JSONResponse(body, 503 if missing else 200)
+
+
+def _versions(watcher: RolloutWatcher | None) -> dict[str, Any]:
+    """Say what is served; ``problem`` says why that is not what the rollout asks for."""
+    rollout, route = (watcher.rollout, watcher.route) if watcher else (None, None)
+    return {
+        "serving": route.live if route else None,
+        "live": rollout.live if rollout else None,
+        "canary": route.canary if route else None,
+        "generation": watcher.generation if watcher else None,
+        "problem": watcher.problem if watcher else None,
+    }
 
 
 @router.get("/metrics")

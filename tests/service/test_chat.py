@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import service.rollout_watcher
 from feedback.events import Person
 from feedback.store import Store
 from models.types import Message
@@ -202,8 +203,14 @@ async def test_a_version_can_be_pinned(running: Any, store: Store, chat: Any) ->
 
 
 async def test_pinned_versions_are_unloaded_when_others_were_asked_for(
-    start_app: Any, service_settings: ServiceSettings, generator: Any, store: Store, chat: Any
+    start_app: Any,
+    service_settings: ServiceSettings,
+    generator: Any,
+    store: Store,
+    chat: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(service.rollout_watcher, "LINGER_SECONDS", 0.0)
     settings = service_settings.model_copy(update={"pinned_versions": 2})
     async with start_app(settings, generator, store) as running:
         for version in (V1, V2, V3):

@@ -107,14 +107,21 @@ async def test_a_prompt_that_fills_the_context_is_refused(running: Any, chat: An
     assert response.json()["error"]["code"] == "context_length_exceeded"
 
 
-@pytest.mark.parametrize(
-    "model",
-    ["gpt-5", "policy@v000009-000000000009", "policy@../../x", "policy@", "", "policy@/etc"],
-)
+@pytest.mark.parametrize("model", ["gpt-5", "policy@v000009-000000000009", ""])
 async def test_an_unknown_model_is_404(running: Any, model: str, chat: Any) -> None:
     response = await chat(running, model=model)
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "model_not_found"
+    assert response.json()["error"]["param"] == "model"
+
+
+@pytest.mark.parametrize(
+    "version", ["", "../../x", "/etc", "v1", "V000001-000000000001", "v000001-000000000001/.."]
+)
+async def test_what_cannot_be_a_version_is_400(running: Any, version: str, chat: Any) -> None:
+    response = await chat(running, model=f"policy@{version}")
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "invalid_version"
     assert response.json()["error"]["param"] == "model"
 
 

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import service.rollout_watcher
 from feedback.errors import StoreUnavailableError
 from feedback.store import keys
 from service.errors import ModelNotFoundError
@@ -106,13 +109,22 @@ async def test_requests_get_the_old_version_until_the_new_one_is_loaded(
     assert watcher.serving == V1
 
 
-async def test_the_version_before_stays_loaded_and_older_ones_go(
-    make_watcher: Any, store: Store, versions: None, generator: Any, metrics: Metrics
+async def test_the_version_before_stays_loaded_and_older_ones_go_after_a_while(
+    make_watcher: Any,
+    store: Store,
+    versions: None,
+    generator: Any,
+    metrics: Metrics,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     watcher = make_watcher()
     for version in (V1, V2, V3):
         await activate(store, version)
         await watcher.look()
+    # A request may have chosen V1 and not have reached the engine yet.
+    assert generator.loaded() == {"base", V1, V2, V3}
+    monkeypatch.setattr(service.rollout_watcher, "LINGER_SECONDS", 0.0)
+    await watcher.look()
     assert generator.loaded() == {"base", V2, V3}
     assert metrics.swaps._value.get() == 2
 
@@ -136,7 +148,7 @@ async def test_a_version_that_cannot_be_loaded_leaves_the_last_good_one(
     assert replica.serving == V1
     assert replica.problem == watcher.problem
     generator.available.add(V9)
-    watcher._retry_at = 0.0
+    watcher._loads._failures[V9] = replace(watcher._loads._failures[V9], retry_at=0.0)
     await watcher.look()
     assert watcher.serving == V9
     assert watcher.problem is None
@@ -285,3 +297,199 @@ async def test_the_memory_is_replaced_whole(tmp_path: Path) -> None:
     known.remember(keyed=True)
     assert json.loads((tmp_path / "new" / "live.json").read_text()) == {"live": V1, "keyed": True}
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["live.json"]
+
+
+async def start_canary(store: Store, version: str, fraction: float = 1.0) -> None:
+    await store.rollout.start_canary(version, fraction, who="test", why="test", now=1.0)
+
+
+async def test_nobody_gets_the_canary_before_it_is_loaded(
+    make_watcher: Any, store: Store, versions: None, generator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = make_watcher()
+    await watcher.look()
+    await start_canary(store, V1)
+    entered, allowed = asyncio.Event(), asyncio.Event()
+    load = generator.load
+
+    async def slow(version: str) -> None:
+        entered.set()
+        await allowed.wait()
+        await load(version)
+
+    monkeypatch.setattr(generator, "load", slow)
+    looking = asyncio.create_task(watcher.look())
+    await entered.wait()
+    assert watcher.version_for("anybody") == "base"
+    assert watcher.generation == 0
+    allowed.set()
+    await looking
+    assert watcher.version_for("anybody") == V1
+    assert watcher.serving == "base"
+    (replica,) = await store.replicas.list()
+    assert (replica.serving, replica.canary, replica.generation) == ("base", V1, 1)
+
+
+async def test_a_canary_that_cannot_be_loaded_leaves_the_live_version_to_all(
+    make_watcher: Any, store: Store, versions: None
+) -> None:
+    watcher = make_watcher()
+    await activate(store, V1)
+    await start_canary(store, V9)
+    await watcher.look()
+    assert watcher.version_for("anybody") == V1
+    (replica,) = await store.replicas.list()
+    assert (replica.canary, replica.read_generation) == (None, 2)
+    assert replica.generation < 2
+    assert V9 in (replica.problem or "")
+    await store.rollout.stop_canary(who="test", why="test", now=2.0)
+    await watcher.look()
+    assert watcher.problem is None
+    assert watcher.generation == 3
+
+
+async def test_the_share_of_the_canary_follows_the_rollout_until_it_ends(
+    make_watcher: Any, store: Store, versions: None
+) -> None:
+    users = [f"user{number}" for number in range(400)]
+
+    def on_canary() -> set[str]:
+        return {user for user in users if watcher.version_for(user) == V1}
+
+    watcher = make_watcher()
+    shares = []
+    for fraction in (0.2, 0.6):
+        await start_canary(store, V1, fraction)
+        await watcher.look()
+        shares.append(on_canary())
+    assert 0 < len(shares[0]) < len(shares[1]) < 400
+    assert shares[0] < shares[1]
+    await store.rollout.stop_canary(who="test", why="test", now=2.0)
+    await watcher.look()
+    assert on_canary() == set()
+
+
+async def test_a_promoted_canary_is_served_to_all_without_a_load(
+    make_watcher: Any, store: Store, versions: None, generator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = make_watcher()
+    await start_canary(store, V1, 0.5)
+    await watcher.look()
+
+    async def never(version: str) -> None:
+        pytest.fail(f"{version} was read again.")
+
+    monkeypatch.setattr(generator, "load", never)
+    await store.rollout.promote_canary(who="test", why="test", expected=V1, now=2.0)
+    await watcher.look()
+    assert watcher.serving == V1
+    assert watcher.route.canary is None
+
+
+async def test_a_slow_load_does_not_hold_up_the_next_change(
+    make_watcher: Any,
+    store: Store,
+    versions: None,
+    generator: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    happens: Any,
+) -> None:
+    load = generator.load
+
+    async def hangs(version: str) -> None:
+        if version == V2:
+            await asyncio.Event().wait()
+        await load(version)
+
+    monkeypatch.setattr(generator, "load", hangs)
+    watcher = make_watcher()
+    await activate(store, V1)
+    await watcher.look()
+    running = asyncio.create_task(watcher.run())
+    await activate(store, V2)
+    await happens(lambda: watcher.rollout.live == V2)
+    assert watcher.serving == V1
+    await store.rollout.kill(who="test", why="test", now=2.0)
+    await happens(lambda: watcher.serving == "base", seconds=2)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await watcher.leave()
+
+
+async def test_the_doorbell_tells_of_a_change_long_before_the_next_look(
+    make_watcher: Any, store: Store, versions: None, service_settings: ServiceSettings, happens: Any
+) -> None:
+    watcher = make_watcher()
+    watcher._settings = service_settings.model_copy(update={"poll_interval": timedelta(seconds=60)})
+    await watcher.look()
+    running = asyncio.create_task(watcher.run())
+    await asyncio.sleep(0.1)
+    await activate(store, V1)
+    await happens(lambda: watcher.serving == V1, seconds=2)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_looks_follow_each_other_where_no_doorbell_rings(
+    make_watcher: Any, store: Store, versions: None, monkeypatch: pytest.MonkeyPatch, happens: Any
+) -> None:
+    class Silent:
+        async def wait(self) -> bool:
+            raise StoreUnavailableError("Away.")
+
+        async def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(store, "news", lambda patience: Silent())
+    watcher = make_watcher()
+    await watcher.look()
+    running = asyncio.create_task(watcher.run())
+    await activate(store, V1)
+    await happens(lambda: watcher.serving == V1)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("remembered", "served"), [(V2, V2), (V9, V1), (None, V1)])
+async def test_a_start_with_a_broken_live_version_and_memory_serves_the_confirmed_one(
+    make_watcher: Any,
+    store: Store,
+    versions: None,
+    service_settings: ServiceSettings,
+    remembered: str | None,
+    served: str,
+) -> None:
+    broken = "v000008-000000000008"
+    await store.versions.add(broken, parent=V1, manifest={}, state="approved", now=1.0)
+    await activate(store, V1)
+    await store.rollout.activate(broken, who="learner", why="test", now=2.0)
+    if remembered:
+        LastKnown(service_settings.data_dir).remember(live=remembered)
+    watcher = make_watcher()
+    await watcher.look()
+    assert watcher.serving == served
+    assert broken in watcher.problem
+    assert served in watcher.problem
+
+
+async def test_a_replica_that_leaves_takes_its_record_along(
+    make_watcher: Any, store: Store
+) -> None:
+    watcher = make_watcher()
+    await watcher.look()
+    assert len(await store.replicas.list()) == 1
+    await watcher.leave()
+    assert await store.replicas.list() == []
+
+
+async def test_a_data_folder_that_cannot_be_written_keeps_nobody_from_following(
+    make_watcher: Any, store: Store, versions: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("service.last_known.tempfile.mkstemp", full)
+    watcher = make_watcher()
+    await activate(store, V1)
+    await watcher.look()
+    assert (watcher.serving, watcher.problem) == (V1, None)
