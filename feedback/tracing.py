@@ -15,7 +15,16 @@ from models.types import BASE
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from feedback.events import Feedback, Rollout, Run, RunState, VersionRecord
+    from feedback.events import (
+        Comparison,
+        Feedback,
+        Rollout,
+        Run,
+        RunState,
+        Thumb,
+        VersionRecord,
+        VoteState,
+    )
     from feedback.store import Store
     from feedback.store.traces import ReplyTrace
     from models.versions import VersionState
@@ -37,11 +46,26 @@ _CLOCKS_APART_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What was said around a vote: the last message before the reply, the reply, the comment."""
+    """What people wrote: the last message before the reply, the reply, what was said of it."""
 
     question: str
     reply: str
-    comment: str | None
+    comment: str | None = None
+    correction: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentVote:
+    """What is said of a reply now, without what was written (see ``Feedback``)."""
+
+    thumb: Thumb | None
+    rating: float | None
+    comparison: Comparison | None
+    score: float | None
+    revision: int
+    state: VoteState
+    updated_at: float
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +171,7 @@ class Explanation:
     version: str | None
     by_base: bool
     created_at: float | None
-    vote: Feedback | None
+    vote: CurrentVote | None
     withdrawn: bool
     made: Made | None
     learned_by: tuple[LearnedBy, ...]
@@ -182,7 +206,7 @@ async def explain(store: Store, completion_id: str, *, texts: bool = False) -> E
         version=trace.version,
         by_base=trace.version == BASE,
         created_at=trace.created_at,
-        vote=trace.vote,
+        vote=_current(trace.vote) if trace.vote else None,
         withdrawn=trace.withdrawn,
         made=await _made_if_known(store, trace, texts=texts),
         learned_by=await _learned_by(store, completion_id, trace.run, found.numbers),
@@ -227,7 +251,7 @@ def _step(record: VersionRecord, run: Run | None, rollout: Rollout) -> Step:
     return Step(
         version=record.version,
         state=record.state,
-        roles=_roles(record.version, rollout),
+        roles=roles(record.version, rollout),
         origin=record.origin,
         parent=record.parent,
         created_at=record.created_at,
@@ -243,7 +267,8 @@ def _step(record: VersionRecord, run: Run | None, rollout: Rollout) -> Step:
     )
 
 
-def _roles(version: str, rollout: Rollout) -> tuple[Role, ...]:
+def roles(version: str, rollout: Rollout) -> tuple[Role, ...]:
+    """Return what a version is now."""
     return tuple(role for role, served in _served(rollout).items() if served == version)
 
 
@@ -263,19 +288,33 @@ async def _batch(store: Store, run: Run, *, texts: bool) -> tuple[BatchVote, ...
     )
 
 
+def _current(found: Feedback) -> CurrentVote:
+    return CurrentVote(
+        thumb=found.vote.thumb,
+        rating=found.vote.rating,
+        comparison=found.vote.comparison,
+        score=found.score,
+        revision=found.revision,
+        state=found.state,
+        updated_at=found.updated_at,
+        reason=found.reason,
+    )
+
+
 async def _texts(store: Store, ids: Sequence[str]) -> dict[str, Texts]:
-    replies = await store.completions.get_many(ids)
-    traces = await asyncio.gather(*(store.traces.reply(each.id) for each in replies if each))
-    comments = {trace.vote.completion_id: trace.vote.vote.comment for trace in traces if trace.vote}
-    return {
-        reply.id: Texts(
+    """Return what was written around each vote, of replies that have not expired."""
+    replies = [each for each in await store.completions.get_many(ids) if each is not None]
+    traces = await asyncio.gather(*(store.traces.reply(each.id) for each in replies))
+    texts = {}
+    for reply, trace in zip(replies, traces, strict=True):
+        said = trace.vote.vote if trace.vote else None
+        texts[reply.id] = Texts(
             question=reply.messages[-1].content if reply.messages else "",
             reply=reply.text,
-            comment=comments.get(reply.id),
+            comment=said.comment if said else None,
+            correction=said.correction if said else None,
         )
-        for reply in replies
-        if reply is not None
-    }
+    return texts
 
 
 async def _learned_by(

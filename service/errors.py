@@ -8,6 +8,7 @@ ServiceError
     ├── ForbiddenError        403: the key, host or origin may not do this
     ├── ModelNotFoundError    404: no such model
     ├── NotFoundError         404: no such record
+    ├── ConflictError         409: it does not go with how things are
     ├── NotReadyError         503: something that the answer needs is missing for now
     ├── QueueTimeoutError     503: the request waited too long for its first token
     └── RequestTimeoutError   504: the answer took too long
@@ -115,6 +116,13 @@ class NotFoundError(ApiError):
 
     status = 404
     code = "not_found"
+
+
+class ConflictError(ApiError):
+    """What is asked for does not go with how things are."""
+
+    status = 409
+    code = "conflict"
 
 
 class NotReadyError(ApiError):

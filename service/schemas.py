@@ -210,28 +210,6 @@ class ComparisonRequest(Body):
     _lenient = model_validator(mode="before")(without_nulls)
 
 
-class ActivateRequest(Body):
-    """The body of POST /admin/rollout/activate."""
-
-    version: str
-    expected_live: str | None = None
-    why: Annotated[str, Field(max_length=500)] = "by hand"
-
-
-class RollbackRequest(Body):
-    """The body of POST /admin/rollout/rollback; all of it may be left out."""
-
-    to: str | None = None
-    why: Annotated[str, Field(max_length=500)] = "by hand"
-
-
-class KeyRequest(Body):
-    """The body of POST /admin/keys."""
-
-    name: Annotated[str, Field(min_length=1, max_length=100)]
-    scopes: Annotated[list[Literal["chat", "admin"]], Field(min_length=1)] = ["chat"]
-
-
 class TopLogprobOut(BaseModel):
     """A token and its log-prob; a character can be spread over the ``bytes`` of several tokens."""
 

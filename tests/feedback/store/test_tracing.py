@@ -41,7 +41,7 @@ async def test_a_reply_of_the_base_says_so(store: Store, voted: Any) -> None:
     found = await explain(store, "c0")
     assert (found.version, found.by_base, found.made) == ("base", True, None)
     assert found.vote is not None
-    assert (found.vote.vote.thumb, found.vote.state) == ("up", "pending")
+    assert (found.vote.thumb, found.vote.state) == ("up", "pending")
     assert (found.learned_by, found.searched_all) == ((), True)
     assert found.texts is None
 

@@ -1,0 +1,20 @@
+"""GET /admin/explain/{completion_id}: where a reply came from, and where its vote went."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from feedback.tracing import explain
+from service.admin_schemas import TextParams
+from service.runtime import RuntimeDep
+
+router = APIRouter(prefix="/explain")
+
+
+@router.get("/{completion_id:path}")
+async def explain_reply(
+    completion_id: str, runtime: RuntimeDep, params: Annotated[TextParams, Query()]
+) -> dict[str, Any]:
+    """Explain a reply; what people wrote is shown only where ``texts`` asks for it."""
+    return asdict(await explain(runtime.store, completion_id, texts=params.texts))
