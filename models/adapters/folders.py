@@ -248,6 +248,8 @@ def check_folder(folder: Path, version: str) -> Manifest:
         AdapterError: The folder is missing, incomplete, altered, not this version, or holds a link.
     """
     manifest = read_manifest(folder)
+    if not is_version_id(version):
+        raise AdapterError(f"{version[:100]!r} is not a version id.")
     if manifest.version != version:
         raise AdapterError(f"{folder} says that it is {manifest.version}: it was renamed.")
     if not {CONFIG_FILE, WEIGHTS_FILE} <= manifest.files.keys():

@@ -288,6 +288,15 @@ def test_a_manifest_that_makes_no_sense_is_refused(
     refused(exported, "not those of its manifest")
 
 
+def test_a_name_that_is_no_version_id_is_refused(
+    refused: Callable[[Path, str], None], exported: Path
+) -> None:
+    """It would be shown to people as where the adapter comes from."""
+    version = json.loads((exported / MANIFEST_FILE).read_text())["version"]
+    _change_manifest(exported, version="\x1b[2Jxxxx" + version[8:])
+    refused(exported, "is not a version id")
+
+
 def test_a_state_that_the_manifest_does_not_know_is_refused(
     refused: Callable[[Path, str], None], exported: Path
 ) -> None:
