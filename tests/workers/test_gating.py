@@ -89,7 +89,7 @@ async def test_an_import_that_fails_a_check_is_rejected_with_its_figures(
     await gate_imported(place)
     record = await store.versions.get(version)
     assert record.state == "rejected"
-    assert record.reason == "gate: KL to base not measured (bound 60), praise 0.9 (bound 0.25)"
+    assert record.reason == "gate: KL to base not measured (bound 25), praise 0.9 (bound 0.25)"
     json.dumps(record.figures, allow_nan=False)
 
 
