@@ -5,12 +5,15 @@ from __future__ import annotations
 import typer
 
 from service.cli import (
+    canary,
     doctor,
+    explain,
     feedback,
     keys,
     learning,
     model,
     parts,
+    rollout,
     transfers,
     updates,
     users,
@@ -42,10 +45,13 @@ app.command()(parts.worker)
 app.command()(parts.beat)
 app.command()(simulate)
 app.command()(doctor.doctor)
+app.command()(explain.explain)
 app.add_typer(model.app, name="models")
 versions.app.command("import")(transfers.import_)
 versions.app.command("export")(transfers.export)
 app.add_typer(versions.app, name="versions")
+app.add_typer(canary.app, name="canary")
+app.add_typer(rollout.app, name="rollout")
 app.add_typer(updates.app, name="updates")
 app.add_typer(learning.app, name="learning")
 app.add_typer(feedback.app, name="feedback")

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli.asking import DryRunFlag, YesFlag, ask
 from service.cli.errors import CommandError
 from service.cli.output import JsonFlag, ago, print_json, print_table
 from service.cli.record import with_store
 
 if TYPE_CHECKING:
-    from feedback.events import Scope
+    from feedback.events import ApiKey, Scope
+    from feedback.store import Store
 
 app = typer.Typer(no_args_is_help=True, help="API keys; the first one closes the open mode.")
 
@@ -63,15 +65,27 @@ def list_keys(*, as_json: JsonFlag = False) -> None:
 def revoke(
     public_id: Annotated[str, typer.Argument(help="The id that `keys list` shows.")],
     *,
+    yes: YesFlag = False,
+    dry_run: DryRunFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Make a key useless from now on."""
-    if not with_store(lambda store: store.keys.revoke(public_id)):
-        raise CommandError(f"There is no key {public_id}: `thumbloop keys list` shows them.")
+    key = with_store(lambda store: _find(store, public_id))
+    if not dry_run:
+        ask(f"Revoke the key {public_id} of {key.name!r}, for good?", yes=yes)
+        with_store(lambda store: store.keys.revoke(public_id))
     if as_json:
-        print_json({"public_id": public_id, "revoked": True})
+        print_json({"public_id": public_id, "revoked": not dry_run, "dry_run": dry_run})
     else:
-        typer.echo(f"{public_id} is revoked.")
+        would = "would be" if dry_run else "is"
+        typer.echo(f"{public_id} of {key.name!r} {would} revoked.")
+
+
+async def _find(store: Store, public_id: str) -> ApiKey:
+    for key in await store.keys.list():
+        if key.public_id == public_id:
+            return key
+    raise CommandError(f"There is no key {public_id}: `thumbloop keys list` shows them.")
 
 
 def _state(revoked: bool) -> str:

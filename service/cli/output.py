@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+_LONGEST_LINE = 10_000
+_WHOLE = frozenset({"version", "reply", "id"})
+"""Columns that are never broken, so that they can be copied."""
+
 
 def print_json(value: Any) -> None:
     """Print a value, dataclasses and sets included, as JSON."""
@@ -27,12 +31,15 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty:
     if not rows:
         typer.echo(empty)
         return
+    console = Console()
+    if not console.is_terminal:  # a program reads it: a row is a line
+        console = Console(width=_LONGEST_LINE)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
     for row in rows:
         table.add_row(*("-" if cell is None else str(cell) for cell in row))
-    Console().print(table, highlight=False)
+    console.print(table, highlight=False)
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
@@ -55,9 +62,12 @@ def ago(then: float | None) -> str | None:
     return f"{seconds:.0f} s ago"
 
 
-def percent(share: float | None) -> str | None:
-    """Spell a share as a percentage."""
-    return None if share is None else f"{share:.0%}"
+def approval(row: Mapping[str, Any]) -> str | None:
+    """Spell a version's approval with its 95 % interval."""
+    if row["approval"] is None:
+        return None
+    low, high = row["interval"]
+    return f"{row['approval']:.0%} ({low:.0%} to {high:.0%})"
 
 
 def _plain(value: Any) -> Any:

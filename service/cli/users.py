@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from feedback.errors import StoreUnavailableError
+from service.cli.asking import DryRunFlag, YesFlag, ask
 from service.cli.errors import CommandError
 from service.cli.output import JsonFlag, print_json
 from service.cli.record import operator, with_store
@@ -27,16 +27,15 @@ def delete(
         str | None,
         typer.Option(help="Public id of the API key, or `open`; needed once there are keys."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: DryRunFlag = False,
+    yes: YesFlag = False,
     *,
     as_json: JsonFlag = False,
 ) -> None:
     """Delete all completions and votes of a user, for good, and say what learned from them."""
     found = with_store(lambda store: _find(store, user, owner))
     if not dry_run:
-        if not yes:
-            _confirm(found)
+        ask(f"Delete {_amount(found)}, for good?", yes=yes)
         found = with_store(lambda store: _delete(store, user, found.owner))
     if as_json:
         print_json({**asdict(found), "dry_run": dry_run})
@@ -58,15 +57,6 @@ async def _delete(store: Store, user: str, owner: str) -> DeletedUser:
         raise CommandError(
             f"{error} What is deleted stays deleted; the same command again goes on."
         ) from error
-
-
-def _confirm(found: DeletedUser) -> None:
-    if not sys.stdin.isatty():
-        raise CommandError(
-            f"This would delete {_amount(found)} for good, and nobody can be asked here. "
-            "Add --yes, or look first with --dry-run."
-        )
-    typer.confirm(f"Delete {_amount(found)}, for good?", abort=True, err=True)
 
 
 def _amount(found: DeletedUser) -> str:

@@ -2,73 +2,117 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from models.adapters import AdapterStore
-from models.settings import ModelSettings
-from models.types import BASE
-from service.cli.output import JsonFlag, ago, percent, print_fields, print_json, print_table
-from service.cli.record import operator, with_store
+from feedback.tracing import made
+from models.versions import Activate, Confirm, Rollback
+from service.cli.asking import DryRunFlag, YesFlag  # noqa: TC001 - typer reads them at run time
+from service.cli.changing import (
+    ExpectedLiveOption,
+    VersionArgument,
+    WaitOption,
+    WhyOption,
+    change,
+)
+from service.cli.output import (
+    JsonFlag,
+    ago,
+    approval,
+    print_fields,
+    print_json,
+    print_table,
+)
+from service.cli.record import with_store
+from service.cli.traces import TextsFlag, print_made
+from service.figures import version_row
 
 if TYPE_CHECKING:
-    from feedback.events import Rollout, VersionRecord
+    from feedback.events import RolloutEvent
     from feedback.store import Store
+    from feedback.tracing import Made
 
 app = typer.Typer(no_args_is_help=True, help="Policy versions and the rollout.")
 
-Version = Annotated[str, typer.Argument(help="Like v000012-3fa9c1d2e4b7, or `base`.")]
 Limit = Annotated[int, typer.Option(min=1, help="How many, newest first.")]
-Why = Annotated[str, typer.Option(help="The reason, for the audit trail.")]
 
 
 @app.command("list")
 def list_versions(limit: Limit = 100, *, as_json: JsonFlag = False) -> None:
-    """List versions with their states and approval, newest first."""
-    records = with_store(lambda store: store.versions.list(limit))
+    """List versions with their states and what people think of them, newest first."""
+
+    async def read(store: Store) -> list[dict[str, Any]]:
+        rollout = await store.rollout.get()
+        return [version_row(each, rollout) for each in await store.versions.list(limit)]
+
+    rows = with_store(read)
     if as_json:
-        print_json([_as_dict(record) for record in records])
+        print_json(rows)
         return
-    rows = [
-        (r.version, r.state, percent(r.approval), r.up, r.down, r.completions, ago(_at(r)))
-        for r in records
-    ]
-    columns = ("version", "state", "approval", "up", "down", "replies", "made")
-    print_table(columns, rows, "There are no versions yet.")
+    columns = ("version", "state", "approval", "votes", "KL", "age", "by")
+    print_table(columns, [_cells(row) for row in rows], "There are no versions yet.")
 
 
 @app.command()
-def show(version: Version, *, as_json: JsonFlag = False) -> None:
-    """Show all that is known of one version."""
-    record = with_store(lambda store: store.versions.get(version))
+def show(version: VersionArgument, *, texts: TextsFlag = False, as_json: JsonFlag = False) -> None:
+    """Show all that is known of one version: its run, its votes, what it was built on."""
+
+    async def read(store: Store) -> tuple[dict[str, Any], Made]:
+        record = await store.versions.get(version)
+        row = version_row(record, await store.rollout.get())
+        return row | {"manifest": record.manifest}, await made(store, version, texts=texts)
+
+    row, trace = with_store(read)
     if as_json:
-        print_json(_as_dict(record))
-    else:
-        print_fields(_as_dict(record))
+        print_json({**row, "made": asdict(trace)})
+        return
+    print_fields(row)
+    typer.echo()
+    print_made(trace)
+
+
+@app.command()
+def history(
+    version: Annotated[str | None, typer.Argument(help="Only what is about this version.")] = None,
+    limit: Limit = 100,
+    before: Annotated[
+        str | None, typer.Option(help="Only what is older than the entry of this id.")
+    ] = None,
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """List who changed what is served, when, from what to what, and why; newest first."""
+
+    async def read(store: Store) -> list[RolloutEvent]:
+        if version is not None:
+            await store.versions.get(version)
+        return await store.rollout.events(limit, version=version, before=before)
+
+    events = with_store(read)
+    if as_json:
+        print_json(events)
+        return
+    rows = [
+        (ago(e.at), e.who, e.action.replace("_", " "), e.old or None, e.new or None, e.why, e.id)
+        for e in events
+    ]
+    columns = ("when", "who", "what", "from", "to", "why", "id")
+    print_table(columns, rows, "Nothing was changed yet.")
 
 
 @app.command()
 def activate(
-    version: Version,
-    expected_live: Annotated[
-        str | None, typer.Option(help="Refuse unless this version is live now.")
-    ] = None,
-    why: Why = "by hand",
+    version: VersionArgument,
+    expected_live: ExpectedLiveOption = None,
+    why: WhyOption = "by hand",
+    wait: WaitOption = 0.0,
     *,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make a version live, after checking its files."""
-
-    async def change(store: Store) -> Rollout:
-        _check_files(version)
-        return await store.rollout.activate(
-            version, who=operator(), why=why, expected_live=expected_live, now=time.time()
-        )
-
-    _print_rollout(with_store(change), as_json=as_json)
+    """Make a version live and confirmed, after checking its files."""
+    change(Activate(version, expected_live), why=why, wait=wait, as_json=as_json)
 
 
 @app.command()
@@ -76,36 +120,43 @@ def rollback(
     to: Annotated[
         str | None, typer.Option(help="Default: the version that was live before.")
     ] = None,
-    why: Why = "by hand",
+    expected_live: ExpectedLiveOption = None,
+    why: WhyOption = "by hand",
+    wait: WaitOption = 0.0,
+    *,
+    yes: YesFlag = False,
+    dry_run: DryRunFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Go back to an earlier version; what was built on it since is rolled back."""
+    change(
+        Rollback(to, expected_live),
+        why=why,
+        wait=wait,
+        question="Roll back?",
+        yes=yes,
+        dry_run=dry_run,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def confirm(
+    version: VersionArgument,
+    why: WhyOption = "by hand",
+    wait: WaitOption = 0.0,
     *,
     as_json: JsonFlag = False,
 ) -> None:
-    """Go back to an earlier version, after checking its files."""
-
-    async def change(store: Store) -> Rollout:
-        target = to or (await store.rollout.get()).previous
-        if target is not None:
-            _check_files(target)
-        return await store.rollout.rollback(to=to, who=operator(), why=why, now=time.time())
-
-    _print_rollout(with_store(change), as_json=as_json)
+    """Let the live version be the one that later ones are judged against."""
+    change(Confirm(version), why=why, wait=wait, as_json=as_json)
 
 
-def _check_files(version: str) -> None:
-    if version != BASE:
-        AdapterStore(ModelSettings().adapters_dir).verify(version)
-
-
-def _print_rollout(rollout: Rollout, *, as_json: bool) -> None:
-    if as_json:
-        print_json(rollout)
-    else:
-        typer.echo(f"{rollout.live} is live (generation {rollout.generation}).")
-
-
-def _as_dict(record: VersionRecord) -> dict[str, Any]:
-    return {**asdict(record), "approval": record.approval}
-
-
-def _at(record: VersionRecord) -> float | None:
-    return record.created_at or None
+def _cells(row: dict[str, Any]) -> tuple[object, ...]:
+    roles = [role for role in row["roles"] if role != row["state"]]
+    state = ", ".join([row["state"].replace("_", " "), *roles])
+    by = row["changed_by"] or ("learner" if row["run"] is not None else None)
+    kl = None if row["kl"] is None else f"{row['kl']:.2f}"
+    votes = row["up"] + row["down"]
+    age = ago(row["created_at"] or None)
+    return row["version"], state, approval(row), votes, kl, age, by

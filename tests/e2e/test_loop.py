@@ -129,7 +129,8 @@ def learn_workers(processes: list[Process]) -> list[Process]:
 
 def test_rollback_on_the_command_line_lets_the_base_speak(site: Any, learned: Any) -> None:
     site.server.command("learning", "pause")
-    rollout = site.server.command("versions", "rollback", "--to", "base", "--why", "a test")
+    back = ("--to", "base", "--why", "a test", "--yes")
+    rollout = site.server.command("versions", "rollback", *back)
     assert rollout["live"] == "base"
     site.until_served("base")
     assert site.chat().system_fingerprint == "base"

@@ -30,7 +30,7 @@ def test_a_version_is_made_live_and_taken_back(operator: Any) -> None:
     version = operator.add_version(1)
     assert operator.ask("versions", "activate", version)["live"] == version
     assert operator.ask("versions", "show", version)["state"] == "live"
-    assert operator.ask("versions", "rollback", "--why", "rude")["live"] == "base"
+    assert operator.ask("versions", "rollback", "--why", "rude", "--yes")["live"] == "base"
     assert operator.ask("versions", "show", version)["state"] == "rolled_back"
     event = operator.in_store(lambda store: store.rollout.events(1))[0]
     assert (event.action, event.why) == ("rollback", "rude")
@@ -67,7 +67,11 @@ def test_a_key_is_made_shown_once_and_revoked(operator: Any) -> None:
         (made["public_id"], "front end", False)
     ]
     assert made["key"] not in operator.run("keys", "list").stdout
-    operator.run("keys", "revoke", made["public_id"])
+    refused = operator.run("keys", "revoke", made["public_id"], code=1)
+    assert "add --yes" in refused.stderr
+    operator.run("keys", "revoke", made["public_id"], "--dry-run")
+    assert not operator.ask("keys", "list")[0]["revoked"]
+    operator.run("keys", "revoke", made["public_id"], "--yes")
     assert operator.ask("keys", "list")[0]["revoked"]
     assert operator.in_store(lambda store: store.keys.verify(made["key"])) is None
 

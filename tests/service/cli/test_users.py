@@ -75,7 +75,7 @@ def test_on_a_terminal_the_operator_is_asked(
     operator: Any, ann: Any, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, left: int
 ) -> None:
     terminal = SimpleNamespace(isatty=lambda: True)
-    monkeypatch.setattr("service.cli.users.sys", SimpleNamespace(stdin=terminal))
+    monkeypatch.setattr("service.cli.asking.sys", SimpleNamespace(stdin=terminal))
     result = CliRunner().invoke(app, ["users", "delete", "ann"], input=f"{answer}\n")
     assert "Delete 1 replies and 1 votes of 'ann' under open, for good?" in result.stderr
     assert result.exit_code == code

@@ -1,0 +1,144 @@
+"""How every command that changes the rollout goes: planned, asked, checked, done, waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from models.adapters import AdapterStore
+from models.settings import ModelSettings
+from service.changes import carry_out, described, pinned
+from service.cli.asking import ask
+from service.cli.output import print_json
+from service.cli.record import operator, with_store
+from service.settled import settled
+
+if TYPE_CHECKING:
+    from feedback.events import Rollout
+    from feedback.store import Store
+    from models.versions import Transition
+    from service.changes import Asked
+    from service.settled import Settled
+
+VersionArgument = Annotated[str, typer.Argument(help="Like v000012-3fa9c1d2e4b7, or `base`.")]
+WhyOption = Annotated[str, typer.Option(help="The reason, for the audit trail.")]
+WaitOption = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="Wait so long until all replicas serve it; the exit code is 0 only if they do.",
+    ),
+]
+ExpectedLiveOption = Annotated[
+    str | None, typer.Option(help="Refuse unless this version is live now.")
+]
+
+
+def change(
+    asked: Asked,
+    *,
+    why: str,
+    wait: float,
+    as_json: bool,
+    question: str = "",
+    yes: bool = True,
+    dry_run: bool = False,
+) -> None:
+    """Carry out what is asked and print it.
+
+    Args:
+        asked: What is wanted.
+        why: The reason.
+        wait: Seconds to wait for the replicas; 0 for not at all.
+        as_json: Whether to print JSON.
+        question: What to ask before; the consequences are added to it.
+        yes: Whether that is agreed to already.
+        dry_run: Whether to print the plan only.
+
+    Raises:
+        typer.Exit: Not all replicas serve it.
+    """
+    who = operator()
+    plan, before = with_store(lambda store: _plan(store, asked, who))
+    if dry_run:
+        _print_plan(plan, before, as_json=as_json)
+        return
+    if question:
+        ask(" ".join([*_consequences(plan, "would be"), question]), yes=yes)
+    asked = pinned(asked, plan)
+    after, found = with_store(lambda store: _do(store, asked, who, why, wait))
+    if as_json:
+        print_json(asdict(after) | ({"settled": asdict(found)} if found else {}))
+    else:
+        typer.echo(_said(after))
+        if found:
+            typer.echo(_settled_in_words(found))
+    if found and not (found.all and found.replicas):
+        raise typer.Exit(1)
+
+
+async def _plan(store: Store, asked: Asked, who: str) -> tuple[Transition | None, Rollout]:
+    plan = await store.rollout.preview(asked, who=who, now=time.time())
+    return plan, await store.rollout.get()
+
+
+async def _do(
+    store: Store, asked: Asked, who: str, why: str, wait: float
+) -> tuple[Rollout, Settled | None]:
+    after = await carry_out(store, asked, who=who, why=why, check=_check_files, now=time.time())
+    return after, await settled(store, after.generation, wait) if wait else None
+
+
+async def _check_files(version: str) -> None:
+    await asyncio.to_thread(AdapterStore.open(ModelSettings()).verify, version)
+
+
+def _print_plan(plan: Transition | None, before: Rollout, *, as_json: bool) -> None:
+    if as_json:
+        print_json(described(plan, before))
+    elif plan is None:
+        typer.echo("Nothing would change.")
+    else:
+        typer.echo(" ".join([f"Then: {_said(plan.rollout)}", *_consequences(plan, "would be")]))
+
+
+def _consequences(plan: Transition | None, verb: str) -> list[str]:
+    """Say what a change does to versions, votes and learning, a sentence each."""
+    if plan is None:
+        return []
+    sentences = [f"{each.version} {verb} {_words(each.new)}." for each in plan.moves]
+    runs = sum(each.returns is not None for each in plan.moves)
+    if runs:
+        sentences.append(f"The votes of {runs} update runs would wait again.")
+    if plan.pause:
+        sentences.append("Learning would be paused.")
+    return sentences
+
+
+def _said(rollout: Rollout) -> str:
+    canary = (
+        f", {rollout.canary} the canary for {rollout.fraction:.3g} of the users"
+        if rollout.canary
+        else ""
+    )
+    return f"{rollout.live} is live{canary} (generation {rollout.generation})."
+
+
+def _settled_in_words(found: Settled) -> str:
+    if found.problem:
+        return found.problem
+    if not found.replicas:
+        return "No replica reports to this Redis: nobody serves anything."
+    have = found.replicas - len(found.missing)
+    lines = [f"{have} of {found.replicas} replicas serve it after {found.seconds:.1f} s."]
+    lines += [f"{each.id} serves {each.serving}: {each.problem}" for each in found.missing]
+    return "\n".join(lines)
+
+
+def _words(state: str) -> str:
+    return state.replace("_", " ")

@@ -1,0 +1,76 @@
+"""Prints what made a version: the chain that it stands on, and the votes of its run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from models.types import BASE
+from service.cli.output import ago, print_table
+
+if TYPE_CHECKING:
+    from feedback.tracing import BatchVote, Made, Step, Texts
+
+TextsFlag = Annotated[
+    bool, typer.Option("--texts", help="Show what people wrote, too; handle it with care.")
+]
+
+
+def print_made(made: Made) -> None:
+    """Print a version's chain, youngest first, and the votes that its own run learned."""
+    if made.version == BASE:
+        typer.echo("The base is the model as it came: no vote had any part in it.")
+        return
+    columns = ("version", "state", "made by", "votes", "up", "down", "again", "age", "last by")
+    print_table(columns, [_step(each) for each in made.chain], "Nothing is known of it.")
+    if made.chain and not made.whole:
+        typer.echo(f"and so on: it is built on {made.chain[-1].parent}")
+    typer.echo()
+    if made.votes:
+        run = made.chain[0].run
+        stand = sum(vote.stands for vote in made.votes)
+        typer.echo(
+            f"Run {run} learned these {len(made.votes)} votes, of which {stand} still stand:"
+        )
+        rows = [(v.completion_id, f"{v.score:+.2f}", v.revision, _stands(v)) for v in made.votes]
+        print_table(("reply", "score", "revision", "stands"), rows, "")
+        for vote in made.votes:
+            print_texts(vote.completion_id, vote.texts)
+    else:
+        typer.echo("It was imported: no vote here made it.")
+
+
+def print_texts(completion_id: str, texts: Texts | None) -> None:
+    """Print what people wrote around one vote, if it was asked for and is still there."""
+    if texts is None:
+        return
+    typer.echo(f"\n{completion_id}")
+    said = {
+        "question": texts.question,
+        "reply": texts.reply,
+        "comment": texts.comment,
+        "correction": texts.correction,
+    }
+    for name, text in said.items():
+        if text:
+            typer.echo(f"  {name}: {text!r}")
+
+
+def _step(step: Step) -> tuple[object, ...]:
+    roles = [role for role in step.roles if role != step.state]
+    return (
+        step.version,
+        ", ".join([step.state.replace("_", " "), *roles]),
+        "import" if step.run is None else f"run {step.run}",
+        step.votes,
+        step.up,
+        step.down,
+        step.replayed,
+        ago(step.created_at),
+        step.changed_by,
+    )
+
+
+def _stands(vote: BatchVote) -> str:
+    return "yes" if vote.stands else "no"

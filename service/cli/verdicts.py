@@ -1,0 +1,35 @@
+"""Prints what the judge last found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from service.cli.output import ago
+
+if TYPE_CHECKING:
+    from feedback.events import Judgement
+
+VERDICTS = {
+    "idle": "nothing to judge",
+    "hold": "undecided",
+    "promote": "liked no less",
+    "roll_back": "to be rolled back",
+}
+
+
+def print_judgement(judgement: Judgement | None) -> None:
+    """Print the last verdict, its reasons, and how many more votes it takes."""
+    if judgement is None:
+        typer.echo("judge      has not looked yet; it needs a control worker and beat")
+        return
+    about = f" on {', '.join(judgement.test)}" if judgement.test else ""
+    against = f" against {judgement.control[0]}" if judgement.control else ""
+    typer.echo(f"judge      {VERDICTS[judgement.state]}{about}{against} ({ago(judgement.at)})")
+    for reason in judgement.reasons:
+        typer.echo(f"           {reason}")
+    if judgement.votes_needed is not None:
+        typer.echo(f"           votes that are still needed: about {judgement.votes_needed}")
+    if judgement.acted:
+        typer.echo(f"           done: {judgement.acted}")

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from feedback.events import Completion, FrozenVote, Person, Vote
+from models.types import Message, Sampling
+
+if TYPE_CHECKING:
+    from feedback.store import Store
+
+ANN = Person("open", "ann")
+SECRET = "My cat is called Kafka."
+
+
+def reply(completion_id: str, version: str = "base") -> Completion:
+    return Completion(
+        id=completion_id,
+        person=ANN,
+        conversation="c",
+        version=version,
+        messages=(Message("user", SECRET),),
+        text=f"I am {version}",
+        prompt_ids=(1,),
+        response_ids=(2,),
+        behaviour_logprobs=(-0.1,),
+        sampling=Sampling(),
+        finish_reason="stop",
+        created_at=1000.0,
+    )
+
+
+@pytest.fixture
+def learned(operator: Any) -> str:
+    """A live version that learned from two votes on the base's replies, and a reply of its own."""
+
+    async def learn(store: Store) -> str:
+        for name, thumb, score in (("c1", "up", 1.0), ("c2", "down", -1.0)):
+            await store.completions.record(reply(name))
+            await store.votes.put(name, ANN, Vote(thumb=thumb, comment="so so"), score, now=2000.0)
+        votes = [FrozenVote("c1", 1, 1.0), FrozenVote("c2", 1, -1.0)]
+        run = await store.runs.claim(votes, parent="base", min_votes=1, now=3000.0)
+        assert run is not None
+        version = "v000001-000000000001"
+        await store.runs.commit(run, version=version, manifest={}, report={}, now=3001.0)
+        await store.runs.finish(run, "approved", figures={}, reason=None, now=3002.0)
+        await store.rollout.activate(version, who="learner", why="run 1", now=3003.0)
+        await store.completions.record(reply("mine", version))
+        return version
+
+    return operator.in_store(learn)
+
+
+def test_a_reply_leads_to_its_votes(operator: Any, learned: str) -> None:
+    shown = operator.run("explain", "mine").stdout
+    assert f"{learned} wrote it" in shown
+    assert "Run 1 learned these 2 votes, of which 2 still stand:" in shown
+    rows = [line.split() for line in shown.splitlines() if line.startswith("c")]
+    assert rows == [["c1", "+1.00", "1", "yes"], ["c2", "-1.00", "1", "yes"]]
+    assert "It has no vote." in shown
+    found = operator.ask("explain", "mine")
+    assert found["made"]["chain"][0]["run"] == 1
+    assert [vote["score"] for vote in found["made"]["votes"]] == [1.0, -1.0]
+
+
+def test_a_vote_leads_to_what_learned_it(operator: Any, learned: str) -> None:
+    shown = operator.run("explain", "c2").stdout
+    assert "The base wrote it" in shown
+    assert "Its vote is thumb down, worth -1.00, learned, revision 1." in shown
+    row = next(line for line in shown.splitlines() if learned in line)
+    assert row.split()[-2:] == ["live", "live"]
+    operator.run("versions", "rollback", "--yes")
+    (only,) = operator.ask("explain", "c2")["learned_by"]
+    assert (only["version"], only["state"], only["served_in"]) == (learned, "rolled_back", [])
+
+
+def test_nobody_s_words_are_shown_unless_asked_for(operator: Any, learned: str) -> None:
+    for words in (("explain", "mine"), ("explain", "c1"), ("versions", "show", learned)):
+        for printed in (operator.run(*words).stdout, operator.run(*words, "--json").stdout):
+            assert SECRET not in printed
+            assert "so so" not in printed
+            assert "ann" not in printed
+        asked = operator.run(*words, "--texts").stdout
+        assert SECRET in asked
+        assert "so so" in asked
+
+
+def test_a_version_shows_its_run_and_votes(operator: Any, learned: str) -> None:
+    shown = operator.run("versions", "show", learned).stdout
+    assert "run 1" in shown
+    assert "Run 1 learned these 2 votes" in shown
+    assert [
+        v["completion_id"] for v in operator.ask("versions", "show", learned)["made"]["votes"]
+    ] == [
+        "c1",
+        "c2",
+    ]
+    assert "no vote had any part in it" in operator.run("versions", "show", "base").stdout
+
+
+def test_an_unknown_reply_is_one_clear_line(operator: Any) -> None:
+    result = operator.run("explain", "chatcmpl-none", code=1)
+    assert result.stderr.startswith("thumbloop: The record holds nothing of a reply")
+    assert result.stderr.count("\n") == 1
