@@ -200,7 +200,7 @@ def _run(crowds: Crowds, scenario: Scenario, bounds: Bounds) -> tuple[Any, Any, 
         crowds.vote()
         if cast % LOOK_VOTES:
             continue
-        verdicts = np.where(going, _verdicts(crowds, bounds), 0)
+        verdicts = np.where(going, _verdicts(crowds, scenario, bounds), 0)
         now = verdicts != 0
         ends.append(verdicts[now])
         votes.append((cast - begun)[now])
@@ -220,10 +220,10 @@ def _run(crowds: Crowds, scenario: Scenario, bounds: Bounds) -> tuple[Any, Any, 
     return np.concatenate(ends), np.concatenate(votes), weight
 
 
-def _verdicts(crowds: Crowds, bounds: Bounds) -> Any:
+def _verdicts(crowds: Crowds, scenario: Scenario, bounds: Bounds) -> Any:
     difference = approval_difference(crowds.test, crowds.control, bounds.user_cap)
     enough = np.minimum(crowds.test.votes.sum(1), crowds.control.votes.sum(1)) >= bounds.min_votes
-    return np.where(enough, decided(difference, bounds), 0)
+    return np.where(enough, decided(difference, bounds, together=scenario.share is not None), 0)
 
 
 def _upper(share: float, count: int) -> float:

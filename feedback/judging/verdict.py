@@ -37,6 +37,9 @@ APPROVAL_BUDGET = 1 - 4 * GUARD_BUDGET
 SCALE = 1.5
 """Differences that evidence is quickest about, in margins: measured by bench/judge.py."""
 
+DRIFT = 0.5
+"""How many margins approval may fall from one hour to another without a canary to tell why."""
+
 _MOST_MORE = 1000.0
 """Votes that are wanted are not reckoned beyond so many times those there are."""
 
@@ -77,7 +80,7 @@ def judge(comparison: Comparison, bounds: Bounds) -> Verdict:
     if damning:
         return Verdict("roll_back", tuple(damning), figures=figures)
     enough = min(comparison.test.cast, comparison.control.cast) >= bounds.min_votes
-    liking = int(decided(difference, bounds)) if enough else 0
+    liking = int(decided(difference, bounds, together=comparison.together)) if enough else 0
     if liking < 0:
         return Verdict("roll_back", (f"People like it less: {said}.",), figures=figures)
     if liking > 0:
@@ -89,10 +92,14 @@ def judge(comparison: Comparison, bounds: Bounds) -> Verdict:
     return Verdict("hold", (_too_few(said, needed, comparison), *doubts), needed, figures)
 
 
-def decided(difference: Difference, bounds: Bounds) -> NDArray[np.int_]:
-    """Return -1 where approval is shown to be worse, 1 where not, 0 where votes are too few."""
+def decided(difference: Difference, bounds: Bounds, *, together: bool) -> NDArray[np.int_]:
+    """Return -1 where approval is shown to be worse, 1 where not, 0 where votes are too few.
+
+    Where the two sides were not served together, ``DRIFT`` is allowed for what time alone does.
+    """
     scale = SCALE * bounds.margin
-    worse = log_evidence(difference.reversed(), scale) >= _threshold(bounds.error * APPROVAL_BUDGET)
+    lower = difference.reversed().beyond(0.0 if together else DRIFT * bounds.margin)
+    worse = log_evidence(lower, scale) >= _threshold(bounds.error * APPROVAL_BUDGET)
     fine = log_evidence(difference.beyond(-bounds.margin), scale) >= _threshold(bounds.error)
     return np.where(worse, -1, np.where(fine, 1, 0))
 
@@ -114,7 +121,7 @@ def votes_needed(comparison: Comparison, difference: Difference, bounds: Bounds)
     part = control / (test + control)
     grown = variance * (part / times + (1 - part) / times_control)
     there = np.minimum(test * times, control * times_control) >= bounds.min_votes
-    found = there & (decided(_sure(value, grown), bounds) != 0)
+    found = there & (decided(_sure(value, grown), bounds, together=comparison.together) != 0)
     if not found.any():
         return None
     more = test * (times - 1) + control * (times_control - 1)
