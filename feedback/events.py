@@ -17,6 +17,7 @@ Side = Literal["chosen", "rejected"]
 VoteState = Literal["pending", "claimed", "learned", "expired", "discarded"]
 RunState = Literal["claimed", "committed", "approved", "rejected", "quarantined"]
 Scope = Literal["chat", "admin"]
+JudgementState = Literal["idle", "hold", "promote", "roll_back"]
 
 RATING_STEPS = tuple(i / 2 for i in range(11))
 
@@ -261,7 +262,7 @@ class Judgement:
     """
 
     at: float
-    state: Literal["idle", "hold", "promote", "roll_back"]
+    state: JudgementState
     test: tuple[str, ...] = ()
     control: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()

@@ -269,13 +269,13 @@ def _step(record: VersionRecord, run: Run | None, rollout: Rollout) -> Step:
 
 def roles(version: str, rollout: Rollout) -> tuple[Role, ...]:
     """Return what a version is now."""
-    return tuple(role for role, served in _served(rollout).items() if served == version)
+    return tuple(role for role, found in served(rollout).items() if found == version)
 
 
-def _served(rollout: Rollout) -> dict[Role, str]:
-    """Return what is served, or is what a rollback by itself goes to."""
-    served: dict[Role, str] = {"live": rollout.live, "confirmed": rollout.confirmed or BASE}
-    return served | ({"canary": rollout.canary} if rollout.canary else {})
+def served(rollout: Rollout) -> dict[Role, str]:
+    """Return what is served, and where the judge would go back to."""
+    found: dict[Role, str] = {"live": rollout.live, "confirmed": rollout.confirmed or BASE}
+    return found | ({"canary": rollout.canary} if rollout.canary else {})
 
 
 async def _batch(store: Store, run: Run, *, texts: bool) -> tuple[BatchVote, ...]:
@@ -323,9 +323,9 @@ async def _learned_by(
     runs = await store.runs.get_many(numbers)
     versions = [run.version for run in runs.values() if run.version]
     records = {each.version: each for each in await store.versions.get_many(versions)}
-    served = await _chains(store) if records else {}
+    chains = await _chains(store) if records else {}
     return tuple(
-        _learned(completion_id, current, runs[number], records, served)
+        _learned(completion_id, current, runs[number], records, chains)
         for number in numbers
         if number in runs
     )
@@ -336,7 +336,7 @@ def _learned(
     current: int | None,
     run: Run,
     records: Mapping[str, VersionRecord],
-    served: Mapping[Role, Collection[str]],
+    chains: Mapping[Role, Collection[str]],
 ) -> LearnedBy:
     frozen = next((each for each in run.votes if each.completion_id == completion_id), None)
     record = records.get(run.version or "")
@@ -350,14 +350,14 @@ def _learned(
         stands=current is not None and (current == run.number if frozen else current < run.number),
         version=run.version,
         state=record.state if record else None,
-        served_in=tuple(role for role, chain in served.items() if run.version in chain),
+        served_in=tuple(role for role, chain in chains.items() if run.version in chain),
     )
 
 
 async def _chains(store: Store) -> dict[Role, frozenset[str]]:
     """Return what is served with all that it is built on."""
-    served = _served(await store.rollout.get())
+    found = served(await store.rollout.get())
     chains = await asyncio.gather(
-        *(store.versions.lineage(each, most=SERVED_ANCESTORS) for each in served.values())
+        *(store.versions.lineage(each, most=SERVED_ANCESTORS) for each in found.values())
     )
-    return {role: frozenset(chain) for role, chain in zip(served, chains, strict=True)}
+    return {role: frozenset(chain) for role, chain in zip(found, chains, strict=True)}

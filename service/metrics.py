@@ -17,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from models.backends import EngineStats
+from service.rollout_figures import RolloutFigures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,6 +146,8 @@ class Metrics:
         registry.register(self.engine)
         self.record = RecordFigures()
         registry.register(self.record)
+        self.rollout = RolloutFigures()
+        registry.register(self.rollout)
         self.store_up = Gauge("thumbloop_redis_up", "Whether Redis answers.", registry=registry)
         self.ready = Gauge("thumbloop_ready", "Whether the replica is ready.", registry=registry)
 

@@ -12,6 +12,7 @@ from feedback.retention import COUNTED_EVENTS
 from service.waiting import within
 
 if TYPE_CHECKING:
+    from feedback.events import Judgement
     from feedback.retention import RecordHealth, Swept
     from feedback.store import Store
 
@@ -30,11 +31,13 @@ class RecordWatch:
 
     Attributes:
         health: As last read; None before that.
+        judgement: The judge's last verdict, as last read; None before the first.
         away: Whether Redis failed to answer the last time.
     """
 
     def __init__(self, store: Store) -> None:
         self.health: RecordHealth | None = None
+        self.judgement: Judgement | None = None
         self.away = False
         self._store = store
 
@@ -51,6 +54,7 @@ class RecordWatch:
         """Read once."""
         try:
             self.health = await within(_PATIENCE, self._store.retention.health())
+            self.judgement = await within(_PATIENCE, self._store.judging.last())
             self.away = False
         except StoreUnavailableError:
             self.away = True

@@ -8,8 +8,9 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service.record_health import describe
+from service.rollout_figures import RolloutSeen
 from service.rollout_watcher import RolloutWatcher
-from service.runtime import RuntimeDep
+from service.runtime import Runtime, RuntimeDep
 
 router = APIRouter()
 
@@ -58,5 +59,20 @@ async def metrics(runtime: RuntimeDep) -> Response:
     if runtime.watcher is not None:
         figures.engine.stats = runtime.watcher.generator.stats()
     figures.record.health = runtime.record.health
-    figures.record.now = time.time()
+    figures.record.now = now = time.time()
+    figures.rollout.seen = _seen(runtime, now)
     return Response(generate_latest(figures.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _seen(runtime: Runtime, now: float) -> RolloutSeen | None:
+    watcher = runtime.watcher
+    if watcher is None:
+        return None
+    return RolloutSeen(
+        rollout=watcher.rollout,
+        serving=watcher.serving,
+        generation=watcher.generation,
+        problem=watcher.problem is not None,
+        judgement=runtime.record.judgement,
+        now=now,
+    )
