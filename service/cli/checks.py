@@ -184,7 +184,7 @@ async def _check_live(store: Store, settings: ServiceSettings) -> Finding:
     live = (await store.rollout.get()).live
     try:
         if live != BASE:
-            AdapterStore(settings.adapters_dir).verify(live)
+            AdapterStore.open(settings).verify(live)
     except ModelsError as error:
         mend = "Restore the folder, or go back with `thumbloop versions rollback`."
         return Finding("live version", ok=False, found=str(error), mend=mend)
