@@ -16,11 +16,12 @@ import tarfile
 import zipfile
 import zlib
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
+from models.adapters.counting import CHUNK, MAX_MEMBERS, Budget, Counted, Member, Readable, inside
 from models.adapters.manifest import CONFIG_FILE, MANIFEST_FILE, STATE_FILE, WEIGHTS_FILE
+from models.adapters.tars import tar_members
 from models.errors import ImportRefusedError
 
 if TYPE_CHECKING:
@@ -29,19 +30,8 @@ if TYPE_CHECKING:
 
 FILES = (CONFIG_FILE, WEIGHTS_FILE, STATE_FILE, MANIFEST_FILE)
 PICKLE = "adapter_model.bin"
-MAX_MEMBERS = 256
-MAX_HEADER_BYTES = 64 << 10
 MAX_DIRECTORY_BYTES = 1 << 20
-_CHUNK = 1 << 20
-_BLOCK = 512
 _DEPTH = 2
-_KINDS = {
-    tarfile.LNKTYPE: "a hard link",
-    tarfile.SYMTYPE: "a symbolic link",
-    tarfile.CHRTYPE: "a device",
-    tarfile.BLKTYPE: "a device",
-    tarfile.FIFOTYPE: "a pipe",
-}
 _LOCATOR_BYTES, _END_BYTES = 20, 22
 _DAMAGED = (
     tarfile.TarError,
@@ -53,81 +43,6 @@ _DAMAGED = (
     NotImplementedError,
     ValueError,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A file in a folder or archive; ``file`` can be read until the next member is asked for."""
-
-    path: PurePosixPath
-    file: BinaryIO
-
-
-class _Counted:
-    """Reads a stream and counts; it refuses to go on past the limit."""
-
-    def __init__(self, file: BinaryIO, budget: _Budget) -> None:
-        self._file = file
-        self._budget = budget
-
-    def read(self, size: int) -> bytes:
-        """Return at most ``size`` bytes, none at the end."""
-        found = self._file.read(size)
-        self._budget.spend(len(found))
-        return found
-
-    def exactly(self, size: int) -> bytes:
-        """Return ``size`` bytes.
-
-        Raises:
-            EOFError: There are fewer.
-        """
-        found = bytearray()
-        while len(found) < size:
-            some = self.read(min(size - len(found), _CHUNK))
-            if not some:
-                raise EOFError("it ends in the middle")
-            found += some
-        return bytes(found)
-
-    def skip(self, size: int) -> None:
-        """Read past ``size`` bytes."""
-        while size > 0:
-            size -= len(self.exactly(min(size, _CHUNK)))
-
-
-class _Part:
-    """One member of a stream that can be read only forwards."""
-
-    def __init__(self, stream: _Counted, size: int) -> None:
-        self._stream = stream
-        self.left = size
-
-    def read(self, size: int) -> bytes:
-        """Return at most ``size`` bytes, none at the end."""
-        found = self._stream.exactly(min(size, self.left))
-        self.left -= len(found)
-        return found
-
-
-class _Budget:
-    """Bytes that may still be unpacked."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = self._left = limit
-
-    def spend(self, count: int) -> None:
-        """Take ``count`` bytes off.
-
-        Raises:
-            ImportRefusedError: There are not so many left.
-        """
-        self._left -= count
-        if self._left < 0:
-            raise ImportRefusedError(
-                f"It is larger than {self._limit} bytes when unpacked. Raise "
-                "THUMBLOOP_IMPORT_MAX_BYTES if that is meant."
-            )
 
 
 def take_files(source: Path, target: Path, max_bytes: int, *, called: str = "") -> None:
@@ -143,7 +58,7 @@ def take_files(source: Path, target: Path, max_bytes: int, *, called: str = "") 
         ImportRefusedError: There are none, or the source is damaged, too large or not safe.
     """
     called = called or source.name
-    budget = _Budget(max_bytes)
+    budget = Budget(max_bytes)
     taken: dict[str, PurePosixPath] = {}
     pickled = False
     with _readable(called), closing(_members(source, budget)) as members:
@@ -180,9 +95,9 @@ def _check_complete(called: str, taken: dict[str, PurePosixPath], *, pickled: bo
         )
 
 
-def _copy(file: BinaryIO, target: Path) -> None:
+def _copy(file: Readable, target: Path) -> None:
     with target.open("xb") as out:
-        while some := file.read(_CHUNK):
+        while some := file.read(CHUNK):
             out.write(some)
 
 
@@ -197,7 +112,7 @@ def _readable(called: str) -> Iterator[None]:
         ) from error
 
 
-def _members(source: Path, budget: _Budget) -> Generator[Member]:
+def _members(source: Path, budget: Budget) -> Generator[Member]:
     if source.is_dir():
         yield from _of_folder(source, budget)
         return
@@ -208,14 +123,14 @@ def _members(source: Path, budget: _Budget) -> Generator[Member]:
         file.seek(0)
         if start[:2] == b"\x1f\x8b":
             with gzip.GzipFile(fileobj=file) as unpacked:
-                yield from _of_tar(_Counted(unpacked, budget))  # type: ignore[arg-type]
+                yield from tar_members(Counted(unpacked, budget))
         elif start[:2] == b"PK":
             yield from _of_zip(file, budget)
         else:
-            yield from _of_tar(_Counted(file, budget))
+            yield from tar_members(Counted(file, budget))
 
 
-def _of_folder(source: Path, budget: _Budget) -> Generator[Member]:
+def _of_folder(source: Path, budget: Budget) -> Generator[Member]:
     for path in sorted(source.iterdir()):
         if path.name not in (*FILES, PICKLE):
             continue
@@ -223,14 +138,14 @@ def _of_folder(source: Path, budget: _Budget) -> Generator[Member]:
             raise ImportRefusedError(f"{path} is a link, or no plain file: refused.")
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         with os.fdopen(handle, "rb") as file:
-            yield Member(PurePosixPath(path.name), _Counted(file, budget))  # type: ignore[arg-type]
+            yield Member(PurePosixPath(path.name), Counted(file, budget))
 
 
-def _of_zip(file: BinaryIO, budget: _Budget) -> Generator[Member]:
+def _of_zip(file: BinaryIO, budget: Budget) -> Generator[Member]:
     _check_directory(file)
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
-            path = _inside(info.orig_filename)
+            path = inside(info.orig_filename)
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
                 raise ImportRefusedError(f"{path} is a link or a device: refused.")
@@ -240,7 +155,7 @@ def _of_zip(file: BinaryIO, budget: _Budget) -> Generator[Member]:
                 raise ImportRefusedError(f"{path} is packed in an unusual way: use deflate.")
             if not info.is_dir():
                 with archive.open(info) as member:
-                    yield Member(path, _Counted(member, budget))  # type: ignore[arg-type]
+                    yield Member(path, Counted(member, budget))
 
 
 def _check_directory(file: BinaryIO) -> None:
@@ -261,73 +176,3 @@ def _check_directory(file: BinaryIO) -> None:
     if huge or members > MAX_MEMBERS or directory_bytes > MAX_DIRECTORY_BYTES:
         raise ImportRefusedError(f"The archive holds more than {MAX_MEMBERS} files: refused.")
     file.seek(0)
-
-
-def _of_tar(stream: _Counted) -> Generator[Member]:
-    name: str | None = None
-    for _ in range(4 * MAX_MEMBERS):
-        block = stream.exactly(_BLOCK)
-        if not block.strip(b"\0"):
-            return
-        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        if info.size < 0:
-            raise tarfile.HeaderError("a size is negative")
-        if info.type in _HEADERS:
-            name = _long_name(info, stream) or name
-            continue
-        path = _inside(name or info.name)
-        name = None
-        if info.type not in {tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE}:
-            kind = _KINDS.get(info.type, "no plain file")
-            raise ImportRefusedError(f"{path} is {kind}: refused.")
-        part = _Part(stream, info.size)
-        if info.type != tarfile.DIRTYPE:
-            yield Member(path, part)  # type: ignore[arg-type]
-        stream.skip(part.left + -info.size % _BLOCK)
-    raise ImportRefusedError(f"The archive holds more than {MAX_MEMBERS} files: refused.")
-
-
-_HEADERS = {
-    tarfile.XHDTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-}
-
-
-def _long_name(info: tarfile.TarInfo, stream: _Counted) -> str | None:
-    """Read an extended header; return the path that it gives to the next member, if it does."""
-    if info.size > MAX_HEADER_BYTES:
-        raise ImportRefusedError("The archive has a header that is far too long: refused.")
-    raw = stream.exactly(info.size)
-    stream.skip(-info.size % _BLOCK)
-    if info.type == tarfile.GNUTYPE_LONGNAME:
-        return raw.rstrip(b"\0").decode("utf-8", "surrogateescape")
-    records = dict(_records(raw))
-    if "size" in records or any(key.startswith("GNU.sparse") for key in records):
-        raise ImportRefusedError("The archive holds a sparse or huge file: refused.")
-    return records.get("path")
-
-
-def _records(raw: bytes) -> Iterator[tuple[str, str]]:
-    """Yield the records of a pax header: ``<length> <key>=<value>`` and a line's end each."""
-    while raw:
-        length = int(raw[: raw.index(b" ")])
-        if not 0 < length <= len(raw):
-            raise tarfile.HeaderError("an extended header is damaged")
-        key, _, value = raw[raw.index(b" ") + 1 : length - 1].partition(b"=")
-        yield key.decode(errors="replace"), value.decode("utf-8", "surrogateescape")
-        raw = raw[length:]
-
-
-def _inside(name: str) -> PurePosixPath:
-    """Return a member's path.
-
-    Raises:
-        ImportRefusedError: It leads out of the archive.
-    """
-    path = PurePosixPath(name)
-    unusual = "\\" in name or "\0" in name or (path.parts and path.parts[0].endswith(":"))
-    if path.is_absolute() or ".." in path.parts or unusual:
-        raise ImportRefusedError(f"{name!r} leads out of the archive: refused.")
-    return path

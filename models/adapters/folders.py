@@ -265,10 +265,13 @@ def read_manifest(folder: Path) -> Manifest:
     """Read a folder's manifest.
 
     Raises:
-        AdapterError: There is none that can be read.
+        AdapterError: There is none that can be read, or it is elsewhere.
     """
+    path = folder / MANIFEST_FILE
+    if folder.is_symlink() or path.is_symlink():
+        raise AdapterError(f"{path} leads out of its folder: refused.")
     try:
-        return Manifest.from_dict(json.loads((folder / MANIFEST_FILE).read_text()))
+        return Manifest.from_dict(json.loads(path.read_text()))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise AdapterError(
             f"{folder} has no readable {MANIFEST_FILE}: restore the folder from a backup, or "
