@@ -9,13 +9,23 @@ const VERSION_TONES = {
 const RUN_TONES = {
   approved: 'good', claimed: 'warn', committed: 'warn', rejected: 'bad', quarantined: 'bad',
 };
+const MAY_BE_TRIED = new Set(['approved', 'retired', 'rolled_back']);
 const MAY_GO_LIVE = new Set(['approved', 'canary', 'retired', 'rolled_back']);
+
+const AUDIT_TONES = {
+  rollback: 'warn', reject_canary: 'warn', reject: 'warn', kill: 'bad', confirm: 'good', promote_canary: 'good',
+};
 
 const byId = (id) => document.getElementById(id);
 const words = (state) => String(state ?? 'unknown').replaceAll('_', ' ');
 
 /** Whether an operator may make this version live. */
 export const mayGoLive = (row) => MAY_GO_LIVE.has(row.state);
+
+/** Whether it may be the canary: there is one at a time, and it is compared with these two. */
+function mayBeTried(row, rollout) {
+  return MAY_BE_TRIED.has(row.state) && !rollout.canary && row.version !== (rollout.confirmed ?? 'base');
+}
 
 function setChip(node, text, tone) {
   setText(node, text);
@@ -43,22 +53,27 @@ function cells(...classes) {
   return classes.map((className) => h('td', { className }));
 }
 
-function versionRow(row, onActivate) {
-  const [name, state, approval, up, down, replies, parent, age, actions] = cells(
-    'strong', '', 'approval-col', 'num minor', 'num minor', 'num minor', 'muted minor', 'muted minor', 'end');
+function versionRow(row, { onActivate, onTry }) {
+  const [name, state, approval, up, down, replies, kl, parent, age, by, actions] = cells(
+    'strong', '', 'approval-col', 'num minor', 'num minor', 'num minor', 'num minor', 'muted minor', 'muted minor', 'muted minor by', 'end');
   name.append(h('span'), h('small', { className: 'muted mono' }));
-  state.append(h('span', { className: 'chip' }), h('small', { className: 'reason' }));
+  state.append(h('span', { className: 'chip' }), h('span', { className: 'chip role', hidden: true }), h('small', { className: 'reason' }));
   approval.append(h('span', { className: 'share' }), h('div', { className: 'interval' }));
-  actions.append(h('button', { type: 'button', className: 'button small', onclick: () => onActivate(row.version) }, 'Activate'));
-  return h('tr', {}, name, state, approval, up, down, replies, parent, age, actions);
+  actions.append(h('div', { className: 'row-actions' },
+    h('button', { type: 'button', className: 'button small', onclick: () => onTry(row.version) }, 'Try'),
+    h('button', { type: 'button', className: 'button small', onclick: () => onActivate(row.version) }, 'Activate')));
+  return h('tr', {}, name, state, approval, up, down, replies, kl, parent, age, by, actions);
 }
 
-function fillVersion(tr, row) {
-  const [name, state, approval, up, down, replies, parent, age, actions] = tr.children;
+function fillVersion(tr, row, rollout) {
+  const [name, state, approval, up, down, replies, kl, parent, age, by, actions] = tr.children;
   const interval = wilson(row.up ?? 0, row.down ?? 0);
   setText(name.firstChild, shortVersion(row.version));
   setText(name.lastChild, String(row.version).split('-')[1] ?? 'frozen');
   setChip(state.firstChild, words(row.state), VERSION_TONES[row.state]);
+  const confirmed = row.version === (rollout.confirmed ?? 'base');
+  setChip(state.children[1], 'confirmed', 'role');
+  state.children[1].hidden = !confirmed;
   setText(state.lastChild, row.reason);
   setText(approval.firstChild, interval ? percent(interval.share) : 'no votes');
   setAttribute(approval.firstChild, 'class', interval ? 'share' : 'share muted');
@@ -66,19 +81,25 @@ function fillVersion(tr, row) {
   setText(up, row.up ?? 0);
   setText(down, row.down ?? 0);
   setText(replies, row.completions ?? '–');
+  setText(kl, number(row.kl));
   setText(parent, row.parent ? shortVersion(row.parent) : '–');
   setAge(age, row.created_at);
-  actions.firstChild.hidden = !mayGoLive(row);
-  setAttribute(actions.firstChild, 'aria-label', `Activate ${shortVersion(row.version)}`);
+  setText(by, row.changed_by ?? '–');
+  setAttribute(by, 'title', row.changed_at ? `changed ${dateTime(row.changed_at)}` : null);
+  const [tryIt, activate] = actions.firstChild.children;
+  tryIt.hidden = !mayBeTried(row, rollout);
+  setAttribute(tryIt, 'aria-label', `Try ${shortVersion(row.version)} on some users`);
+  activate.hidden = !mayGoLive(row);
+  setAttribute(activate, 'aria-label', `Activate ${shortVersion(row.version)}`);
   tr.classList.toggle('live', row.state === 'live');
 }
 
 /** Draw the versions table. */
-export function drawVersions(rows, onActivate) {
+export function drawVersions(rows, rollout, actions) {
   reconcile(byId('versions'), rows, {
     key: (row) => row.version,
-    create: (row) => versionRow(row, onActivate),
-    update: fillVersion,
+    create: (row) => versionRow(row, actions),
+    update: (tr, row) => fillVersion(tr, row, rollout),
   });
 }
 
@@ -164,7 +185,7 @@ export function drawAudit(events) {
     create: () => h('li', {}, h('span', { className: 'chip' }), h('span', { className: 'what' }), h('span', { className: 'muted when' })),
     update: (node, event) => {
       const [action, what, when] = node.children;
-      setChip(action, words(event.action), event.action?.includes('roll') ? 'warn' : '');
+      setChip(action, words(event.action), AUDIT_TONES[event.action] ?? '');
       const move = event.old && event.new && event.old !== event.new
         ? `${shortVersion(event.old)} → ${shortVersion(event.new)}` : shortVersion(event.new || event.old || '–');
       setText(what, `${move} by ${event.who ?? 'unknown'}${event.why ? `: ${event.why}` : ''}`);
@@ -174,18 +195,20 @@ export function drawAudit(events) {
   byId('audit-none').hidden = events.length > 0;
 }
 
-/** Draw the replicas, the ones with a problem saying which. */
-export function drawReplicas(replicas, live) {
-  const behind = replicas.filter((replica) => replica.serving !== live);
+/** Draw the replicas: which serve all that they should, and what is wrong with the others. */
+export function drawReplicas(replicas, generation) {
+  const behind = replicas.filter((replica) => replica.generation < generation);
   setText(byId('replica-count'), replicas.length === 0 ? 'None' : `${replicas.length - behind.length} of ${replicas.length}`);
   reconcile(byId('replicas'), replicas, {
     key: (replica) => replica.id,
     create: () => h('li', {}, h('span', { className: 'dot' }), h('span', { className: 'mono' }), h('span', { className: 'muted' }), h('small', { className: 'reason' })),
     update: (node, replica) => {
       const [dot, id, serving, problem] = node.children;
-      setAttribute(dot, 'class', `dot ${replica.problem ? 'bad' : replica.serving === live ? 'good' : 'warn'}`);
+      const has = replica.generation >= generation;
+      setAttribute(dot, 'class', `dot ${replica.problem ? 'bad' : has ? 'good' : 'warn'}`);
       setText(id, replica.id);
-      setText(serving, shortVersion(replica.serving));
+      setAttribute(id, 'title', replica.url || null);
+      setText(serving, [replica.serving, replica.canary].filter(Boolean).map(shortVersion).join(' + '));
       setAttribute(serving, 'title', `seen ${ago(replica.seen_at)}`);
       setText(problem, replica.problem);
     },

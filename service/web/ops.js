@@ -5,6 +5,8 @@ import { confirm, whyField } from './dialogs.js';
 import { h, setAttribute, setText, toast, watchTopBar } from './dom.js';
 import { ago, percent, shortVersion, wilson } from './format.js';
 import { askForKey, withKey } from './keys.js';
+import { watchExplain } from './ops-explain.js';
+import { canKill, drawCanary, drawJudge, kill, startCanary, stopCanary } from './ops-rollout.js';
 import {
   drawAudit, drawChart, drawInterval, drawReplicas, drawRuns, drawVersions, mayGoLive,
 } from './ops-tables.js';
@@ -14,7 +16,7 @@ const WORKER_SILENT_S = 15;
 const SCOPE = { scope: 'admin' };
 
 const byId = (id) => document.getElementById(id);
-const state = { rollout: {}, versions: [], paused: false, request: null, seen: 0, asking: false };
+const state = { rollout: {}, versions: [], paused: false, request: null, seen: 0, asking: false, older: [], next: null };
 
 const rowsOf = (answer) => (Array.isArray(answer) ? answer : answer?.data ?? []);
 
@@ -23,7 +25,27 @@ const rowsOf = (answer) => (Array.isArray(answer) ? answer : answer?.data ?? [])
 async function readAll() {
   const [rollout, versions, updates, audit] = await Promise.all(
     ['rollout', 'versions', 'updates', 'audit'].map((name) => json('GET', `/admin/${name}`)));
-  return { rollout, versions: rowsOf(versions), updates, runs: rowsOf(updates), audit: rowsOf(audit) };
+  if (state.older.length === 0) state.next = audit.next ?? null;
+  return { rollout, versions: rowsOf(versions), updates, runs: rowsOf(updates), audit: joined(rowsOf(audit)) };
+}
+
+/** The newest entries of the audit, and the older ones that were asked for. */
+function joined(newest) {
+  const known = new Set(newest.map((event) => event.id));
+  return [...newest, ...state.older.filter((event) => !known.has(event.id))];
+}
+
+async function showOlder() {
+  const query = new URLSearchParams({ before: state.next });
+  try {
+    const found = await withKey(() => json('GET', `/admin/audit?${query}`), SCOPE);
+    // What was on the first page may leave it before the next refresh.
+    state.older = [...state.audit, ...found.data];
+    state.next = found.next;
+  } catch (error) {
+    toast(error.message);
+  }
+  await refresh();
 }
 
 async function refresh({ ask = true } = {}) {
@@ -76,11 +98,14 @@ function drawFreshness() {
 function draw({ rollout, versions, updates, runs, audit }) {
   drawLive(rollout, versions);
   drawLearning(updates, runs);
-  drawReplicas(rollout.replicas ?? [], rollout.live);
+  drawCanary(rollout);
+  drawJudge(rollout.judgement);
+  drawReplicas(rollout.replicas ?? [], rollout.generation);
   drawChart(versions);
-  drawVersions(versions, activate);
+  drawVersions(versions, rollout, { onActivate: activate, onTry: (version) => startCanary(version, state.rollout, act) });
   drawRuns(runs, versions);
   drawAudit(audit);
+  byId('audit-more').hidden = !state.next;
 }
 
 function drawLive(rollout, versions) {
@@ -88,12 +113,19 @@ function drawLive(rollout, versions) {
   const interval = live && wilson(live.up ?? 0, live.down ?? 0);
   setText(byId('live'), shortVersion(rollout.live));
   setAttribute(byId('live'), 'title', rollout.live);
-  setText(byId('live-detail'), rollout.previous ? `before it ${shortVersion(rollout.previous)}` : 'the first version to serve');
+  setText(byId('live-detail'), liveDetail(rollout));
+  byId('kill').disabled = !canKill(rollout);
   byId('rollback').disabled = !rollout.previous && rollbackTargets().length === 0;
   setText(byId('approval'), interval ? percent(interval.share) : '–');
   setText(byId('approval-detail'), interval
     ? `${live.up} up, ${live.down} down; ${percent(interval.low)} to ${percent(interval.high)}` : 'no votes on it yet');
   drawInterval(byId('approval-bar'), interval);
+}
+
+function liveDetail(rollout) {
+  const confirmed = rollout.confirmed ?? 'base';
+  const standing = confirmed === rollout.live ? 'confirmed' : `judged against ${shortVersion(confirmed)}`;
+  return rollout.previous ? `${standing} · before it ${shortVersion(rollout.previous)}` : standing;
 }
 
 function drawLearning(updates, runs) {
@@ -159,7 +191,7 @@ async function rollback() {
     ...targets.map((version) => h('option', { value: version }, shortVersion(version))));
   const answer = await confirm({
     title: `Roll back from ${shortVersion(live)}?`,
-    text: `${shortVersion(live)} is marked as rolled back, and the version below serves all new requests.`,
+    text: `The version below serves all new requests. ${shortVersion(live)}, and what it was built on since, is marked as rolled back, and the votes that it learned wait again.`,
     action: 'Roll back',
     danger: true,
     fields: [h('label', { className: 'field' }, 'To', select), whyField()],
@@ -186,6 +218,18 @@ async function enterKey() {
 }
 
 byId('rollback').addEventListener('click', rollback);
+byId('kill').addEventListener('click', () => kill(act));
+byId('canary-stop').addEventListener('click', () => stopCanary(state.rollout, act));
+byId('canary-share').addEventListener('click', () => startCanary(state.rollout.canary, state.rollout, act));
+byId('audit-more').addEventListener('click', showOlder);
+watchExplain(byId('explain'), byId('explained'), async (work) => {
+  try {
+    return await withKey(work, SCOPE);
+  } catch (error) {
+    toast(error.message);
+    return null;
+  }
+});
 byId('update-now').addEventListener('click', updateNow);
 byId('pause').addEventListener('click', togglePause);
 byId('enter-key').addEventListener('click', enterKey);

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.async_api import expect
 
-from feedback.events import Completion, Person, Vote
+from feedback.events import Completion, FrozenVote, Judgement, Person, Replica, Vote
 from models.types import Sampling
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ async def test_it_shows_what_is_live_and_how_it_is_liked(
     await expect(page.locator("#approval-detail")).to_have_text("8 up, 2 down; 49 % to 94 %")
     await expect(page.locator("#learning-detail")).to_contain_text("10 of 16 votes wait")
     row = page.get_by_role("row", name="v000001")
-    await expect(row.locator(".chip")).to_have_text("live")
+    await expect(row.locator(".chip")).to_have_text(["live", "confirmed"])
     await expect(page.locator("#replica-count")).to_have_text("1 of 1")
 
 
@@ -161,3 +163,117 @@ async def test_it_needs_a_key_with_the_scope_admin(site: Site, versions: None, p
     await dialog.get_by_label("Key").fill(admin)
     await page.get_by_role("button", name="Use this key").click()
     await expect(page.locator("#live")).to_have_text("v000001")
+
+
+async def test_a_version_is_tried_on_some_users_and_the_trial_is_stopped(
+    site: Site, versions: None, page: Page
+) -> None:
+    await page.goto("/ops")
+    await expect(page.locator("#canary")).to_have_text("None")
+    await page.get_by_role("button", name="Try v000002 on some users").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Share of the users").fill("25")
+    await dialog.get_by_label("Why").fill("a try")
+    await dialog.get_by_role("button", name="Start the canary").click()
+    await expect(page.locator("#canary")).to_have_text("v000002")
+    await expect(page.locator("#canary-detail")).to_contain_text("for 25 % of the users")
+    assert (await site.store.rollout.get()).fraction == 0.25
+    # There is one at a time, and what is live or confirmed cannot be tried.
+    await expect(page.get_by_role("button", name="on some users")).to_have_count(0)
+
+    await page.get_by_role("button", name="Change the share").click()
+    await expect(dialog.get_by_label("Share of the users")).to_have_value("25")
+    await dialog.get_by_label("Share of the users").fill("50")
+    await dialog.get_by_role("button", name="Change the share").click()
+    await expect(page.locator("#canary-detail")).to_contain_text("for 50 % of the users")
+
+    await page.get_by_role("button", name="Stop", exact=True).click()
+    await dialog.get_by_role("button", name="Stop the canary").click()
+    await expect(page.locator("#canary")).to_have_text("None")
+    assert (await site.store.versions.get(NEW)).state == "approved"
+
+
+async def test_the_kill_switch_is_worked_by_keyboard_and_asks_first(
+    site: Site, versions: None, page: Page
+) -> None:
+    await page.goto("/ops")
+    switch = page.get_by_role("button", name="Kill switch")
+    await expect(switch).to_be_enabled()
+    await switch.press("Enter")
+    await expect(page.get_by_role("dialog")).to_contain_text("Serve the base to everyone?")
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    assert (await site.store.rollout.get()).live == OLD
+
+    await switch.press("Enter")
+    await page.get_by_label("Why").press_sequentially("it begs")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#live")).to_have_text("base")
+    await expect(page.locator("#learning")).to_have_text("Paused")
+    await expect(switch).to_be_disabled()
+    assert await site.store.learning.paused()
+    newest = (await site.store.rollout.events(1))[0]
+    assert (newest.action, newest.why) == ("kill", "it begs")
+    await expect(page.locator("#audit li").first).to_contain_text("kill")
+
+
+async def test_the_judge_s_verdict_is_shown(site: Site, versions: None, page: Page) -> None:
+    await page.goto("/ops")
+    await expect(page.locator("#verdict-detail")).to_have_text("it has not looked yet")
+    reasons = ("About 40 more votes are needed: 60% of 10 votes by 4 people.",)
+    verdict = Judgement(
+        time.time(), "hold", test=(NEW,), control=(OLD,), reasons=reasons, votes_needed=40
+    )
+    await site.store.judging.write(verdict)
+    await expect(page.locator("#verdict")).to_have_text("Undecided")
+    await expect(page.locator("#verdict-detail")).to_contain_text(
+        "v000002 against v000001 · about 40 more votes"
+    )
+    await expect(page.locator("#verdict-reasons li")).to_have_text(reasons[0])
+
+
+async def test_a_replica_that_lags_says_why(site: Site, versions: None, page: Page) -> None:
+    lagging = Replica("other-1", "base", ("base",), 0, time.time(), "The disk is full.")
+    await site.store.replicas.report(lagging, timedelta(seconds=60))
+    await page.goto("/ops")
+    await expect(page.locator("#replica-count")).to_have_text("1 of 2")
+    item = page.locator("#replicas li", has_text="other-1")
+    await expect(item).to_contain_text("The disk is full.")
+
+
+async def test_older_entries_of_the_audit_are_shown_and_stay(
+    site: Site, versions: None, page: Page
+) -> None:
+    for number in range(55):
+        for version in (NEW, OLD):
+            await site.store.rollout.activate(version, who="test", why=f"n{number}", now=9.0)
+    await page.goto("/ops")
+    await expect(page.locator("#audit li")).to_have_count(100)
+    await page.get_by_role("button", name="Show older").click()
+    await expect(page.locator("#audit li")).to_have_count(113)  # 110, the first one, two imports
+    await expect(page.get_by_role("button", name="Show older")).to_have_count(0)
+    await site.store.rollout.activate(NEW, who="test", why="the newest", now=9.0)
+    await expect(page.locator("#audit li").first).to_contain_text("the newest")
+    await expect(page.locator("#audit li")).to_have_count(114)
+
+
+async def test_a_reply_is_explained(site: Site, versions: None, page: Page) -> None:
+    await vote(site.store, 1, "up")
+    batch = [FrozenVote("chatcmpl-1", 1, 1.0)]
+    run = await site.store.runs.claim(batch, parent=OLD, min_votes=1, now=6.0)
+    version = f"v{run.number:06d}-cccccccccccc"
+    await site.store.runs.commit(run, version=version, manifest={}, report={}, now=7.0)
+    await site.store.runs.finish(run, "approved", figures={}, reason=None, now=7.0)
+    await site.store.rollout.activate(version, who="learner", why="run 1", now=8.0)
+    await page.goto("/ops")
+    await page.get_by_label("Id of the reply").fill("chatcmpl-1")
+    await page.keyboard.press("Enter")
+    shown = page.locator("#explained")
+    await expect(shown).to_contain_text("v000001 wrote it")
+    await expect(shown).to_contain_text("Its vote is thumb up, learned.")
+    await expect(shown).to_contain_text(f"Run {run.number} learned it: {version} live")
+    await expect(shown).to_contain_text("in what is live")
+
+    await page.get_by_label("Id of the reply").fill("chatcmpl-none")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("holds nothing of a reply")).to_be_visible()
