@@ -22,9 +22,10 @@ const words = (state) => String(state ?? 'unknown').replaceAll('_', ' ');
 /** Whether an operator may make this version live. */
 export const mayGoLive = (row) => MAY_GO_LIVE.has(row.state);
 
-/** Whether it may be the canary: there is one at a time, and it is compared with these two. */
+/** Whether it may be the canary: there is one at a time, and it is compared with the others. */
 function mayBeTried(row, rollout) {
-  return MAY_BE_TRIED.has(row.state) && !rollout.canary && row.version !== (rollout.confirmed ?? 'base');
+  const compared = ['base', rollout.live, rollout.confirmed];
+  return MAY_BE_TRIED.has(row.state) && !rollout.canary && !compared.includes(row.version);
 }
 
 function setChip(node, text, tone) {

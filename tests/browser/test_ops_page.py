@@ -170,6 +170,7 @@ async def test_a_version_is_tried_on_some_users_and_the_trial_is_stopped(
 ) -> None:
     await page.goto("/ops")
     await expect(page.locator("#canary")).to_have_text("None")
+    await expect(page.get_by_role("button", name="on some users")).to_have_count(1)
     await page.get_by_role("button", name="Try v000002 on some users").click()
     dialog = page.get_by_role("dialog")
     await dialog.get_by_label("Share of the users").fill("25")

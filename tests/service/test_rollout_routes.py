@@ -217,7 +217,8 @@ async def test_the_audit_is_read_page_by_page(running: Any, store: Store, post: 
     of_v2, _ = await read("/admin/audit", version=V2)
     assert of_v2[:2] == [V1, V2]  # it was replaced, and before that made live
     assert (await read(f"/admin/versions/{V2}/history"))[0] == of_v2
-    for path in ("/admin/audit?version=v8", "/admin/versions/v8/history"):
+    unknown = "v000008-000000000008"
+    for path in (f"/admin/audit?version={unknown}", f"/admin/versions/{unknown}/history"):
         assert (await running.client.get(path)).status_code == 404
 
 
