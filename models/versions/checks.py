@@ -75,6 +75,11 @@ def must_be_startable(snapshot: Snapshot, version: str, who: str) -> None:
 
 def leave_to_people(snapshot: Snapshot, version: str) -> None:
     """Refuse the learner what is for people, or the judge, to decide."""
+    if snapshot.paused:
+        raise RolloutRefusedError(
+            "paused",
+            f"Learning is paused. {version} waits: `thumbloop learning resume` lets it go on.",
+        )
     canary = snapshot.rollout.canary
     if canary is not None and canary != version:
         raise RolloutRefusedError(

@@ -105,7 +105,7 @@ def _rollback(snapshot: Snapshot, command: Rollback) -> Transition:
         undone |= {rollout.canary or ""}
     moves = [move for move in change.moves if move.version not in undone]
     taken_back = [_taken_back(snapshot, each) for each in sorted(undone)]
-    moves += [move for move in taken_back if move.old in {"live", "retired", "canary"}]
+    moves += [move for move in taken_back if _served(snapshot, move.version)]
     return replace(
         change,
         moves=tuple(moves),
@@ -243,10 +243,11 @@ def _finished(snapshot: Snapshot, change: Transition, now: float) -> Transition 
     old, new = snapshot.rollout, change.rollout
     if new.canary is None:
         new = replace(new, fraction=0.0)
-    same = new == old and change.history == snapshot.history
-    if same and not change.moves and (snapshot.paused or not change.pause):
+    pauses = change.pause and not snapshot.paused
+    same = new == old and change.history == snapshot.history and not pauses
+    if same and not change.moves:
         return None
-    if not same:
+    if not same:  # also by a pause alone: what a learner planned before it is void
         new = replace(
             new,
             generation=old.generation + 1,
@@ -287,6 +288,14 @@ def _built_since(snapshot: Snapshot, target: str) -> set[str]:
     kept = set(snapshot.lineage(target))
     return set(
         takewhile(lambda each: each not in kept, snapshot.lineage(snapshot.rollout.live)),
+    )
+
+
+def _served(snapshot: Snapshot, version: str) -> bool:
+    """Whether a version serves or served, and is not taken back yet; also if only as a canary."""
+    facts = snapshot.versions[version]
+    return facts.state in {"live", "retired", "canary"} or (
+        facts.state == "approved" and facts.stopped
     )
 
 

@@ -14,7 +14,8 @@ LEARNER = "learner"
 
 _MOVES: dict[VersionState, frozenset[VersionState]] = {
     "candidate": frozenset({"rejected", "approved"}),
-    "approved": frozenset({"canary", "live"}),
+    # A canary that was stopped is approved again; it may be one that served before.
+    "approved": frozenset({"canary", "live", "rolled_back"}),
     "canary": frozenset({"live", "approved", "rolled_back"}),
     "live": frozenset({"retired", "rolled_back"}),
     "retired": frozenset({"live", "canary", "rolled_back"}),

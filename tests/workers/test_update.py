@@ -218,6 +218,30 @@ async def test_an_operators_choice_during_a_run_stands(
     assert await run_update(place) is None or (await store.rollout.get()).live == "base"
 
 
+@pytest.mark.parametrize("fraction", [0.0, 0.5])
+async def test_a_kill_during_a_run_is_not_undone_by_its_end(
+    store: Store, tmp_path: Path, vote_on: VoteOn, fraction: float
+) -> None:
+    place, learner = make_place(store, tmp_path, canary_fraction=fraction)
+    await vote_on("uu")
+    loop = asyncio.get_running_loop()
+
+    def operator_kills(_progress: object) -> None:
+        call = store.rollout.kill(who="ops", why="harm", now=1.0)
+        asyncio.run_coroutine_threadsafe(call, loop).result()
+
+    learner.during = operator_kills
+    run = await run_update(place)
+    assert run.state == "approved"
+    rollout = await store.rollout.get()
+    assert (rollout.live, rollout.canary) == ("base", None)
+    assert await run_update(place) is None
+    await store.learning.resume("ops")
+    await run_update(place)
+    rollout = await store.rollout.get()
+    assert run.version in {rollout.live, rollout.canary}
+
+
 async def test_a_failure_is_tried_again_and_the_third_quarantines(
     store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
 ) -> None:

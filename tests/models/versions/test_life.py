@@ -81,6 +81,7 @@ class Life(RuleBasedStateMachine):
         self.world = applied(before, change)
         self._tell(change.action, who, change.old, change.new, change.figures)
         same = (before.rollout, before.history) == (change.rollout, change.history)
+        assert not same or not change.pause or before.paused
         assert change.rollout.generation == before.rollout.generation + (not same)
         assert not same or change.moves or change.pause
         assert command in WALKS or self.refuses(command, who)
@@ -106,7 +107,7 @@ class Life(RuleBasedStateMachine):
         self.world = replace(self.world, versions={**self.world.versions, version: facts})
         self._tell("approve" if passes else "reject", "gate", live, version, {})
         (self.passed if passes else self.failed).add(version)
-        if passes and promoted and self.world.rollout.canary is None:
+        if passes and promoted and not (self.world.rollout.canary or self.world.paused):
             self.do(Activate(version, live, "approved"), who="learner")
 
     @precondition(lambda self: len(self.world.versions) < MOST)
@@ -156,6 +157,11 @@ class Life(RuleBasedStateMachine):
         undone = [each for each in before.lineage(old) if each not in kept]
         states = {each: self.world.versions[each].state for each in undone}
         assert not {"live", "retired", "canary"} & set(states.values())
+        assert not [
+            each
+            for each, state in states.items()
+            if state == "approved" and self.world.versions[each].stopped
+        ]
         assert not set(undone) & {*self.world.history, self.world.rollout.confirmed}
         canary = self.world.rollout.canary
         assert canary is None or not set(undone) & set(self.world.lineage(canary))
@@ -165,6 +171,11 @@ class Life(RuleBasedStateMachine):
         assert list(taken) == [] or taken == set(change.figures["rolled_back"])
         if old != "base":
             assert self.world.versions[old].state == ("rolled_back" if old in undone else "retired")
+
+    @precondition(lambda self: self.world.paused)
+    @rule()
+    def resume(self) -> None:
+        self.world = replace(self.world, paused=False)
 
     # What must hold
 

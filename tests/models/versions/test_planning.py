@@ -161,6 +161,25 @@ def test_the_learner_leaves_a_running_canary_alone() -> None:
     assert planned(snapshot, Activate(V2), "learner").rollout.canary is None
 
 
+@pytest.mark.parametrize("command", [Activate(V1, "base", "approved"), StartCanary(V1, 0.1)])
+def test_the_learner_serves_nothing_while_it_is_paused(command: Command) -> None:
+    paused = world(paused=True, v1=("approved", "base"))
+    with pytest.raises(RolloutRefusedError, match="paused"):
+        plan(paused, command, who="learner", now=NOW)
+    assert plan(paused, command, who="op", now=NOW) is not None
+
+
+def test_a_stopped_canary_that_served_before_is_rolled_back_with_its_chain() -> None:
+    again = planned(CHAIN, StartCanary(V2, 0.1))
+    versions = {**CHAIN.versions, V2: replace(CHAIN.versions[V2], state="canary")}
+    stopped = planned(replace(CHAIN, rollout=again.rollout, versions=versions), StopCanary())
+    versions[V2] = replace(versions[V2], state="approved", stopped=True)
+    world_now = replace(CHAIN, rollout=stopped.rollout, versions=versions)
+    change = planned(world_now, Rollback(V1))
+    assert change.figures == {"rolled_back": [V2, V3]}
+    assert {move.returns for move in change.moves} == {None, 2, 3}
+
+
 def test_the_learner_leaves_alone_what_was_stopped() -> None:
     versions = {V1: VersionFacts("approved", "base", 1, stopped=True)}
     snapshot = replace(world(), versions=versions)
@@ -244,7 +263,9 @@ def test_a_kill_serves_the_base_and_nothing_else() -> None:
 
 def test_a_kill_of_what_is_dead_only_pauses() -> None:
     change = planned(world(), Kill())
-    assert (change.rollout.generation, change.pause) == (7, True)
+    # The generation rises, so that what a learner planned before the kill is not written after it.
+    assert (change.rollout.generation, change.pause) == (8, True)
+    assert change.rollout == replace(world().rollout, generation=8)
     assert plan(world(paused=True), Kill(), who="op", now=NOW) is None
 
 
