@@ -6,17 +6,16 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import httpx
 
 from feedback.errors import FeedbackError, StoreUnavailableError
 from feedback.store import Store, embedded_url
-from models.adapters import AdapterStore
 from models.errors import ModelsError
 from models.failpoints import VARIABLE, armed
-from models.types import BASE
+from service.cli.findings import Finding
+from service.cli.rollout_checks import check_prompts, check_rollout
 from service.plan import base_url
 from service.record_health import sweep_problem, unexported, worker_problem
 
@@ -30,26 +29,13 @@ OLDEST_PYTHON = (3, 11)
 _POLICY = "noeviction"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found.
-
-    Attributes:
-        mend: What to do about it; empty when all is well.
-    """
-
-    check: str
-    ok: bool
-    found: str
-    mend: str = ""
-
-
 async def examine(settings: ServiceSettings) -> AsyncIterator[Finding]:
     """Yield one finding after the other."""
     yield check_python(sys.version_info[:3])
     yield check_folder(settings)
     yield check_base(settings)
     yield check_failpoints()
+    yield check_prompts(settings)
     async for finding in check_record(settings):
         yield finding
     yield await check_api(settings)
@@ -108,7 +94,8 @@ async def check_record(settings: ServiceSettings) -> AsyncIterator[Finding]:
         health, now = await store.retention.health(), time.time()
         yield _check_looks(health, paused=await store.learning.paused(), now=now)
         yield _check_retention(health, settings, now=now)
-        yield await _check_live(store, settings)
+        async for finding in check_rollout(store, settings):
+            yield finding
     except FeedbackError as error:
         mend = (
             "Start that Redis, or correct THUMBLOOP_REDIS_URL."
@@ -178,17 +165,6 @@ def _check_retention(health: RecordHealth, settings: ServiceSettings, *, now: fl
         else "See the control worker's log; `thumbloop beat` starts a sweep."
     )
     return Finding("retention", ok=False, found=f"{problem} ({found})", mend=mend)
-
-
-async def _check_live(store: Store, settings: ServiceSettings) -> Finding:
-    live = (await store.rollout.get()).live
-    try:
-        if live != BASE:
-            AdapterStore.open(settings).verify(live)
-    except ModelsError as error:
-        mend = "Restore the folder, or go back with `thumbloop versions rollback`."
-        return Finding("live version", ok=False, found=str(error), mend=mend)
-    return Finding("live version", ok=True, found=live)
 
 
 def _user() -> str:

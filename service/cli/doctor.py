@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
-from service.cli.checks import Finding, examine
+from service.cli.checks import examine
 from service.cli.output import JsonFlag, print_json
 from service.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from service.cli.findings import Finding
 
 
 def doctor(*, as_json: JsonFlag = False) -> None:

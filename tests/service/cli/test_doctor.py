@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import socket
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from feedback.events import Judgement, Replica, Rollout
 from models import failpoints
 from models.adapters import WEIGHTS_FILE
 from service.cli.checks import check_folder, check_python
+from service.cli.rollout_checks import check_judge
 from service.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from feedback.store import Store
+    from service.cli.findings import Finding
 
 
 @pytest.fixture
@@ -102,6 +106,59 @@ def test_a_damaged_live_version_is_a_problem(findings: Any, operator: Any) -> No
     found = findings()["live version"]
     assert not found["ok"]
     assert "rollback" in found["mend"]
+
+
+def test_a_damaged_canary_or_confirmed_version_is_a_problem(findings: Any, operator: Any) -> None:
+    first, second, third = (operator.add_version(number) for number in (1, 2, 3))
+    operator.run("versions", "activate", first)
+    operator.in_store(lambda s: s.rollout.activate(second, who="learner", why="run 2", now=9.0))
+    operator.run("canary", "start", third)
+    found = findings()
+    assert [found[name]["found"] for name in ("live version", "confirmed version", "canary")] == [
+        second,
+        first,
+        third,
+    ]
+    for version in (first, third):
+        (operator.data_dir / "adapters" / version / WEIGHTS_FILE).write_bytes(b"other")
+    found = findings()
+    assert found["live version"]["ok"]
+    assert "confirm another" in found["confirmed version"]["mend"]
+    assert "canary stop" in found["canary"]["mend"]
+
+
+def test_a_replica_that_lags_is_named_with_its_reason(findings: Any, operator: Any) -> None:
+    assert findings()["replicas"]["ok"]
+    version = operator.add_version(1)
+    operator.run("versions", "activate", version)
+    said = Replica("r1", "base", ("base",), 0, time.time(), "The disk is full.")
+    operator.in_store(lambda store: store.replicas.report(said, timedelta(seconds=10)))
+    found = findings()["replicas"]
+    assert (found["ok"], found["found"]) == (False, "r1 serves base (The disk is full.)")
+
+
+def test_a_silent_judge_is_a_problem_where_there_is_something_to_judge() -> None:
+    def check(last: Judgement | None, live: str) -> Finding:
+        rollout = Rollout(live, 1, confirmed="base")
+        return check_judge(last, rollout, interval=10.0, now=1000.0)
+
+    needs = Judgement(995.0, "hold", votes_needed=40)
+    assert check(needs, "v1").found == "hold, about 40 more votes needed"
+    assert check(None, "base").ok
+    for silent in (None, Judgement(900.0, "hold")):
+        found = check(silent, "v1")
+        assert not found.ok
+        assert "beat" in found.mend
+
+
+def test_a_broken_prompt_of_the_operator_is_named_by_its_line(findings: Any, operator: Any) -> None:
+    assert findings()["gate prompts"]["found"] == "0 of your own"
+    folder = operator.data_dir / "gate"
+    folder.mkdir()
+    (folder / "mine.jsonl").write_text('{"prompt": "Hi", "must": ["hello"]}\n{"prompt": 3}\n')
+    found = findings()["gate prompts"]
+    assert not found["ok"]
+    assert "mine.jsonl:2" in found["found"]
 
 
 def test_no_redis_is_a_problem_and_not_the_end(
