@@ -2,13 +2,21 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from models.versions import is_version_id
 from service.schemas import Body
 
 MOST_WAIT_SECONDS = 300.0
 
-Version = Annotated[str, Field(min_length=1, max_length=64)]
+
+def _version(text: str) -> str:
+    if not is_version_id(text):
+        raise ValueError("No version's id like v000012-3fa9c1d2e4b7, nor `base`.")
+    return text
+
+
+Version = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_version)]
 Why = Annotated[str, Field(max_length=500)]
 Wait = Annotated[
     float,

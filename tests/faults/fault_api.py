@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from pathlib import Path
@@ -9,21 +10,36 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1] / "service"))
 
 from fake_generator import FakeGenerator
+from fault_touched import note_touched
 
+from models.adapters import AdapterStore
 from service.server import serve
 from service.settings import ServiceSettings
 
 
 class Generator(FakeGenerator):
-    """Can load every version that the record knows."""
+    """Can load every version that the record knows.
+
+    Args:
+        adapters: Where each one is checked first, as the real engine does; None for nowhere.
+    """
+
+    def __init__(self, adapters: AdapterStore | None) -> None:
+        super().__init__()
+        self._adapters = adapters
 
     async def load(self, version: str) -> None:
+        if self._adapters is not None and version not in self.loaded():
+            await asyncio.to_thread(self._adapters.fetch, version)
         self.available.add(version)
         await super().load(version)
 
 
 if __name__ == "__main__":
-    serve(ServiceSettings(), Generator())
+    note_touched()
+    settings = ServiceSettings()
+    checked = AdapterStore.open(settings) if "FAULTS_ADAPTERS" in os.environ else None
+    serve(settings, Generator(checked))
     foreign = {name.partition(".")[0] for name in sys.modules} & {"celery", "kombu", "workers"}
     if "FAULTS_MODULES_FILE" in os.environ:
         Path(os.environ["FAULTS_MODULES_FILE"]).write_text(" ".join(sorted(foreign)))

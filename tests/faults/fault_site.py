@@ -51,13 +51,14 @@ class Site:
             "THUMBLOOP_RETRY_DELAY": "0",
         }
 
-    async def start_api(self, **settings: str) -> Child:
-        """Start the API and wait until it is ready."""
-        api = self.start("api", [sys.executable, str(HERE / "fault_api.py")], **settings)
+    async def start_api(self, name: str = "api", **settings: str) -> Child:
+        """Start the API, or one more on a ``port`` of its own, and wait until it is ready."""
+        api = self.start(name, [sys.executable, str(HERE / "fault_api.py")], **settings)
+        url = f"http://127.0.0.1:{settings.get('port', self.port)}"
 
         async def ready() -> bool:
             assert api.alive(), api.said()
-            return await self.answers("/readyz")
+            return await answers(f"{url}/readyz")
 
         await happens(ready, START_SECONDS, "A ready API")
         return api
@@ -102,11 +103,7 @@ class Site:
 
     async def answers(self, path: str) -> bool:
         """Whether the API answers a GET with success."""
-        try:
-            async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
-                return (await client.get(self.url + path)).is_success
-        except httpx.TransportError:
-            return False
+        return await answers(self.url + path)
 
     def learned(self) -> list[int]:
         """Return the pid of the learner of each call so far, in order."""
@@ -122,6 +119,15 @@ class Site:
         """End whatever is left, at once."""
         for child in reversed(self.children):
             child.kill()
+
+
+async def answers(url: str) -> bool:
+    """Whether a GET is answered with success."""
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+            return (await client.get(url)).is_success
+    except httpx.TransportError:
+        return False
 
 
 def on_fault_app(command: Iterable[str]) -> list[str]:

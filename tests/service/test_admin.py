@@ -85,8 +85,9 @@ async def test_a_rollout_that_moved_on_is_a_conflict(running: Any, versions: Non
     )
     assert answer.status_code == 409
     assert answer.json()["error"]["code"] == "rollout_conflict"
-    unknown = await running.client.post("/admin/rollout/activate", json={"version": "v9"})
-    assert unknown.status_code == 404
+    for version, status in (("v000009-000000000009", 404), ("v9", 400), ("../../x", 400)):
+        unknown = await running.client.post("/admin/rollout/activate", json={"version": version})
+        assert unknown.status_code == status
 
 
 async def test_rollback_goes_back_and_the_audit_tells(running: Any, versions: None) -> None:
