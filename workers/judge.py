@@ -32,6 +32,9 @@ CONTROL_VOTES = 300
 MOST_LENDERS = 20
 """Versions that lend at most; so tallies stay few."""
 
+MOST_POOLED = 200
+"""Versions that are pooled at most, the newest: where votes cannot tell, they become ever more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -41,12 +44,14 @@ class Case:
         rollout: As it was when the tallies were read.
         test: The versions that are judged; the newest first.
         control: What they are compared with; the confirmed or live one first.
+        newest_votes: Votes on the first of ``test``; the others of a pool tell nothing of it alone.
     """
 
     rollout: Rollout
     test: tuple[str, ...]
     control: tuple[str, ...]
     comparison: Comparison
+    newest_votes: int
 
 
 async def run_judge(store: Store, settings: JudgeSettings, *, now: float) -> Judgement:
@@ -57,13 +62,14 @@ async def run_judge(store: Store, settings: JudgeSettings, *, now: float) -> Jud
     """
     rollout = await store.rollout.get()
     case = await (_trial(store, rollout) if rollout.canary else _watch(store, rollout))
+    # What is pooled and what lends is counted on during a canary: it may end without a verdict.
+    needed = (*await _newer(store, rollout), *await _with_lenders(store, rollout.confirmed or BASE))
     if case is None:
         judgement = Judgement(now, "idle", reasons=("The live version is the confirmed one.",))
-        needed: tuple[str, ...] = await _with_lenders(store, rollout.live)
     else:
         verdict = judge(case.comparison, Bounds.from_settings(settings))
+        verdict = _with_own_votes(case, verdict, settings.judge_min_votes)
         judgement = await _act(store, case, verdict, now=now)
-        needed = case.test + case.control
     await store.judging.write(judgement)
     await store.tallies.keep(needed)
     return judgement
@@ -73,7 +79,7 @@ async def _trial(store: Store, rollout: Rollout) -> Case:
     """Compare the canary with the live version beside it, since it began."""
     canary, beside = await store.tallies.trial()
     comparison = Comparison(canary, beside, together=True)
-    return Case(rollout, (rollout.canary or "",), (rollout.live,), comparison)
+    return Case(rollout, (rollout.canary or "",), (rollout.live,), comparison, canary.cast)
 
 
 async def _watch(store: Store, rollout: Rollout) -> Case | None:
@@ -81,24 +87,43 @@ async def _watch(store: Store, rollout: Rollout) -> Case | None:
     confirmed = rollout.confirmed or BASE
     if rollout.live == confirmed:
         return None
-    newer = tuple(await store.versions.lineage(rollout.live, until={confirmed}))
+    newer = await _newer(store, rollout)
     control = await _with_lenders(store, confirmed)
     tallies = await store.tallies.read([*newer, *control])
     comparison = Comparison(
         pool(tallies[: len(newer)]), pool(tallies[len(newer) :]), together=False
     )
-    return Case(rollout, newer, control, comparison)
+    return Case(rollout, newer, control, comparison, tallies[0].cast)
+
+
+async def _newer(store: Store, rollout: Rollout) -> tuple[str, ...]:
+    """Return what was learned since the confirmed version, the newest first."""
+    confirmed = rollout.confirmed or BASE
+    return tuple(await store.versions.lineage(rollout.live, until={confirmed}, most=MOST_POOLED))
 
 
 async def _with_lenders(store: Store, confirmed: str) -> tuple[str, ...]:
     """Return the confirmed version and, as far as it has few votes, those it was built on."""
-    versions = (*(await store.versions.lineage(confirmed)), BASE)[: 1 + MOST_LENDERS]
-    votes = 0
-    for count, tally in enumerate(await store.tallies.read(versions), start=1):
+    known = await store.versions.lineage(confirmed, most=1 + MOST_LENDERS)
+    versions, votes = (*known, BASE)[: 1 + MOST_LENDERS], 0
+    for count, version in enumerate(versions, start=1):
+        (tally,) = await store.tallies.read([version])
         votes += tally.cast
         if votes >= CONTROL_VOTES:
             return versions[:count]
     return versions
+
+
+def _with_own_votes(case: Case, verdict: Verdict, least: int) -> Verdict:
+    """Withhold a confirmation that rests on the votes of older versions alone."""
+    more = least - case.newest_votes
+    if verdict.state != "promote" or more <= 0:
+        return verdict
+    reason = (
+        f"{case.test[0]} has {case.newest_votes} votes of its own; {more} more are needed to "
+        "confirm it."
+    )
+    return replace(verdict, state="hold", reasons=(*verdict.reasons, reason), votes_needed=more)
 
 
 async def _act(store: Store, case: Case, verdict: Verdict, *, now: float) -> Judgement:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from feedback.judging import FIRST_TOKEN_EDGES, Replies, Tally
 from feedback.store import keys
@@ -18,6 +18,9 @@ CANARY = "canary"
 
 BESIDE = "beside"
 """The side that the live version is, since then."""
+
+_READ_AT_ONCE = 4
+"""Tallies that one script reads: each may be a megabyte, and Redis serves nobody else meanwhile."""
 
 _COUNTERS = ("requests", "errors", "tokens", "squared_tokens", "cut")
 _BUCKETS = tuple(f"first_token_{bucket}" for bucket in range(len(FIRST_TOKEN_EDGES) + 1))
@@ -36,7 +39,10 @@ class Tallies:
 
     async def read(self, names: Sequence[str]) -> list[Tally]:
         """Return the tallies of versions, in order; empty ones for what is not counted."""
-        found = await self._client.script("tally_read", [keys.ROLLOUT], names)
+        found: list[Any] = []
+        for start in range(0, len(names), _READ_AT_ONCE):
+            piece = names[start : start + _READ_AT_ONCE]
+            found += await self._client.script("tally_read", [], piece)
         pairs = zip(found[::2], found[1::2], strict=True)
         return [_decode(fields(votes), fields(replies)) for votes, replies in pairs]
 

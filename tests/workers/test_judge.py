@@ -192,6 +192,55 @@ async def test_a_good_chain_is_confirmed_and_lends_its_votes(
     assert held.figures["control"]["votes"] > 300
 
 
+async def test_a_version_that_few_have_voted_on_is_not_confirmed_by_those_before_it(
+    store: Store, place: Workplace, vote_on: VoteOn, say: Say
+) -> None:
+    await say("base", 6)
+    first = await learned(place, vote_on)
+    await say(first, 7)
+    second = await learned(place, vote_on, start=2)
+    found = await run_judge(store, place.settings, now=20.0)
+    assert (found.state, found.votes_needed, found.acted) == ("hold", 10, None)
+    assert found.reasons[-1].startswith(f"{second} has 0 votes of its own; 10 more are needed")
+    await say(second, 7, each=1)
+    assert (await run_judge(store, place.settings, now=30.0)).acted == f"{second} is confirmed"
+
+
+async def test_a_canary_that_is_stopped_leaves_the_counts_of_the_others_as_they_were(
+    store: Store, place: Workplace, vote_on: VoteOn, say: Say
+) -> None:
+    await say("base", 6, each=1)
+    first = await learned(place, vote_on)
+    await store.rollout.confirm(first, who="ops", why="good", now=2.0)
+    await say(first, 6, each=1)
+    second = await learned(place, vote_on, start=2)
+    await say(second, 6, each=1)
+    third = await learned(place, vote_on, start=4)
+    before = (await run_judge(store, place.settings, now=20.0)).figures
+    other = "v000077-0123456789ab"
+    await store.versions.add(other, parent="base", manifest={}, state="approved", now=20.0)
+    await store.rollout.start_canary(other, 0.5, who="ops", why="try", now=21.0)
+    assert (await run_judge(store, place.settings, now=22.0)).test == (other,)
+    await store.rollout.stop_canary(who="ops", why="tried", now=23.0)
+    after = await run_judge(store, place.settings, now=24.0)
+    assert (after.test, after.control) == ((third, second), (first, "base"))
+    assert after.figures == before
+
+
+async def test_a_pool_is_bounded(
+    store: Store,
+    place: Workplace,
+    vote_on: VoteOn,
+    say: Say,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(judging, "MOST_POOLED", 2)
+    versions = [await learned(place, vote_on, start=2 * number) for number in range(4)]
+    found = await run_judge(store, place.settings, now=20.0)
+    assert found.test == (versions[3], versions[2])
+    assert found.control == ("base",)
+
+
 async def test_too_few_votes_hold_and_nothing_is_changed(
     store: Store, place: Workplace, vote_on: VoteOn, say: Say
 ) -> None:

@@ -11,10 +11,10 @@
 -- tl:feedback:expiring    zset    the same votes, by when their completions expire
 -- tl:rollout:events       stream  the audit
 -- tl:feedback:log         stream  every accepted event
--- tl:rollout              hash    read: live, canary, canary_since, confirmed
+-- tl:rollout              hash    read: live, live_since, canary, canary_since, confirmed
 -- tl:tallies              set     versions that are counted for the judge
 -- tl:tally:votes:{name}   hash    of a version, or a side of the trial: 'up down withdrawn' by person
--- tl:trial                string  the canary, and since when, whose trial the two sides are of
+-- tl:trial                string  the canary and the live version whose trial the two sides are of
 
 local TOTALS, READY, EVENTS = 'tl:feedback:totals', 'tl:feedback:ready', 'tl:rollout:events'
 local LOG = 'tl:feedback:log'
@@ -40,25 +40,28 @@ local function count_thumb(version, score, by)
   redis.call('HINCRBY', TOTALS, thumb, by)
 end
 
--- Returns the canary and since when, as one text; nil while there is none. Tallies of the trial that
--- are of another one are emptied.
-local function current_trial(canary, since)
-  if not canary or canary == '' then return nil end
-  local trial = canary .. '@' .. (since or '')
+-- Returns what the two sides of the trial are, as one text, and since when; nil while there is no
+-- canary. Tallies of another trial are emptied: a canary that has another live version beside it from
+-- now on is compared afresh.
+local function current_trial()
+  local found = redis.call('HMGET', 'tl:rollout', 'canary', 'canary_since', 'live', 'live_since')
+  if (found[1] or '') == '' then return nil end
+  local canary_since, live_since = found[2] or '', found[4] or ''
+  local trial = table.concat({found[1], canary_since, found[3] or 'base', live_since}, '@')
   if redis.call('GET', TRIAL) ~= trial then
     for _, side in ipairs({'canary', 'beside'}) do
       redis.call('UNLINK', tally_key('votes', side), tally_key('replies', side))
     end
     redis.call('SET', TRIAL, trial)
   end
-  return trial
+  return trial, math.max(tonumber(canary_since) or 0, tonumber(live_since) or 0)
 end
 
 -- Returns the tallies that a reply of a version counts in, and the trial: the version's own if it is
 -- live, confirmed or the canary, or was counted until now; and that of its side of the trial if the
 -- reply was made since that began.
 local function tallies_of(version, made_at)
-  local found = redis.call('HMGET', 'tl:rollout', 'live', 'confirmed', 'canary', 'canary_since')
+  local found = redis.call('HMGET', 'tl:rollout', 'live', 'confirmed', 'canary')
   local live, confirmed, canary = found[1] or 'base', found[2] or '', found[3]
   if confirmed == '' then confirmed = 'base' end
   local names = {}
@@ -68,8 +71,7 @@ local function tallies_of(version, made_at)
   elseif redis.call('SISMEMBER', TALLIES, version) == 1 then
     names[1] = version
   end
-  local trial = current_trial(canary, found[4])
-  local since = tonumber(found[4] or '') or 0
+  local trial, since = current_trial()
   if trial and made_at >= since and (version == canary or version == live) then
     names[#names + 1] = version == canary and 'canary' or 'beside'
   end

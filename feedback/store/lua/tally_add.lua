@@ -1,6 +1,6 @@
 -- Counts how replies went, for the versions that are counted for the judge.
 --
--- KEYS[1]  tl:rollout               hash    read: live, confirmed, canary, canary_since
+-- KEYS[1]  tl:rollout               hash    read: live, live_since, confirmed, canary, canary_since
 -- built    tl:tallies               set     a version that is served now added
 -- built    tl:tally:replies:{name}  hash    counters, of versions and of the sides of the trial
 -- built    tl:trial                 string  which canary the sides are of

@@ -206,6 +206,33 @@ async def test_another_trial_begins_with_nothing(live: Store) -> None:
     assert await live._client.command("EXISTS", keys.TRIAL) == 0
 
 
+async def test_a_canary_is_compared_afresh_with_another_live_version(live: Store) -> None:
+    await roll_out(live, live_since="1400.0", canary=CANARY, canary_since="1500.5")
+    ann = await voted(live, "beside", created_at=1600.0)
+    await voted(live, "on it", user="bob", version=CANARY, created_at=1600.0)
+    await roll_out(live, live=OLD, live_since="1700.0")
+    canary, beside = await live.tallies.trial()
+    assert (dict(canary.votes), dict(beside.votes)) == ({}, {})
+    await voted(live, "earlier", user="cid", version=CANARY, created_at=1650.0)
+    await voted(live, "later", user="cid", version=CANARY, created_at=1750.0, up=False)
+    await voted(live, "other", user="dan", version=OLD, created_at=1750.0)
+    await live.votes.withdraw("beside", ann, now=2001.0)
+    canary, beside = await live.tallies.trial()
+    assert list(canary.votes.values()) == [(0, 1, 0)]
+    assert list(beside.votes.values()) == [(1, 0, 0)]
+
+
+async def test_many_tallies_are_read_and_a_user_leaves_them_all(live: Store) -> None:
+    """The stack of a script holds some 8,000 values: more tallies than that came there once."""
+    names = [f"v{number:06d}-0123456789ab" for number in range(9000)]
+    await live._client.command("SADD", keys.TALLIES, *names)
+    ann = await voted(live, "a", version=names[5000])
+    found = await live.tallies.read(names[4998:5003])
+    assert [tally.cast for tally in found] == [0, 0, 1, 0, 0]
+    await live.users.delete(ann, who="ops")
+    assert await counts(live, names[5000]) == []
+
+
 async def test_replies_add_up(live: Store) -> None:
     buckets = (0, 2, *(0,) * 7, 1)
     replies = Replies(3, 1, 50, 1300, 1, buckets)
