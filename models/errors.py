@@ -17,7 +17,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-RefusedBecause = Literal["unknown", "state", "live", "confirmed", "canary", "nothing", "fraction"]
+RefusedBecause = Literal[
+    "unknown", "state", "live", "confirmed", "canary", "nothing", "fraction", "paused"
+]
 
 
 class ModelsError(Exception):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from feedback.errors import RolloutConflictError
-from models.errors import BaseModelError, ModelsError
+from feedback.errors import RolloutConflictError, StoreUnavailableError
+from models.errors import BaseModelError
 from models.gate import GateBounds, GateVerdict, blocked, judge
 from models.timing import Stopwatch
+from workers.lease import StopFlag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +24,10 @@ logger = logging.getLogger(__name__)
 
 HINDRANCES = (OSError, BaseModelError)
 """What no candidate is to blame for, and what passes: a full disk, an object store that is away."""
+
+
+MOST_GATINGS = 9
+"""A candidate whose gate killed its worker so often is rejected: others get their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +62,64 @@ async def gate_imported(place: Workplace) -> Gated | None:
     """Gate the oldest candidate that no update run made, as any other.
 
     One that the gate cannot measure is rejected with the reason, so that it does not keep those
-    behind it waiting; it can be imported again.
+    behind it, and the learner, waiting; it can be imported again.
 
     Returns:
         What was found; None where none waits, another worker was quicker, or the machine cannot
-        measure anything for now: the candidate then keeps waiting.
+        measure anything for now: the candidate then keeps waiting, and the gate rests.
 
     Raises:
         StoreUnavailableError: Redis is away; the candidate keeps waiting.
+        asyncio.CancelledError: Stopped from outside; the candidate keeps waiting.
     """
-    version = await place.store.versions.ungated()
+    store = place.store
+    version = await store.versions.ungated()
     if version is None:
         return None
+    begun = await store.versions.count_gating(version)
     try:
-        found = await gate(place, version, lambda _: None)
-    except HINDRANCES:
+        found = await _measured(place, version, begun)
+    except (StoreUnavailableError, asyncio.CancelledError):
+        with contextlib.suppress(StoreUnavailableError):
+            await store.versions.count_gating(version, -1)
+        raise
+    if found is None:
+        await store.versions.count_gating(version, -1)
+        await store.runs.rest()
+        return None
+    return found if await _write(place, found) else None
+
+
+async def _measured(place: Workplace, version: str, begun: int) -> Gated | None:
+    """Return what the gate finds, or why it cannot; None where that is the machine's fault."""
+    if begun > MOST_GATINGS:
+        return _blocked(version, f"its gate was begun {begun - 1} times, and its worker died.")
+    stop = StopFlag()
+    limit = asyncio.timeout(place.seconds)
+    try:
+        await place.learner()
+    except Exception:
         logger.exception("%s cannot be gated for now; nobody is served by it.", version)
         return None
-    except ModelsError as error:
-        verdict = blocked(f"the gate could not run: {error} Then import it again.")
-        found = Gated(version, verdict, verdict.as_dict())
-    return found if await _write(place, found) else None
+    try:
+        async with limit:
+            return await gate(place, version, lambda _: stop.check())
+    except StoreUnavailableError:
+        raise
+    except Exception as error:
+        if isinstance(error, HINDRANCES) and not limit.expired():
+            logger.exception("%s cannot be gated for now; nobody is served by it.", version)
+            return None
+        logger.exception("The gate cannot measure %s.", version)
+        why = f"it took longer than {place.seconds} s." if limit.expired() else str(error)
+        return _blocked(version, f"the gate could not run: {why or repr(error)}")
+    finally:
+        stop.set()
+
+
+def _blocked(version: str, why: str) -> Gated:
+    verdict = blocked(f"{why} Then import it again.")
+    return Gated(version, verdict, verdict.as_dict())
 
 
 async def _write(place: Workplace, found: Gated) -> bool:

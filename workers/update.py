@@ -25,12 +25,12 @@ from workers.tidy import tidy
 from workers.watch import answer_requests, next_batch, watch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from feedback.events import Run
     from feedback.store import Store
     from models.adapters import Manifest
-    from models.types import Progress
+    from models.types import Progress, Sample
     from workers.look import Decision
     from workers.samples import Batch
     from workers.workplace import Workplace
@@ -228,7 +228,7 @@ async def _learn_and_publish(
             fence=run.fence,
             now=place.clock(),
         )
-    return manifest, _report(learned.report, batch, stopwatch)
+    return manifest, _report(learned.report, batch, replay, stopwatch)
 
 
 async def _read_batch(store: Store, run: Run) -> Batch:
@@ -242,12 +242,15 @@ async def _read_batch(store: Store, run: Run) -> Batch:
     return batch
 
 
-def _report(learned: dict[str, Any], batch: Batch, stopwatch: Stopwatch) -> dict[str, Any]:
+def _report(
+    learned: dict[str, Any], batch: Batch, replay: Sequence[Sample], stopwatch: Stopwatch
+) -> dict[str, Any]:
     """Add to the learner's own report what only the update knows."""
     return {
         **learned,
         "dropped_missing": len(batch.missing),
         "dropped_mismatched": len(batch.mismatched),
+        "replayed_ids": [sample.completion_id for sample in replay],
         "seconds": {**learned.get("seconds", {}), **stopwatch.seconds},
     }
 
@@ -256,7 +259,7 @@ async def _judge(place: Workplace, run: Run, version: str, stop: StopFlag) -> Pa
     """Step 5: measure the candidate and hold it against the gate's bounds."""
     found = await gate(place, version, _progress(run, stop))
     failpoint("probe.after")
-    await place.store.runs.finish(
+    state = await place.store.runs.finish(
         run,
         "approved" if found.verdict.passed else "rejected",
         figures=found.figures,
@@ -264,9 +267,10 @@ async def _judge(place: Workplace, run: Run, version: str, stop: StopFlag) -> Pa
         now=place.clock(),
     )
     failpoint("finish.after")
-    if found.verdict.passed:
+    if state == "approved":
         return Passed(version, found.figures)
-    logger.warning("%s is rejected: %s.", version, found.verdict.reason)
+    reason = found.verdict.reason or f"{run.parent} was rolled back meanwhile"
+    logger.warning("%s is rejected: %s.", version, reason)
     return None
 
 

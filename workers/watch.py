@@ -49,7 +49,7 @@ async def gather(store: Store, settings: WorkerSettings, *, now: float) -> Facts
         lease_held=opened is not None and await store.runs.lease_held(),
         setback=await _setback(store, opened),
         canary=await _canary(store, rollout),
-        ungated=await store.versions.ungated(),
+        ungated=await _ungated(store),
         unpromoted=await _unpromoted(store, rollout, newest),
         batch_size=await _batch_size(store, settings, enough),
         requests=requests,
@@ -62,6 +62,12 @@ async def _setback(store: Store, opened: Run | None) -> str | None:
     if opened is None or not await store.runs.resting():
         return None
     return opened.reason or "for an unknown reason."
+
+
+async def _ungated(store: Store) -> str | None:
+    """Return the import that waits longest for its gate, unless that rests: learning goes on."""
+    version = await store.versions.ungated()
+    return None if version is None or await store.runs.resting() else version
 
 
 async def next_batch(store: Store, settings: WorkerSettings) -> tuple[FrozenVote, ...]:

@@ -20,7 +20,7 @@
 | ``tl:sequence`` | int | for ever | last number given to a run, and so to a version |
 | ``tl:fence`` | int | for ever | last fencing token |
 | ``tl:lease`` | string | lease setting | fencing token of the learner that is alive |
-| ``tl:resting`` | string | retry delay | fence of the attempt that failed last |
+| ``tl:resting`` | string | retry delay | fence of the attempt that failed last; or ``gate`` |
 | ``tl:learning`` | string | until resumed | who paused learning |
 | ``tl:looked`` | string | for ever | when a worker last looked for work |
 | ``tl:request:{id}`` | hash | 7 days | an operator's request for an update, and the answer |

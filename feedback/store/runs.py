@@ -137,21 +137,25 @@ class Runs:
         figures: dict[str, Any],
         reason: str | None,
         now: float,
-    ) -> None:
+    ) -> Literal["approved", "rejected"]:
         """End a committed run with the gate's verdict on its version, and release the lease.
 
         The votes of a rejected version wait again, once; those that had their second chance are
         discarded. The same verdict again changes nothing.
 
+        Returns:
+            The run's state afterwards: rejected also where its parent was rolled back meanwhile.
+
         Raises:
             FencedError: Another learner has taken over, or the run is not committed.
         """
-        finished = await self._client.promise(
+        finished: Literal["approved", "rejected"] = await self._client.promise(
             "run_finish",
             [keys.run(run.number), keys.LEASE, keys.OPEN_RUN],
             [run.number, run.fence, state, json.dumps(figures), reason or "", now],
         )
         _hold(run, finished)
+        return finished
 
     async def fail(
         self,
@@ -199,8 +203,13 @@ class Runs:
         _hold(run, released)
 
     async def resting(self) -> bool:
-        """Whether the open run's last attempt failed so lately that nobody takes it over yet."""
+        """Whether the last attempt, at a run or a gate, failed so lately that nobody tries yet."""
         return bool(await self._client.command("EXISTS", keys.RESTING))
+
+    async def rest(self) -> None:
+        """Let the learner rest from what it could not do for now."""
+        if self._rest_ms > 0:
+            await self._client.command("SET", keys.RESTING, "gate", "PX", self._rest_ms)
 
     async def lease_held(self) -> bool:
         """Whether a live learner works on the open run."""

@@ -87,6 +87,10 @@ class Versions:
         found = await self._client.command("ZRANGE", keys.UNGATED, 0, 0)
         return found[0] if found else None
 
+    async def count_gating(self, version: str, by: int = 1) -> int:
+        """Count that the gate of a candidate was begun, or take that back; returns how often."""
+        return int(await self._client.command("HINCRBY", keys.version(version), "gatings", by))
+
     async def next_sequence(self) -> int:
         """Take the next number, which then no run gets: for a version that is imported."""
         return int(await self._client.promise("sequence_next", [keys.SEQUENCE]))

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +12,12 @@ import pytest
 from fake_learner import GOOD, LIKE_THE_BASE
 
 from feedback.errors import StoreUnavailableError
+from feedback.store import keys
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE, Origin
 from models.errors import AdapterError, GateError
 from models.types import Progress
-from workers.gating import gate, gate_imported
+from workers.gating import MOST_GATINGS, gate, gate_imported
+from workers.update import run_update
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,12 +94,17 @@ async def test_an_import_that_fails_a_check_is_rejected_with_its_figures(
     await gate_imported(place)
     record = await store.versions.get(version)
     assert record.state == "rejected"
-    assert record.reason == "gate: KL to base not measured (bound 25), praise 0.9 (bound 0.25)"
+    assert record.reason == "gate: KL to base not measured (bound 20), praise 0.9 (bound 0.25)"
     json.dumps(record.figures, allow_nan=False)
 
 
 @pytest.mark.parametrize(
-    "error", [GateError("mine.jsonl:3 is not JSON."), AdapterError("It is altered.")]
+    "error",
+    [
+        GateError("mine.jsonl:3 is not JSON."),
+        AdapterError("It is altered."),
+        RuntimeError("probability tensor contains inf"),
+    ],
 )
 async def test_a_gate_that_cannot_run_rejects_an_import_and_says_why(
     store: Store, workplace: tuple[Workplace, FakeLearner], error: Exception
@@ -118,6 +128,86 @@ async def test_an_import_waits_while_the_machine_cannot_measure(
     assert await gate_imported(place) is None
     assert (await store.versions.get(version)).state == "candidate"
     assert await store.versions.ungated() == version
+
+
+async def test_the_learner_goes_on_while_a_gate_rests(
+    store: Store,
+    workplace: tuple[Workplace, FakeLearner],
+    vote_on: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place, learner = workplace
+    monkeypatch.setattr(store.runs, "_rest_ms", 60_000)
+    probe = learner.probe
+    failing(learner, OSError("No space left on device"))
+    version = await imported(place)
+    await vote_on("ud")
+    assert await run_update(place) is None
+    assert await store.runs.resting()
+    learner.probe = probe  # type: ignore[method-assign]
+    run = await run_update(place)
+    assert run is not None
+    assert run.state == "approved"
+    await store._client.command("DEL", keys.RESTING)
+    assert await run_update(place) is None
+    assert (await store.versions.get(version)).state == "approved"
+
+
+async def test_an_import_whose_gate_takes_too_long_is_rejected_and_its_thread_ends(
+    store: Store, workplace: tuple[Workplace, FakeLearner]
+) -> None:
+    place, learner = workplace
+    ended = threading.Event()
+
+    def probe(version: str, progress: Any) -> Any:
+        try:
+            while True:
+                progress(Progress("probe", 1, 2))
+                time.sleep(0.01)
+        finally:
+            ended.set()
+
+    learner.probe = probe  # type: ignore[method-assign]
+    place.seconds = 0.2
+    version = await imported(place)
+    await gate_imported(place)
+    record = await store.versions.get(version)
+    assert record.state == "rejected"
+    assert "took longer than 0.2 s" in (record.reason or "")
+    assert await asyncio.to_thread(ended.wait, 5)
+
+
+async def test_an_import_that_kills_its_gate_does_not_do_so_for_ever(
+    store: Store, workplace: tuple[Workplace, FakeLearner]
+) -> None:
+    place, learner = workplace
+
+    class KilledError(BaseException):
+        pass
+
+    failing(learner, KilledError())  # type: ignore[arg-type]
+    version = await imported(place)
+    for _ in range(MOST_GATINGS):
+        with pytest.raises(KilledError):
+            await gate_imported(place)
+        assert (await store.versions.get(version)).state == "candidate"
+    await gate_imported(place)
+    record = await store.versions.get(version)
+    assert record.state == "rejected"
+    assert f"begun {MOST_GATINGS} times" in (record.reason or "")
+
+
+async def test_a_gate_that_was_stopped_or_hindered_is_not_held_against_the_import(
+    store: Store, workplace: tuple[Workplace, FakeLearner]
+) -> None:
+    place, learner = workplace
+    version = await imported(place)
+    failing(learner, OSError("No space left on device"))
+    await gate_imported(place)
+    failing(learner, asyncio.CancelledError())  # type: ignore[arg-type]
+    with pytest.raises(asyncio.CancelledError):
+        await gate_imported(place)
+    assert await store.versions.count_gating(version) == 1
 
 
 async def test_a_verdict_that_comes_second_changes_nothing(

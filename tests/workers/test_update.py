@@ -197,25 +197,47 @@ async def test_a_gate_that_cannot_run_costs_no_vote(
     assert await states(store, ids) == ["learned"] * 2
 
 
+@pytest.mark.parametrize(
+    ("goes_back", "ends"), [("activate", "approved"), ("rollback", "rejected")]
+)
 async def test_an_operators_choice_during_a_run_stands(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store,
+    workplace: tuple[Workplace, FakeLearner],
+    vote_on: VoteOn,
+    goes_back: str,
+    ends: str,
 ) -> None:
+    """What is built on a version that was rolled back goes with it, and its votes wait again."""
     place, learner = workplace
     await vote_on("uu")
     first = await run_update(place)
-    await vote_on("dd", start=2)
+    ids = await vote_on("dd", start=2)
     loop = asyncio.get_running_loop()
 
     def operator_goes_back(_progress: object) -> None:
-        call = store.rollout.rollback(to="base", who="ops", why="worse", now=1.0)
+        by: dict[str, Any] = {"who": "ops", "why": "worse", "now": 1.0}
+        if goes_back == "activate":
+            call = store.rollout.activate("base", **by)
+        else:
+            call = store.rollout.rollback(to="base", **by)
         asyncio.run_coroutine_threadsafe(call, loop).result()
 
     learner.during = operator_goes_back
     run = await run_update(place)
-    assert (run.state, run.parent) == ("approved", first.version)
+    assert (run.state, run.parent) == (ends, first.version)
     assert (await store.rollout.get()).live == "base"
-    assert (await store.versions.get(run.version)).state == "approved"
-    assert await run_update(place) is None or (await store.rollout.get()).live == "base"
+    version = await store.versions.get(run.version)
+    assert version.state == ends
+    learner.during = lambda _progress: None
+    if ends == "approved":
+        assert await states(store, ids) == ["learned"] * 2
+        assert await run_update(place) is None or (await store.rollout.get()).live == "base"
+    else:
+        assert f"{first.version}, that it was learned from, was rolled back" in version.reason
+        assert await states(store, ids) == ["pending"] * 2
+        again = await run_update(place)
+        assert (again.state, again.parent) == ("approved", "base")
+        assert set(ids) <= {vote.completion_id for vote in again.votes}
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.5])
