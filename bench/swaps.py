@@ -78,25 +78,34 @@ class Traffic:
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
 
-def publish_adapters(data_dir: Path, count: int) -> list[Manifest]:
-    """Publish random adapters for the packaged base."""
+def publish_adapters(
+    data_dir: Path, count: int, *, noise: float = NOISE, **options: Any
+) -> list[Manifest]:
+    """Publish random adapters for the packaged base, or for the one that ``options`` name.
+
+    Args:
+        data_dir: The data folder.
+        count: How many.
+        noise: Standard deviation of their B.
+        options: Further settings of the learner, by name.
+    """
     import torch  # noqa: PLC0415 - seconds, and only here
 
     from models.base import load_base  # noqa: PLC0415
     from models.policy import Policy  # noqa: PLC0415
 
-    settings = LearnerSettings(data_dir=data_dir, dtype="float32")
+    settings = LearnerSettings(data_dir=data_dir, dtype="float32", **options)
     base = load_base(settings)
     policy = Policy(base, settings)
     store = AdapterStore(settings.adapters_dir)
     manifests = []
     for number in range(1, count + 1):
         policy.reset(number)
-        noise = torch.Generator().manual_seed(number)
+        dice = torch.Generator().manual_seed(number)
         with torch.no_grad():
             for name, weight in policy.master.items():
                 if ".lora_B." in name:
-                    weight.normal_(std=NOISE, generator=noise)
+                    weight.normal_(std=noise, generator=dice)
         origin = Origin(BASE, None, "", 0, base.name, base.content_hash, time.time())
         manifests.append(store.publish(number, origin, policy.save))
     return manifests
