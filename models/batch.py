@@ -75,11 +75,11 @@ def micro_batches(
     """
     groups: list[list[int]] = []
     room = 0
-    for row in sorted(rows, key=lambda i: _length(samples[i]), reverse=True):
+    for row in sorted(rows, key=lambda i: token_count(samples[i]), reverse=True):
         if room == 0:
             groups.append([])
             # the first row is the longest: all others are padded to it
-            room = max(1, tokens // _length(samples[row]))
+            room = max(1, tokens // token_count(samples[row]))
         groups[-1].append(row)
         room -= 1
     return [collate(samples, group, device=device) for group in groups]
@@ -88,7 +88,7 @@ def micro_batches(
 def collate(samples: Sequence[Sample], rows: Sequence[int], *, device: str) -> MicroBatch:
     """Pad the chosen samples on the right."""
     chosen = [samples[i] for i in rows]
-    total = max(_length(s) for s in chosen)
+    total = max(token_count(s) for s in chosen)
     longest = max(len(s.response_ids) for s in chosen)
     ids = torch.zeros(len(chosen), total, dtype=torch.long)
     attention = torch.zeros(len(chosen), total, dtype=torch.bool)
@@ -119,5 +119,6 @@ def collate(samples: Sequence[Sample], rows: Sequence[int], *, device: str) -> M
     )
 
 
-def _length(sample: Sample) -> int:
+def token_count(sample: Sample) -> int:
+    """Return the tokens of prompt and reply."""
     return len(sample.prompt_ids) + len(sample.response_ids)

@@ -13,17 +13,23 @@ from safetensors.torch import load_file, save_file
 
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE
 from models.errors import AdapterError
+from models.learning.gradients import OfMasters
 from models.learning.head import token_logprobs
 from models.learning.trunk import make_trunk
+from models.learning.workers import Workers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from models.base import Base
     from models.batch import MicroBatch
+    from models.learning.gradients import Gradients
     from models.settings import LearnerSettings
 
 _ADAPTER = "default"
+
+_LEAST_TOKENS = 512
+"""A pass over fewer is not worth a worker of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,11 @@ class Policy:
 
     The products run in the base's number format; the adapter that is learned and saved is an fp32
     master copy, which gradients are added to.
+
+    Attributes:
+        master: The fp32 master, by the names of PEFT's files.
+        workers: Who may take passes side by side.
+        pass_tokens: Most tokens of each of their passes.
     """
 
     def __init__(self, base: Base, settings: LearnerSettings) -> None:
@@ -103,7 +114,12 @@ class Policy:
             self.master,
             scale=settings.lora_alpha / settings.lora_rank,
             tokens=settings.micro_batch_tokens,
+            build_dir=None if settings.runner == "transformers" else settings.data_dir / "native",
         )
+        threads, room = torch.get_num_threads(), settings.micro_batch_tokens // _LEAST_TOKENS
+        count = max(1, min(threads, room)) if self._trunk.concurrent else 1
+        self.workers = Workers(count, inside=threads // count)
+        self.pass_tokens = settings.micro_batch_tokens // count
 
     @staticmethod
     def _key(name: str) -> str:
@@ -161,19 +177,26 @@ class Policy:
                 parameter.copy_(self.master[key])
         self._trunk.refresh()
 
-    def score(self, batch: MicroBatch, reference: torch.Tensor | None = None) -> ReplyScores:
+    def score(
+        self,
+        batch: MicroBatch,
+        reference: torch.Tensor | None = None,
+        gradients: Gradients | None = None,
+    ) -> ReplyScores:
         """Compute log-probs of the reply tokens, and their KL to the base; carries gradients.
 
         Args:
             batch: The replies.
             reference: The base's states, ``Measured.reference_states``; without, KL is 0.
+            gradients: Where a backward pass adds the masters' gradients; None for their own.
         """
-        return self._scores(self._trunk.hidden(batch), batch, reference)
+        states = self._trunk.hidden(batch, gradients or OfMasters())
+        return self._scores(states, batch, reference)
 
     @torch.no_grad()
     def measure(self, batch: MicroBatch, *, full_kl: bool = False) -> Measured:
         """Compute what stays fixed during an update, in one pass where the two policies agree."""
-        states = self._trunk.hidden(batch)
+        states = self._trunk.hidden(batch, OfMasters())
         if self._is_base():
             found = self._scores(states, batch)
             return Measured(found.logprobs, found.logprobs, found.kl, states, states)
@@ -201,7 +224,7 @@ class Policy:
         temperature = batch.temperature[:, None].expand_as(batch.mask)[batch.mask]
         head = self.base.model.get_output_embeddings()
         logprobs, kl = token_logprobs(
-            hidden, batch.reply_ids[batch.mask], temperature, head, reference
+            hidden, batch.reply_ids[batch.mask], temperature, head, reference, self._trunk.kernels
         )
         return ReplyScores(spread(logprobs, batch), spread(kl, batch), hidden.detach())
 

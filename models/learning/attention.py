@@ -36,6 +36,11 @@ class Heads:
     scale: float
 
     @property
+    def turned(self) -> int:
+        """Heads of queries and keys, which positions turn."""
+        return self.kv * (self.group + 1)
+
+    @property
     def queries(self) -> int:
         """Columns of all queries."""
         return self.kv * self.group * self.size

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
-from models.batch import micro_batches
+from models.batch import micro_batches, token_count
 from models.errors import LearningError
+from models.learning.gradients import Apart, OfMasters
 from models.learning.objective import objective
+from models.learning.workers import Workers, divide
 from models.policy import spread
 from models.ppo import kl
 from models.ppo.masked import masked_mean
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from models.batch import MicroBatch
+    from models.learning.gradients import Gradients
     from models.policy import Policy, ReplyScores
     from models.ppo.critic import ValueHead
     from models.scored_batch import ScoredBatch
@@ -50,6 +54,34 @@ class Figures:
     step_kl: float
 
 
+def sum_of(parts: Sequence[Figures]) -> Figures:
+    """Return the figures of parts that were weighed by their shares, together."""
+    return Figures(
+        loss=sum(part.loss for part in parts),
+        clip_fraction=sum(part.clip_fraction for part in parts),
+        ratio_mean=sum(part.ratio_mean for part in parts),
+        ratio_max=max(part.ratio_max for part in parts),
+        step_kl=sum(part.step_kl for part in parts),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some rows of a minibatch, the tokens of their passes, and where their gradients go."""
+
+    rows: Sequence[int]
+    tokens: int
+    gradients: Gradients
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A minibatch: what is passed through side by side, and then one after another."""
+
+    beside: Sequence[Part]
+    alone: Sequence[Part]
+
+
 class Epochs:
     """Takes a policy through the epochs of one update.
 
@@ -77,6 +109,10 @@ class Epochs:
         self._policy, self._samples, self._scored = policy, samples, scored
         self._optimizer, self._order, self._settings = optimizer, order, settings
         self._trace = Trace()
+        # The critic's gradients come from autograd, which adds them up in any order.
+        self._workers = policy.workers if critic is None else Workers()
+        apart = [Apart() for _ in range(self._workers.count - 1)]
+        self._gradients: list[Gradients] = [OfMasters(), *apart]
 
     def run(self, progress: Callable[[Progress], None]) -> Trace:
         """Learn for N epochs, or until the policy has gone far enough.
@@ -126,28 +162,56 @@ class Epochs:
     def add_gradients(self, rows: Sequence[int]) -> Figures:
         """Add the gradients of the mean loss of ``rows`` to the masters'.
 
-        The result is the same, but for rounding, however the rows are divided.
+        The result is the same, but for rounding, however the rows are divided; the division does
+        not depend on how fast anyone is.
         """
-        loss_sum = clip_sum = ratio_sum = kl_sum = ratio_max = 0.0
         scored = self._scored.minibatch(rows, self._settings)
-        for micro in micro_batches(
-            self._samples,
-            rows,
-            tokens=self._settings.micro_batch_tokens,
-            device=self._settings.device,
-        ):
-            share = len(micro.rows) / len(rows)
-            part = scored.cut(micro)
-            scores = self._policy.score(micro, part.reference_hidden())
-            found = objective(part, scores, self._settings, self._values(scores, micro))
-            (found.loss * share).backward()  # type: ignore[no-untyped-call]
-            loss_sum += found.loss.item() * share
-            clip_sum += found.policy.clip_fraction.item() * share
-            ratio_sum += found.policy.ratio_mean.item() * share
-            ratio_max = max(ratio_max, found.policy.ratio_max.item())
-            step_kl = masked_mean(kl.k3(part.at_start.start, scores.logprobs.detach()), part.kept)
-            kl_sum += step_kl.item() * share
-        return Figures(loss_sum, clip_sum, ratio_sum, ratio_max, kl_sum)
+        of_part = partial(self._of_part, scored, len(rows))
+        parts = self._parts(rows)
+        found = list(self._workers.map(of_part, parts.beside))
+        for part in parts.beside:
+            if isinstance(part.gradients, Apart):
+                part.gradients.hand_over()
+        return sum_of([*found, *map(of_part, parts.alone)])
+
+    def _parts(self, rows: Sequence[int]) -> Parts:
+        """Divide ``rows`` among the workers; too long ones are passed through after the others."""
+        lengths = {row: token_count(self._samples[row]) for row in rows}
+        most = self._settings.micro_batch_tokens // self._workers.count
+        short = [row for row in rows if lengths[row] <= most or self._workers.count == 1]
+        shares = divide([lengths[row] for row in short], self._workers.count)
+        beside = [
+            Part([short[i] for i in share], most, gradients)
+            for share, gradients in zip(shares, self._gradients, strict=False)
+        ]
+        alone = [
+            Part([row], self._settings.micro_batch_tokens, self._gradients[0])
+            for row in rows
+            if row not in short
+        ]
+        return Parts(beside, alone)
+
+    def _of_part(self, scored: ScoredBatch, count: int, part: Part) -> Figures:
+        """Add the gradients of a part of a minibatch of ``count`` rows."""
+        device = self._settings.device
+        micros = micro_batches(self._samples, part.rows, tokens=part.tokens, device=device)
+        return sum_of([self._of_micro(scored, micro, count, part.gradients) for micro in micros])
+
+    def _of_micro(
+        self, scored: ScoredBatch, micro: MicroBatch, count: int, gradients: Gradients
+    ) -> Figures:
+        share, cut = len(micro.rows) / count, scored.cut(micro)
+        scores = self._policy.score(micro, cut.reference_hidden(), gradients)
+        found = objective(cut, scores, self._settings, self._values(scores, micro))
+        (found.loss * share).backward()  # type: ignore[no-untyped-call]
+        step_kl = masked_mean(kl.k3(cut.at_start.start, scores.logprobs.detach()), cut.kept)
+        return Figures(
+            loss=found.loss.item() * share,
+            clip_fraction=found.policy.clip_fraction.item() * share,
+            ratio_mean=found.policy.ratio_mean.item() * share,
+            ratio_max=found.policy.ratio_max.item(),
+            step_kl=step_kl.item() * share,
+        )
 
     def _values(self, scores: ReplyScores, micro: MicroBatch) -> torch.Tensor | None:
         return None if self._critic is None else spread(self._critic(scores.states), micro)

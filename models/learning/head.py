@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from models.learning.kernels import TorchKernels
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_MOST_LOGITS = 2**22
-"""fp32 logits that exist at a time: few enough to stay in the processor's cache."""
+    from models.learning.kernels import Kernels
+
+_MOST_LOGITS = 10 * 2**20
+"""Logits of a slice: of fewer rows, the products are slower."""
 
 
 def token_logprobs(
@@ -19,6 +23,7 @@ def token_logprobs(
     temperature: torch.Tensor,
     head: torch.nn.Linear,
     reference: torch.Tensor | None = None,
+    kernels: Kernels | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return log-probs of tokens, and the exact KL to a reference at their positions.
 
@@ -28,20 +33,20 @@ def token_logprobs(
         temperature: What divides the logits, ``[kept]``.
         head: From states to logits; frozen.
         reference: The reference's states at the same positions, which go through the same head.
+        kernels: What makes distributions of logits; torch's when None.
 
     Returns:
         log π(chosen), ``[kept]``, and KL(π ‖ reference) over the whole distribution, ``[kept]``,
         which is 0 where no reference is given. Both fp32.
     """
-    logprobs, kl = _Head.apply(hidden, chosen, temperature, head, reference)  # type: ignore[no-untyped-call]
+    logprobs, kl = _Head.apply(  # type: ignore[no-untyped-call]
+        hidden, chosen, temperature, head, reference, kernels or TorchKernels()
+    )
     return logprobs, kl
 
 
 class _Head(torch.autograd.Function):
-    """Keeps, for the backward pass, what the gradient of the logits is made of.
-
-    With p = π(v): ∂ log π(c) / ∂ z_v = [v = c] - p, and ∂ KL / ∂ z_v = p (log p / q - KL).
-    """
+    """Keeps the logits for the backward pass, in the number format of the products."""
 
     @staticmethod
     def forward(
@@ -51,51 +56,39 @@ class _Head(torch.autograd.Function):
         temperature: torch.Tensor,
         head: torch.nn.Linear,
         reference: torch.Tensor | None,
+        kernels: Kernels,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         logprobs, kl = torch.empty(2, len(hidden), device=hidden.device)
-        shape, learns = (len(hidden), head.weight.shape[0]), ctx.needs_input_grad[0]
-        probs = hidden.new_empty(shape if learns else (0,))
-        pulls = hidden.new_empty(shape if learns and reference is not None else (0,))
-        for part in _parts(*shape):
-            log_p = _distribution(hidden[part], temperature[part], head)
-            logprobs[part] = log_p.gather(1, chosen[part, None])[:, 0]
-            if reference is None and not learns:
-                continue
-            p = log_p.softmax(-1)  # exp(log_p), by the faster of torch's two routines
-            if reference is not None:
-                ratio = log_p.sub_(_distribution(reference[part], temperature[part], head))
-                kl[part] = torch.linalg.vecdot(p, ratio)
-                if learns:
-                    pulls[part] = ratio.sub_(kl[part, None]).mul_(p)
-            if learns:
-                probs[part] = p
-        if reference is None:
-            kl.zero_()
-        ctx.save_for_backward(chosen, temperature, head.weight, probs, pulls)
+        kept = []
+        for part in _parts(len(hidden), head.weight.shape[0]):
+            logits = head(hidden[part])
+            base = None if reference is None else head(reference[part])
+            logprobs[part], kl[part], masses = kernels.distributions(
+                logits, base, temperature[part], chosen[part]
+            )
+            if ctx.needs_input_grad[0]:
+                kept.append((part, logits, base, masses))
+        ctx.save_for_backward(chosen, temperature, head.weight, kl)
+        ctx.kept, ctx.kernels = kept, kernels
         return logprobs, kl
 
     @staticmethod
     def backward(ctx: Any, dlogprobs: torch.Tensor, dkl: torch.Tensor) -> tuple[Any, ...]:
-        chosen, temperature, weight, probs, pulls = ctx.saved_tensors
-        on_probs = (dlogprobs / temperature).to(probs.dtype)
-        on_pulls = (dkl / temperature).to(probs.dtype)
-        out = probs.new_empty(len(probs), weight.shape[1])
-        for part in _parts(*probs.shape):
-            dlogits = probs[part] * -on_probs[part, None]
-            if len(pulls):
-                dlogits.addcmul_(pulls[part], on_pulls[part, None])
-            dlogits.scatter_add_(1, chosen[part, None], on_probs[part, None])
-            out[part] = dlogits @ weight
-        return out, None, None, None, None
-
-
-def _distribution(
-    hidden: torch.Tensor, temperature: torch.Tensor, head: torch.nn.Linear
-) -> torch.Tensor:
-    logits: torch.Tensor = head(hidden).float()
-    return logits.div_(temperature[:, None]).log_softmax(-1)
+        chosen, temperature, weight, kl = ctx.saved_tensors
+        dlogprobs, dkl = dlogprobs.contiguous(), dkl.contiguous()
+        out = weight.new_empty(len(chosen), weight.shape[1])
+        while ctx.kept:
+            part, logits, base, masses = ctx.kept.pop()
+            dlogits = ctx.kernels.distributions_backward(
+                logits, base, temperature[part], chosen[part],
+                (dlogprobs[part], dkl[part]), (kl[part], masses),
+            )  # fmt: skip
+            torch.mm(dlogits, weight, out=out[part])
+        return out, None, None, None, None, None
 
 
 def _parts(rows: int, vocabulary: int) -> Iterator[slice]:
-    size = max(1, _MOST_LOGITS // vocabulary)
-    return (slice(i, i + size) for i in range(0, rows, size))
+    """Yield ranges of about the same length."""
+    count = max(1, -(-rows * vocabulary // _MOST_LOGITS))
+    size = -(-rows // count)
+    return (slice(i, min(i + size, rows)) for i in range(0, rows, size))

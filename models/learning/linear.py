@@ -15,13 +15,15 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from models.learning.gradients import Gradients
+
 _ALIGNED = 32
 """Rows of this many numbers are read fastest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One layer's low-rank pair: fp32 masters whose ``grad`` is added to.
+    """One layer's low-rank pair: fp32 masters.
 
     Attributes:
         a: ``[r, in]``.
@@ -87,22 +89,35 @@ class LowRankLinear:
         """Write ``A x`` beside ``x``, as ``forward`` does."""
         x[:, self._low] = x[:, : self.inputs] @ self._down.T
 
-    def backward(self, x: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
+    def backward(self, x: torch.Tensor, dy: torch.Tensor, gradients: Gradients) -> torch.Tensor:
         """Add to the masters' gradients, and return the input's, ``[N, in]``.
 
         Args:
             x: The input, extended.
             dy: Gradient of the output, ``[N, out]``.
+            gradients: Takes those of the masters.
         """
+        pulled = self.pull(dy)
+        self.learn(x, dy, pulled, gradients)
+        return pulled[:, : self.inputs]
+
+    def pull(self, dy: torch.Tensor) -> torch.Tensor:
+        """Return the gradients of ``x`` and of ``A x``, side by side as in its ``room``."""
         both = dy @ self._weight
-        dx, dlow = both[:, : self.inputs], both[:, self._low]
+        both[:, : self.inputs].addmm_(both[:, self._low], self._down)
+        return both
+
+    def learn(
+        self, x: torch.Tensor, dy: torch.Tensor, pulled: torch.Tensor, gradients: Gradients
+    ) -> None:
+        """Add to the masters' gradients; ``pulled`` is what ``pull`` gave, the rest as before."""
+        dlow = pulled[:, self._low]
         da = dlow.T @ x[:, : self.inputs]
         db = x[:, self._low].T.contiguous() @ dy
         for number, (rows, pair) in enumerate(zip(self._outputs, self._pairs, strict=True)):
             ranks = self._ranks(number)
-            _add_gradient(pair.a, da[ranks])
-            _add_gradient(pair.b, db[ranks, rows].T, scale=self._scale)
-        return torch.addmm(dx, dlow, self._down)
+            gradients.add(pair.a, da[ranks])
+            gradients.add(pair.b, db[ranks, rows].T, scale=self._scale)
 
     def _ranks(self, number: int) -> slice:
         return slice(number * self._rank, (number + 1) * self._rank)
@@ -110,9 +125,3 @@ class LowRankLinear:
     def _columns(self, number: int) -> slice:
         first = self.inputs + number * self._rank
         return slice(first, first + self._rank)
-
-
-def _add_gradient(master: torch.nn.Parameter, part: torch.Tensor, *, scale: float = 1.0) -> None:
-    if master.grad is None:
-        master.grad = torch.zeros_like(master)
-    master.grad.add_(part, alpha=scale)

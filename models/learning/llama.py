@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.functional import rms_norm, silu
 
 from models.decoding.native.weights import unsupported
-from models.learning.attention import Heads, attend, attend_backward
+from models.learning.attention import Heads
 from models.learning.linear import LowRankLinear, Pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from models.learning.gradients import Gradients
+    from models.learning.kernels import Kernels
     from models.learning.packing import Packed
 
 _JOINED = (
@@ -48,6 +49,8 @@ class Kept:
         attended: What attention gave.
         middle: The state between attention and MLP.
         gates: The gate's and the other half of the MLP's first product.
+        late: Which tokens ``middle``, ``gates`` and ``attended`` are of; None for
+            all.
     """
 
     x: torch.Tensor
@@ -55,15 +58,28 @@ class Kept:
     attended: torch.Tensor
     middle: torch.Tensor
     gates: torch.Tensor
+    late: torch.Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the tokens of a pass are: rows, cells, and rotations ``[N, 1, size / 2]``."""
+    """Where a pass is.
+
+    Attributes:
+        packed: Its tokens.
+        kernels: What computes beside the products.
+        cosines: Rotations by the tokens' positions, ``[N, size / 2]`` fp32.
+        sines: Likewise.
+        late: The tokens whose last states are wanted, each once.
+        chosen: Which of ``late`` each kept one is, ``[kept]``.
+    """
 
     packed: Packed
+    kernels: Kernels
     cosines: torch.Tensor
     sines: torch.Tensor
+    late: torch.Tensor
+    chosen: torch.Tensor
 
 
 class Layer:
@@ -94,54 +110,67 @@ class Layer:
             scale=attention.scaling,
         )
 
-    def forward(self, x: torch.Tensor, place: Place, *, adapted: bool) -> tuple[torch.Tensor, Kept]:
-        """Return the layer's output, ``[N, H]``, and what its backward pass needs."""
-        packed, heads = place.packed, self._heads
-        qkv = self._qkv.forward(self._normed(x, self._first_norm, self._qkv), adapted=adapted)
-        _rotate(qkv[:, : heads.queries + heads.keys], place.cosines, place.sines)
+    def forward(
+        self, x: torch.Tensor, place: Place, *, adapted: bool, late: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, Kept]:
+        """Return the layer's output and what its backward pass needs.
+
+        Args:
+            x: The layer's input, ``[N, H]``.
+            place: Where its tokens are.
+            adapted: With the adapter, or the base alone.
+            late: Which tokens to go on with after attention, ``[n]``: of the last layer, few are
+                wanted. The output is ``[n, H]`` then.
+        """
+        kernels, heads = place.kernels, self._heads
+        normed = self._normed(x, self._first_norm, self._qkv, kernels)
+        qkv = self._qkv.forward(normed, adapted=adapted)
+        kernels.rotate(qkv, place.cosines, place.sines, heads.turned, back=False)
         attended = self._out.room(len(x))
-        found = attend(packed.spread(qkv), packed.shape, heads)
-        attended[:, : heads.queries] = packed.gather(found)
-        middle = self._out.forward(attended, adapted=adapted).add_(x)
-        gates = self._gates.forward(
-            self._normed(middle, self._second_norm, self._gates), adapted=adapted
-        )
-        activated, _ = self._activated(gates)
+        kernels.attend(qkv, place.packed, heads, attended[:, : heads.queries])
+        before = x
+        if late is not None:
+            attended, before = attended[late], x[late]
+        middle = self._out.forward(attended, adapted=adapted).add_(before)
+        normed = self._normed(middle, self._second_norm, self._gates, kernels)
+        gates = self._gates.forward(normed, adapted=adapted)
+        activated = self._down.room(len(gates))
+        kernels.gate(gates, activated[:, : self._down.inputs])
         out = self._down.forward(activated, adapted=adapted).add_(middle)
-        return out, Kept(x, qkv, attended, middle, gates)
+        return out, Kept(x, qkv, attended, middle, gates, late)
 
-    def backward(self, kept: Kept, dout: torch.Tensor, place: Place) -> torch.Tensor:
-        """Add to the adapter's gradients; return the gradient of the layer's input."""
-        packed, heads = place.packed, self._heads
-        activated, gate = self._activated(kept.gates)
+    def backward(
+        self, kept: Kept, dout: torch.Tensor, place: Place, gradients: Gradients
+    ) -> torch.Tensor:
+        """Add to the adapter's gradients; return the gradient of the layer's input, ``[N, H]``."""
+        kernels, heads, epsilon = place.kernels, self._heads, self._epsilon
+        activated = self._down.room(len(kept.gates))
+        pulled = self._down.pull(dout)
+        dactivated, inner = pulled[:, : self._down.inputs], activated[:, : self._down.inputs]
+        dgates = kernels.gate_backward(kept.gates, dactivated, inner)
         self._down.extend(activated)
-        dactivated = self._down.backward(activated, dout)
-        dgates = _gates_backward(kept.gates, gate, dactivated)
-        normed = self._normed(kept.middle, self._second_norm, self._gates)
+        self._down.learn(activated, dout, pulled, gradients)
+        normed = self._normed(kept.middle, self._second_norm, self._gates, kernels)
         self._gates.extend(normed)
-        dnormed = self._gates.backward(normed, dgates)
-        dmiddle = norm_backward(kept.middle, self._second_norm, dnormed, self._epsilon).add_(dout)
-        dattended = packed.spread_gradient(self._out.backward(kept.attended, dmiddle))
-        dcells = attend_backward(packed.spread(kept.qkv), dattended, packed.shape, heads)
-        dqkv = packed.gather_gradient(dcells)
-        _rotate(dqkv[:, : heads.queries + heads.keys], place.cosines, -place.sines)
-        normed = self._normed(kept.x, self._first_norm, self._qkv)
+        dnormed = self._gates.backward(normed, dgates, gradients)
+        dmiddle = kernels.norm_backward(kept.middle, self._second_norm, dnormed, epsilon, dout)
+        dattended = self._out.backward(kept.attended, dmiddle, gradients)
+        if kept.late is not None:
+            dattended = _among(len(kept.x), kept.late, dattended)
+            dmiddle = _among(len(kept.x), kept.late, dmiddle)
+        dqkv = kernels.attend_backward(kept.qkv, dattended, place.packed, heads)
+        kernels.rotate(dqkv, place.cosines, place.sines, heads.turned, back=True)
+        normed = self._normed(kept.x, self._first_norm, self._qkv, kernels)
         self._qkv.extend(normed)
-        dnormed = self._qkv.backward(normed, dqkv)
-        return norm_backward(kept.x, self._first_norm, dnormed, self._epsilon).add_(dmiddle)
+        dnormed = self._qkv.backward(normed, dqkv, gradients)
+        return kernels.norm_backward(kept.x, self._first_norm, dnormed, epsilon, dmiddle)
 
-    def _normed(self, x: torch.Tensor, weight: torch.Tensor, taker: LowRankLinear) -> torch.Tensor:
+    def _normed(
+        self, x: torch.Tensor, weight: torch.Tensor, taker: LowRankLinear, kernels: Kernels
+    ) -> torch.Tensor:
         room = taker.room(len(x))
-        room[:, : taker.inputs] = rms_norm(x, weight.shape, weight, self._epsilon)
+        kernels.norm(x, weight, self._epsilon, room[:, : taker.inputs])
         return room
-
-    def _activated(self, gates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the MLP's activations in the room of its second product, and their gate."""
-        room = self._down.room(len(gates))
-        first, second = gates.chunk(2, dim=1)
-        gate = silu(first)
-        torch.mul(gate, second, out=room[:, : self._down.inputs])
-        return room, gate
 
 
 class LlamaTrunk:
@@ -150,15 +179,22 @@ class LlamaTrunk:
     Args:
         model: transformers' model, ``why_not`` asked before; it may be wrapped by peft.
         pair_of: Finds the masters of a layer by its name in the model.
+        kernels: What is not a large product.
         scale: alpha / rank.
         most_tokens: A pass over more of them keeps the layers' inputs only, and makes the rest
             again in the backward pass.
     """
 
     def __init__(
-        self, model: Any, pair_of: Callable[[str], Pair], *, scale: float, most_tokens: int
+        self,
+        model: Any,
+        pair_of: Callable[[str], Pair],
+        kernels: Kernels,
+        *,
+        scale: float,
+        most_tokens: int,
     ) -> None:
-        self._model, self._most_tokens = model.model, most_tokens
+        self._model, self._kernels, self._most_tokens = model.model, kernels, most_tokens
         self._epsilon = model.config.rms_norm_eps
         self.layers = [
             Layer(
@@ -178,31 +214,36 @@ class LlamaTrunk:
                 for product in layer.products:
                     product.refresh()
 
-    def hidden(self, packed: Packed) -> torch.Tensor:
+    def hidden(self, packed: Packed, gradients: Gradients) -> torch.Tensor:
         """Return the last states of the kept tokens, ``[kept, H]``.
 
-        Their gradient, if it is asked for, goes to the masters.
+        Their gradient, if it is asked for, becomes ``gradients`` of the masters.
         """
-        states: torch.Tensor = _Pass.apply(self._anchor, self, packed)  # type: ignore[no-untyped-call]
+        states: torch.Tensor = _Pass.apply(self._anchor, self, packed, gradients)  # type: ignore[no-untyped-call]
         return states
 
     def reference_hidden(self, packed: Packed) -> torch.Tensor:
         """Return the same under the frozen base."""
         with torch.no_grad():
-            states, _ = self.forward(packed, adapted=False, keep=False)
-            return self._last_norm(states[packed.kept])
+            place = self.place(packed)
+            states, _ = self.forward(place, adapted=False, keep=False)
+            return self.last_norm(states)[place.chosen]
 
     def forward(
-        self, packed: Packed, *, adapted: bool, keep: bool
+        self, place: Place, *, adapted: bool, keep: bool
     ) -> tuple[torch.Tensor, list[Kept | torch.Tensor]]:
-        """Return the states after the last layer, ``[N, H]``, and what each layer keeps."""
-        place, x, kept = self.place(packed), self._model.embed_tokens(packed.ids), []
+        """Return the late tokens' states after the last layer, and what each layer keeps."""
+        x, kept = self._model.embed_tokens(place.packed.ids), []
         for layer in self.layers:
             before = x
-            x, all_of_it = layer.forward(x, place, adapted=adapted)
+            x, all_of_it = layer.forward(x, place, adapted=adapted, late=self.late(layer, place))
             if keep:
-                kept.append(all_of_it if len(x) <= self._most_tokens else before)
+                kept.append(all_of_it if len(before) <= self._most_tokens else before)
         return x, kept
+
+    def late(self, layer: Layer, place: Place) -> torch.Tensor | None:
+        """Return which tokens a layer's output is wanted of; None for all."""
+        return place.late if layer is self.layers[-1] else None
 
     def place(self, packed: Packed) -> Place:
         """Look the rotations of the tokens' positions up, in fp32."""
@@ -210,74 +251,55 @@ class LlamaTrunk:
             torch.empty(0, device=packed.ids.device), packed.positions[None]
         )
         half = cosines.shape[-1] // 2
-        return Place(packed, cosines[0, :, None, :half], sines[0, :, None, :half])
+        late, chosen = packed.kept.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        return Place(
+            packed=packed,
+            kernels=self._kernels,
+            cosines=cosines[0, :, :half].contiguous(),
+            sines=sines[0, :, :half].contiguous(),
+            late=late,
+            chosen=chosen,
+        )
 
-    def _last_norm(self, states: torch.Tensor) -> torch.Tensor:
+    def last_norm(self, states: torch.Tensor) -> torch.Tensor:
+        """Return the model's output, ``[n, H]``."""
+        out = torch.empty_like(states)
+        self._kernels.norm(states, self._model.norm.weight, self._epsilon, out)
+        return out
+
+    def last_norm_backward(self, states: torch.Tensor, dnormed: torch.Tensor) -> torch.Tensor:
+        """Return the gradient of ``last_norm``'s input."""
         weight = self._model.norm.weight
-        return rms_norm(states, weight.shape, weight, self._epsilon)
-
-    def _last_norm_backward(self, states: torch.Tensor, dnormed: torch.Tensor) -> torch.Tensor:
-        return norm_backward(states, self._model.norm.weight, dnormed, self._epsilon)
+        return self._kernels.norm_backward(states, weight, dnormed, self._epsilon, None)
 
 
 class _Pass(torch.autograd.Function):
     """Connects a trunk to autograd; the anchor is what makes the result need a gradient."""
 
     @staticmethod
-    def forward(ctx: Any, _anchor: torch.Tensor, trunk: LlamaTrunk, packed: Packed) -> torch.Tensor:
-        states, kept = trunk.forward(packed, adapted=True, keep=ctx.needs_input_grad[0])
-        chosen = states[packed.kept]
-        ctx.trunk, ctx.packed, ctx.kept, ctx.chosen = trunk, packed, kept, chosen
-        return trunk._last_norm(chosen)  # noqa: SLF001 - the same module's
+    def forward(
+        ctx: Any, _anchor: torch.Tensor, trunk: LlamaTrunk, packed: Packed, gradients: Gradients
+    ) -> torch.Tensor:
+        place = trunk.place(packed)
+        states, kept = trunk.forward(place, adapted=True, keep=ctx.needs_input_grad[0])
+        ctx.trunk, ctx.place, ctx.gradients = trunk, place, gradients
+        ctx.kept, ctx.states = kept, states
+        return trunk.last_norm(states)[place.chosen]
 
     @staticmethod
-    def backward(ctx: Any, dhidden: torch.Tensor) -> tuple[None, None, None]:
-        trunk, packed, kept = ctx.trunk, ctx.packed, ctx.kept
-        dchosen = trunk._last_norm_backward(ctx.chosen, dhidden)  # noqa: SLF001 - likewise
-        dx = dchosen.new_zeros(len(packed.ids), dchosen.shape[1])
-        dx.index_add_(0, packed.kept, dchosen)
-        place = trunk.place(packed)
+    def backward(ctx: Any, dhidden: torch.Tensor) -> tuple[None, ...]:
+        trunk, place, kept = ctx.trunk, ctx.place, ctx.kept
+        dnormed = torch.zeros_like(ctx.states).index_add_(0, place.chosen, dhidden)
+        dx = trunk.last_norm_backward(ctx.states, dnormed)
         for layer in reversed(trunk.layers):
             known = kept.pop()
             if isinstance(known, torch.Tensor):
-                _, known = layer.forward(known, place, adapted=True)
-            dx = layer.backward(known, dx, place)
-        return None, None, None
+                late = trunk.late(layer, place)
+                _, known = layer.forward(known, place, adapted=True, late=late)
+            dx = layer.backward(known, dx, place, ctx.gradients)
+        return None, None, None, None
 
 
-def norm_backward(
-    x: torch.Tensor, weight: torch.Tensor, dy: torch.Tensor, epsilon: float
-) -> torch.Tensor:
-    """Return the gradient of an RMS norm's input.
-
-    y = r w x with r = (mean x² + ε)^-½, so dx = r (w dy) - x r³ mean(x w dy).
-    """
-    x_32, scaled = x.float(), dy * weight.float()
-    r = x_32.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
-    common = torch.linalg.vecdot(x_32, scaled)[:, None].mul_(r**3 / x.shape[1])
-    return scaled.mul_(r).sub_(x_32.mul_(common)).to(x.dtype)
-
-
-def _gates_backward(
-    gates: torch.Tensor, gate: torch.Tensor, dactivated: torch.Tensor
-) -> torch.Tensor:
-    """Return the gradient of the MLP's first product: the gated half, then the other."""
-    first, second = gates.chunk(2, dim=1)
-    out = torch.empty_like(gates)
-    dfirst, dsecond = out.chunk(2, dim=1)
-    torch.mul(dactivated, gate, out=dsecond)
-    torch.ops.aten.silu_backward.grad_input(dactivated * second, first, grad_input=dfirst)
-    return out
-
-
-def _rotate(heads: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> None:
-    """Rotate queries and keys to their positions, in place: ``[N, heads · size]``.
-
-    With the sines negated it is the rotation's gradient.
-    """
-    half = cosines.shape[-1]
-    parted = heads.view(len(heads), -1, 2, half)
-    first, second = parted[:, :, 0], parted[:, :, 1]
-    turned = first * cosines - second * sines
-    parted[:, :, 1] = second * cosines + first * sines
-    parted[:, :, 0] = turned
+def _among(count: int, places: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Return ``count`` rows: these at their places, and 0."""
+    return rows.new_zeros(count, rows.shape[1]).index_copy_(0, places, rows)

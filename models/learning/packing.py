@@ -16,7 +16,8 @@ class Packed:
     """The ``N`` distinct (prefix, token) pairs of ``B`` rows that are ``S`` cells wide.
 
     A token's hidden state depends on nothing but the tokens before it, so rows that begin alike
-    share their tokens, exactly. Layers work on tokens; attention works on cells.
+    share their tokens, exactly: they are those of the first row that has them. Layers work on
+    tokens; torch's attention works on cells, the compiled one on each row's own tokens.
 
     Attributes:
         ids: Token ids, ``[N]``.
@@ -25,6 +26,9 @@ class Packed:
         tokens: Which token is in each cell, ``[B · S]``; 0 in padding, which is on the right.
         cells: The one cell of each token whose attention counts, ``[N]``.
         again: The other cells of shared tokens, and which tokens those are, two ``[D]``.
+        lengths: Tokens of each row, shared ones included, ``[B]`` int32.
+        owned: The position from which on a row's tokens are its own, ``[B]`` int32; these follow
+            one another.
         kept: The tokens whose states predict a reply's tokens, row by row, ``[kept]``.
     """
 
@@ -34,6 +38,8 @@ class Packed:
     tokens: torch.Tensor
     cells: torch.Tensor
     again: tuple[torch.Tensor, torch.Tensor]
+    lengths: torch.Tensor
+    owned: torch.Tensor
     kept: torch.Tensor
 
     def spread(self, values: torch.Tensor) -> torch.Tensor:
@@ -75,6 +81,7 @@ def pack(batch: MicroBatch) -> Packed:
     positions: list[int] = []
     cells: list[int] = []
     again: list[tuple[int, int]] = []
+    owned = list(lengths)
     for row, (row_ids, length) in enumerate(zip(batch.ids.tolist(), lengths, strict=True)):
         token = -1
         for position, token_id in enumerate(row_ids[:length]):
@@ -83,6 +90,7 @@ def pack(batch: MicroBatch) -> Packed:
                 token = known[key]
                 again.append((cell, token))
             else:
+                owned[row] = min(owned[row], position)
                 token = known[key] = len(ids)
                 ids.append(token_id)
                 positions.append(position)
@@ -99,5 +107,7 @@ def pack(batch: MicroBatch) -> Packed:
         tokens=in_cells,
         cells=torch.tensor(cells),
         again=(more[:, 0], more[:, 1]),
+        lengths=torch.tensor(lengths, dtype=torch.int32),
+        owned=torch.tensor(owned, dtype=torch.int32),
         kept=in_cells[kept_cells],
     )

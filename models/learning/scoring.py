@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -79,10 +80,11 @@ def score_samples(
     states = [torch.empty(0)] * len(samples)
     full_kl = settings.kl_estimate == "full" and settings.kl_form != "loss"
     done = 0
-    for micro in micro_batches(
-        samples, range(len(samples)), tokens=settings.micro_batch_tokens, device=settings.device
-    ):
-        measured = policy.measure(micro, full_kl=full_kl)
+    micros = micro_batches(
+        samples, range(len(samples)), tokens=policy.pass_tokens, device=settings.device
+    )
+    measure = partial(policy.measure, full_kl=full_kl)
+    for micro, measured in zip(micros, policy.workers.map(measure, micros), strict=True):
         rows, width = list(micro.rows), micro.mask.shape[1]
         at_start.start[rows, :width] = measured.start
         at_start.reference[rows, :width] = measured.reference

@@ -7,27 +7,43 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from models.learning.gradients import OfMasters
+from models.learning.kernels import TorchKernels, make_kernels
 from models.learning.linear import Pair
 from models.learning.llama import LlamaTrunk, why_not
 from models.learning.packing import pack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from models.batch import MicroBatch
+    from models.learning.gradients import Gradients
+    from models.learning.kernels import Kernels
 
 _log = logging.getLogger(__name__)
 
 
 class Trunk(Protocol):
-    """A model's layers, without its head. Gradients are added to the adapter's fp32 masters."""
+    """A model's layers, without its head.
+
+    Attributes:
+        concurrent: Whether several threads may go through it at a time.
+        kernels: What computes beside large products.
+    """
+
+    concurrent: bool
+    kernels: Kernels
 
     def refresh(self) -> None:
         """Take the masters' numbers into the products."""
         ...
 
-    def hidden(self, batch: MicroBatch) -> torch.Tensor:
-        """Return the states that predict the reply tokens, row by row, ``[kept, H]``."""
+    def hidden(self, batch: MicroBatch, gradients: Gradients) -> torch.Tensor:
+        """Return the states that predict the reply tokens, row by row, ``[kept, H]``.
+
+        A backward pass adds to ``gradients`` of the adapter's fp32 masters.
+        """
         ...
 
     def reference_hidden(self, batch: MicroBatch) -> torch.Tensor:
@@ -38,22 +54,31 @@ class Trunk(Protocol):
 class PackedTrunk:
     """Our own passes for Llama-like models."""
 
+    concurrent = True
+
     def __init__(
-        self, model: Any, master: Mapping[str, torch.nn.Parameter], *, scale: float, tokens: int
+        self,
+        model: Any,
+        master: Mapping[str, torch.nn.Parameter],
+        *,
+        scale: float,
+        tokens: int,
+        build_dir: Path | None,
     ) -> None:
         def pair_of(name: str) -> Pair:
             key = f"base_model.model.{name}"
             return Pair(master[f"{key}.lora_A.weight"], master[f"{key}.lora_B.weight"])
 
-        self._layers = LlamaTrunk(model, pair_of, scale=scale, most_tokens=tokens)
+        self.kernels: Kernels = make_kernels(model, build_dir)
+        self._layers = LlamaTrunk(model, pair_of, self.kernels, scale=scale, most_tokens=tokens)
 
     def refresh(self) -> None:
         """See ``Trunk``."""
         self._layers.refresh()
 
-    def hidden(self, batch: MicroBatch) -> torch.Tensor:
+    def hidden(self, batch: MicroBatch, gradients: Gradients) -> torch.Tensor:
         """See ``Trunk``."""
-        return self._layers.hidden(pack(batch))
+        return self._layers.hidden(pack(batch), gradients)
 
     def reference_hidden(self, batch: MicroBatch) -> torch.Tensor:
         """See ``Trunk``."""
@@ -67,8 +92,10 @@ class TransformersTrunk:
         model: The base inside peft's wrapper.
         wrapper: Switches the adapter off.
         working: The adapter's weights in the wrapper, by the masters' names.
-        master: The fp32 masters.
+        master: The fp32 masters, whose own gradients are added to.
     """
+
+    concurrent = False  # the wrapper's weights have one gradient
 
     def __init__(
         self,
@@ -77,6 +104,7 @@ class TransformersTrunk:
         working: Mapping[str, torch.nn.Parameter],
         master: Mapping[str, torch.nn.Parameter],
     ) -> None:
+        self.kernels: Kernels = TorchKernels()
         self._trunk = getattr(model, model.base_model_prefix)
         self._wrapper = wrapper
         for key, parameter in working.items():
@@ -86,7 +114,7 @@ class TransformersTrunk:
     def refresh(self) -> None:
         """See ``Trunk``; the wrapper's weights are the policy's to copy."""
 
-    def hidden(self, batch: MicroBatch) -> torch.Tensor:
+    def hidden(self, batch: MicroBatch, gradients: Gradients) -> torch.Tensor:  # noqa: ARG002 - its hooks know the masters
         """See ``Trunk``."""
         states = self._trunk(
             input_ids=batch.ids, attention_mask=batch.attention, use_cache=False
@@ -98,7 +126,7 @@ class TransformersTrunk:
     def reference_hidden(self, batch: MicroBatch) -> torch.Tensor:
         """See ``Trunk``."""
         with torch.no_grad(), self._wrapper.disable_adapter():
-            return self.hidden(batch)
+            return self.hidden(batch, OfMasters())
 
 
 def make_trunk(
@@ -109,11 +137,22 @@ def make_trunk(
     *,
     scale: float,
     tokens: int,
+    build_dir: Path | None,
 ) -> Trunk:
-    """Return the fastest trunk that fits the model; ``tokens`` is how many it keeps states of."""
+    """Return the fastest trunk that fits the model.
+
+    Args:
+        model: The base inside peft's wrapper.
+        wrapper: That.
+        working: The adapter's weights in the wrapper, by the masters' names.
+        master: The fp32 masters.
+        scale: alpha / rank.
+        tokens: How many a pass keeps all states of.
+        build_dir: Where compiled kernels are kept; None compiles none.
+    """
     reason = why_not(model)
     if reason is None:
-        return PackedTrunk(model, master, scale=scale, tokens=tokens)
+        return PackedTrunk(model, master, scale=scale, tokens=tokens, build_dir=build_dir)
     _log.info("Learning with transformers' own passes, which are slower: %s.", reason)
     return TransformersTrunk(model, wrapper, working, master)
 

@@ -1,4 +1,4 @@
-"""Compiles ``step.cpp`` once for this machine's processor and keeps the library."""
+"""Compiles a program once for this machine's processor and keeps the library."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import platform
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import EngineError
 
-SOURCES = ("step.cpp", "attend.h", "draw.h", "products.h", "threads.h", "vectors.h")
 FLAGS = (
     "-std=c++20",
     "-O3",
@@ -32,38 +32,68 @@ _FOLDER = Path(__file__).parent
 _SECONDS = 300
 
 
-def library(folder: Path) -> Path:
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a library is made of.
+
+    Attributes:
+        name: How the library's name begins.
+        source: The file to compile.
+        headers: Of the files beside it, those that it includes.
+        shared: Of the files beside this module, those that it includes.
+    """
+
+    name: str
+    source: Path
+    headers: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> list[Path]:
+        """All that the library depends on."""
+        beside = [self.source.parent / name for name in self.headers]
+        return [self.source, *beside, *(_FOLDER / name for name in self.shared)]
+
+
+STEP = Program(
+    "step",
+    _FOLDER / "step.cpp",
+    shared=("attend.h", "draw.h", "products.h", "threads.h", "vectors.h"),
+)
+
+
+def library(folder: Path, program: Program = STEP) -> Path:
     """Return the compiled library, kept in ``folder``; compiles it if need be (about 5 s).
 
     Raises:
         EngineError: It does not compile here.
     """
-    target = folder / f"step-{_fingerprint()}.so"
+    target = folder / f"{program.name}-{_fingerprint(program)}.so"
     if target.is_file():
         return target
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".build-", dir=folder) as scratch:
         built = Path(scratch) / target.name
-        _compile(built)
+        _compile(program, built)
         built.rename(target)
     return target
 
 
-def _compile(target: Path) -> None:
+def _compile(program: Program, target: Path) -> None:
     if importlib.util.find_spec("ziglang") is None:
         raise EngineError(
             "The compiler (the package ziglang) is missing: run `make setup`, or set "
             "THUMBLOOP_RUNNER=transformers to do without the native runner."
         )
     # zig's wrapper of clang comes as a Python package, so no compiler need be installed.
-    command = [sys.executable, "-m", "ziglang", "c++", *FLAGS, SOURCES[0], "-o", str(target)]
-    command += ["-lm", "-lpthread"]
+    command = [sys.executable, "-m", "ziglang", "c++", *FLAGS, f"-I{_FOLDER}", program.source.name]
+    command += ["-o", str(target), "-lm", "-lpthread"]
     caches = dict.fromkeys(("ZIG_LOCAL_CACHE_DIR", "ZIG_GLOBAL_CACHE_DIR"), str(target.parent))
     environment = {**os.environ, **caches}
     try:
         done = subprocess.run(
             command,
-            cwd=_FOLDER,
+            cwd=program.source.parent,
             env=environment,
             capture_output=True,
             text=True,
@@ -76,11 +106,11 @@ def _compile(target: Path) -> None:
         raise EngineError(f"The native runner cannot be compiled here: {done.stderr.strip()}")
 
 
-def _fingerprint() -> str:
+def _fingerprint(program: Program) -> str:
     """Name what the library depends on: its source, the flags, and the processor."""
     digest = hashlib.sha256(" ".join(FLAGS).encode())
-    for name in SOURCES:
-        digest.update((_FOLDER / name).read_bytes())
+    for file in program.files:
+        digest.update(file.read_bytes())
     digest.update(_processor().encode())
     return digest.hexdigest()[:16]
 

@@ -1,19 +1,28 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 
 from models.learning import head as head_module
 from models.learning.head import token_logprobs
+from models.learning.kernels import TorchKernels
+from models.learning.native.library import NativeKernels
 from models.ppo import kl
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
+
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("most_logits", [1, 2**22])
 @pytest.mark.parametrize("bias", [False, True])
 def test_log_probs_and_kl_are_those_of_whole_distributions(
-    most_logits: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+    compiled: bool, most_logits: int, bias: bool, build_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(head_module, "_MOST_LOGITS", most_logits)
+    kernels = NativeKernels(build_dir) if compiled else TorchKernels()
     torch.manual_seed(0)
     head = torch.nn.Linear(6, 11, bias=bias).requires_grad_(requires_grad=False)
     hidden, reference = torch.randn(5, 6, requires_grad=True), torch.randn(5, 6)
@@ -25,14 +34,14 @@ def test_log_probs_and_kl_are_those_of_whole_distributions(
     total = (expected[0] * weights[0] + expected[1] * weights[1]).sum()
     (wanted,) = torch.autograd.grad(total, hidden)
 
-    found = token_logprobs(hidden, chosen, temperature, head, reference)
+    found = token_logprobs(hidden, chosen, temperature, head, reference, kernels)
     (found[0] * weights[0] + found[1] * weights[1]).sum().backward()
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)
     assert torch.allclose(hidden.grad, wanted, atol=1e-6)  # type: ignore[arg-type]
 
     with torch.no_grad():
-        alone = token_logprobs(hidden, chosen, temperature, head)
+        alone = token_logprobs(hidden, chosen, temperature, head, None, kernels)
     assert torch.allclose(alone[0], expected[0], atol=1e-6)
     assert alone[1].tolist() == [0.0] * 5
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from models.learning.gradients import OfMasters
 from models.learning.linear import LowRankLinear, Pair
 
 
@@ -28,8 +29,8 @@ def test_joined_products_and_gradients_are_those_of_layers_apart(bias: bool) -> 
         room = joined.room(7)
         room[:, :6] = x
         assert torch.allclose(joined.forward(room, adapted=True), expected, atol=1e-5)
-        dx = joined.backward(room, dy)
-        joined.backward(room, dy)  # gradients are added up
+        dx = joined.backward(room, dy, OfMasters())
+        joined.backward(room, dy, OfMasters())  # gradients are added up
         plain = joined.forward(room, adapted=False)
     assert torch.allclose(dx, wanted[0], atol=1e-5)
     for master, gradient in zip(masters, wanted[1:], strict=True):

@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Co
 from models.base import Base
 from models.batch import collate
 from models.learning import trunk
+from models.learning.kernels import TorchKernels
+from models.learning.native.library import NativeKernels
 from models.policy import Policy
 from models.types import Sample
 
@@ -80,16 +82,21 @@ def _assert_alike(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]
 
 @pytest.mark.parametrize("config", [LlamaConfig(**SIZES), Qwen2Config(**SIZES)])
 @pytest.mark.parametrize("most_tokens", [1024, 1])
+@pytest.mark.parametrize("kernels", [NativeKernels, TorchKernels])
 def test_packed_passes_are_those_of_transformers(
     config: PretrainedConfig,
     most_tokens: int,
+    kernels: type,
     settings: LearnerSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # with room for one token, the layers' inputs alone are kept
-    settings = settings.model_copy(update={"micro_batch_tokens": most_tokens})
+    runner = "transformers" if kernels is TorchKernels else "auto"
+    changes = {"micro_batch_tokens": most_tokens, "runner": runner}
+    settings = settings.model_copy(update=changes)
     packed = _policy(config, settings)
     assert isinstance(packed._trunk, trunk.PackedTrunk)
+    assert isinstance(packed._trunk.kernels, kernels)
     monkeypatch.setattr(trunk, "why_not", lambda _: "for this test")
     padded = _policy(config, settings)
     assert isinstance(padded._trunk, trunk.TransformersTrunk)

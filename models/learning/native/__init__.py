@@ -1,0 +1,1 @@
+"""The learner's compiled kernels: what is not a product of large matrices."""
