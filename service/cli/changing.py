@@ -69,7 +69,7 @@ def change(
         _print_plan(plan, before, as_json=as_json)
         return
     if question:
-        ask(" ".join([*_consequences(plan, "would be"), question]), yes=yes)
+        ask(" ".join([*_consequences(plan, before), question]), yes=yes)
     asked = pinned(asked, plan)
     after, found = with_store(lambda store: _do(store, asked, who, why, wait))
     if as_json:
@@ -104,17 +104,25 @@ def _print_plan(plan: Transition | None, before: Rollout, *, as_json: bool) -> N
     elif plan is None:
         typer.echo("Nothing would change.")
     else:
-        typer.echo(" ".join([f"Then: {_said(plan.rollout)}", *_consequences(plan, "would be")]))
+        typer.echo(" ".join(_consequences(plan, before)))
 
 
-def _consequences(plan: Transition | None, verb: str) -> list[str]:
-    """Say what a change does to versions, votes and learning, a sentence each."""
+def _consequences(plan: Transition | None, before: Rollout) -> list[str]:
+    """Say what a change would do to versions, votes and learning, a sentence each."""
     if plan is None:
         return []
-    sentences = [f"{each.version} {verb} {_words(each.new)}." for each in plan.moves]
+    live = plan.rollout.live
+    sentences = [f"{live} would be live."] if live != before.live else []
+    sentences += [
+        f"{each.version} would be {_words(each.new)}."
+        for each in plan.moves
+        if each.version != live
+    ]
     runs = sum(each.returns is not None for each in plan.moves)
     if runs:
-        sentences.append(f"The votes of {runs} update runs would wait again.")
+        sentences.append(
+            f"The votes of {runs} update run{'s' if runs > 1 else ''} would wait again."
+        )
     if plan.pause:
         sentences.append("Learning would be paused.")
     return sentences

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _LONGEST_LINE = 10_000
-_WHOLE = frozenset({"version", "reply", "id"})
+_WHOLE = frozenset({"version", "reply", "id", "from", "to", "serves", "canary"})
 """Columns that are never broken, so that they can be copied."""
 
 

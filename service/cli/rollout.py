@@ -120,4 +120,4 @@ def _cells(replica: Replica, generation: int) -> tuple[object, ...]:
 
 
 def _since(then: float | None) -> str:
-    return f" (since {ago(then)})" if then else ""
+    return f" ({ago(then)})" if then else ""

@@ -29,10 +29,9 @@ _LEAST_SILENCE_SECONDS = 60.0
 async def check_rollout(store: Store, settings: ServiceSettings) -> AsyncIterator[Finding]:
     """Check what is served, who serves it, and whether the judge looks."""
     rollout = await store.rollout.get()
-    adapters = AdapterStore.open(settings)
     for role, version in served(rollout).items():
         if role == "live" or version != rollout.live:
-            yield await asyncio.to_thread(_check_files, adapters, role, version)
+            yield await asyncio.to_thread(_check_files, settings, role, version)
     yield await _check_replicas(store, rollout)
     health = await store.retention.health()
     if worker_problem(health, now=time.time()) is None:
@@ -74,11 +73,11 @@ def check_prompts(settings: ServiceSettings) -> Finding:
     return Finding("gate prompts", ok=True, found=f"{len(found)} of your own")
 
 
-def _check_files(adapters: AdapterStore, role: str, version: str) -> Finding:
+def _check_files(settings: ServiceSettings, role: str, version: str) -> Finding:
     name = "canary" if role == "canary" else f"{role} version"
     try:
         if version != BASE:
-            adapters.verify(version)
+            AdapterStore.open(settings).verify(version)
     except (ModelsError, OSError) as error:
         return Finding(name, ok=False, found=str(error), mend=_MEND[role])
     return Finding(name, ok=True, found=version)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,11 +10,25 @@ from models.types import BASE
 from service.cli.output import ago, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from feedback.tracing import BatchVote, Made, Step, Texts
 
 TextsFlag = Annotated[
     bool, typer.Option("--texts", help="Show what people wrote, too; handle it with care.")
 ]
+
+
+def print_checks(checks: Sequence[Mapping[str, Any]]) -> None:
+    """Print what the gate measured, each figure with its bound."""
+    if not checks:
+        return
+    rows = [
+        (c["name"], _number(c["value"]), _number(c["bound"]), _passed(c), c["reason"])
+        for c in checks
+    ]
+    print_table(("gate", "found", "bound", "passed", "why it is asked"), rows, "")
+    typer.echo()
 
 
 def print_made(made: Made) -> None:
@@ -55,6 +69,16 @@ def print_texts(completion_id: str, texts: Texts | None) -> None:
     for name, text in said.items():
         if text:
             typer.echo(f"  {name}: {text!r}")
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:.4g}"
+
+
+def _passed(check: Mapping[str, Any]) -> str:
+    if check["passed"]:
+        return "yes"
+    return "no" if check.get("blocking", True) else "no, but only warns"
 
 
 def _step(step: Step) -> tuple[object, ...]:

@@ -20,7 +20,7 @@ VERDICTS = {
 
 
 def print_judgement(judgement: Judgement | None) -> None:
-    """Print the last verdict, its reasons, and how many more votes it takes."""
+    """Print the last verdict and its reasons, which say how many more votes it takes."""
     if judgement is None:
         typer.echo("judge      has not looked yet; it needs a control worker and beat")
         return
@@ -29,7 +29,5 @@ def print_judgement(judgement: Judgement | None) -> None:
     typer.echo(f"judge      {VERDICTS[judgement.state]}{about}{against} ({ago(judgement.at)})")
     for reason in judgement.reasons:
         typer.echo(f"           {reason}")
-    if judgement.votes_needed is not None:
-        typer.echo(f"           votes that are still needed: about {judgement.votes_needed}")
     if judgement.acted:
         typer.echo(f"           done: {judgement.acted}")

@@ -26,7 +26,7 @@ from service.cli.output import (
     print_table,
 )
 from service.cli.record import with_store
-from service.cli.traces import TextsFlag, print_made
+from service.cli.traces import TextsFlag, print_checks, print_made
 from service.figures import version_row
 
 if TYPE_CHECKING:
@@ -68,8 +68,10 @@ def show(version: VersionArgument, *, texts: TextsFlag = False, as_json: JsonFla
     if as_json:
         print_json({**row, "made": asdict(trace)})
         return
-    print_fields(row)
+    checks = row.pop("figures").get("checks", [])
+    print_fields({name: value for name, value in row.items() if name != "manifest"})
     typer.echo()
+    print_checks(checks)
     print_made(trace)
 
 

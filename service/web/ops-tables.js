@@ -156,7 +156,8 @@ function fillRun(tbody, run, figures) {
   const [reason, list] = detail.firstChild.children;
   setText(reason, run.attempts > 1 ? `Took ${run.attempts} attempts.` : '');
   reason.hidden = !reason.textContent;
-  const rows = [...flatten({ parent: run.parent, ...report }), ...gateLines(figures)];
+  const { replayed_ids: _, ...told } = report; // a list for `explain`; its length is `replayed`
+  const rows = [...flatten({ parent: run.parent, ...told }), ...gateLines(figures)];
   reconcile(list, rows, {
     key: ([name]) => name,
     create: ([name]) => h('div', {}, h('dt', {}, name), h('dd')),

@@ -44,7 +44,15 @@ def learned(operator: Any) -> str:
         assert run is not None
         version = "v000001-000000000001"
         await store.runs.commit(run, version=version, manifest={}, report={}, now=3001.0)
-        await store.runs.finish(run, "approved", figures={}, reason=None, now=3002.0)
+        check = {
+            "name": "KL to base",
+            "value": 1.5,
+            "bound": 25.0,
+            "passed": True,
+            "reason": "drift",
+        }
+        figures = {"kl_per_reply": 1.5, "checks": [check]}
+        await store.runs.finish(run, "approved", figures=figures, reason=None, now=3002.0)
         await store.rollout.activate(version, who="learner", why="run 1", now=3003.0)
         await store.completions.record(reply("mine", version))
         return version
@@ -90,6 +98,8 @@ def test_a_version_shows_its_run_and_votes(operator: Any, learned: str) -> None:
     shown = operator.run("versions", "show", learned).stdout
     assert "run 1" in shown
     assert "Run 1 learned these 2 votes" in shown
+    row = next(line for line in shown.splitlines() if line.startswith("KL to base"))
+    assert row.split() == ["KL", "to", "base", "1.5", "25", "yes", "drift"]
     assert [
         v["completion_id"] for v in operator.ask("versions", "show", learned)["made"]["votes"]
     ] == [
