@@ -39,7 +39,7 @@ class Completion:
     """One assistant reply that was served.
 
     ``behaviour_logprobs`` has one entry per id of ``response_ids``. ``created_at`` is in seconds
-    since the epoch.
+    since the epoch. ``pinned`` says that the request named the version itself.
     """
 
     id: str
@@ -55,6 +55,7 @@ class Completion:
     finish_reason: FinishReason
     created_at: float
     metadata: dict[str, str] = field(default_factory=dict)
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,13 +103,14 @@ class Answer:
         metrics.tokens.labels("prompt").inc(len(self.question.prompt_ids))
         metrics.tokens.labels("completion").inc(len(reply.tokens))
         metrics.replies.labels(self.question.version).inc()
-        self._runtime.tally.ended(
-            self.question.version,
-            self._who(reply),
-            first_token=None if reply.begun_at is None else reply.begun_at - self._asked_at,
-            tokens=len(reply.tokens),
-            cut=reply.finish_reason == "length",
-        )
+        if not self.question.pinned:
+            self._runtime.tally.ended(
+                self.question.version,
+                self._who(reply),
+                first_token=None if reply.begun_at is None else reply.begun_at - self._asked_at,
+                tokens=len(reply.tokens),
+                cut=reply.finish_reason == "length",
+            )
         reply.recorded = self.question.keep and await self._record(reply)
         if not reply.recorded:
             metrics.unrecorded.inc()
@@ -142,7 +143,7 @@ class Answer:
             raise
         except Exception:
             for reply in self.replies:
-                if reply.finish_reason is None:
+                if reply.finish_reason is None and not self.question.pinned:
                     self._runtime.tally.failed(self.question.version, self._who(reply))
             raise
 
@@ -218,4 +219,5 @@ def _completion(question: Question, reply: Reply) -> Completion:
         finish_reason=reply.finish_reason,
         created_at=float(question.created),
         metadata=question.metadata,
+        pinned=question.pinned,
     )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LONG_TEXT = 20_000
 """Characters of a prompt that take long enough to encode to keep others waiting."""
 
+POLICY = "policy"
 PIN = "policy@"
 
 
@@ -46,6 +47,11 @@ class Question:
     top_logprobs: int
     metadata: dict[str, str]
     keep: bool
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the caller named the version; it is judged by those who are dealt it."""
+        return self.model != POLICY
 
 
 async def ask(runtime: Runtime, caller: Caller, body: ChatRequest) -> Question:
@@ -118,7 +124,7 @@ async def choose_version(serving: RolloutWatcher, model: str, key: str) -> str:
         ModelNotFoundError: There is none.
         InvalidRequestError: What is named cannot be a version; nothing is looked for.
     """
-    if model == "policy":
+    if model == POLICY:
         return serving.version_for(key)
     if model == BASE:
         return BASE

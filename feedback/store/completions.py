@@ -116,6 +116,8 @@ def encode_completion(completion: Completion) -> list[str]:
     spelled["behaviour_logprobs"] = f"[{','.join(map(_short, completion.behaviour_logprobs))}]"
     person = {"owner": completion.person.owner, "user": completion.person.user}
     whole = {**plain, **spelled, **person, "created_at": repr(completion.created_at)}
+    if completion.pinned:
+        whole["pinned"] = "1"
     return [word for pair in whole.items() for word in pair]
 
 
@@ -154,4 +156,5 @@ def decode_completion(found: dict[str, str]) -> Completion:
         finish_reason="length" if found["finish_reason"] == "length" else "stop",
         created_at=float(found["created_at"]),
         metadata=parsed["metadata"],
+        pinned="pinned" in found,
     )

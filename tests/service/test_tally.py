@@ -52,6 +52,19 @@ async def test_a_reply_that_fails_is_an_error(
     assert (replies.requests, replies.errors, replies.tokens) == (1, 1, 0)
 
 
+async def test_replies_of_a_version_that_was_named_are_not_counted(
+    running: Any, store: Store, chat: Chat
+) -> None:
+    reply = await chat(running, model="base")
+    running.generator.fail_after = 2
+    await chat(running, model="base")
+    await running.runtime.tally.flush()
+    assert (await base_replies(store)).requests == 0
+    recorded = await store.completions.get(reply.json()["id"])
+    assert recorded is not None
+    assert recorded.pinned
+
+
 async def test_a_refusal_is_no_error_of_the_version(running: Any, store: Store, chat: Chat) -> None:
     running.generator.max_running = 0
     assert (await chat(running)).status_code == 429

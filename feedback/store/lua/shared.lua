@@ -102,12 +102,14 @@ local function add_to_tally(name, person, up, down, withdrawn)
   return true
 end
 
--- Counts a vote for the judge, by person. The vote's hash remembers where: 'person tally tally ...';
+-- Counts a vote for the judge, by person; not on a reply of a version that was asked for by its name,
+-- since sides are compared by people who were dealt them. The vote's hash remembers where: 'person tally tally ...';
 -- a side of the trial has the trial's name behind it.
 local function tally_vote(id, owner, user, version, score)
   local number = tonumber(score)
   if not number or number == 0 then return end
-  local made = redis.call('HMGET', completion_key(id), 'conversation', 'created_at')
+  local made = redis.call('HMGET', completion_key(id), 'conversation', 'created_at', 'pinned')
+  if made[3] then return end
   local names, trial = tallies_of(version, tonumber(made[2] or '') or 0)
   local person = person_of(id, owner, user, made[1])
   local up = number > 0 and 1 or 0

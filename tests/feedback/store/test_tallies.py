@@ -90,6 +90,16 @@ async def test_without_a_user_a_conversation_is_a_person_and_else_a_reply_is(liv
     assert await counts(live) == [(1, 0, 0), (1, 0, 0), (2, 0, 0)]
 
 
+async def test_who_asks_for_a_version_by_name_is_not_counted(live: Store) -> None:
+    ann = await voted(live, "a", pinned=True)
+    await voted(live, "b", user="bob")
+    await vote(live, "a", ann, up=False)
+    await live.votes.withdraw("a", ann, now=2001.0)
+    assert await counts(live) == [(1, 0, 0)]
+    found = await live.completions.get_many(["a", "b"])
+    assert [each.pinned for each in found if each] == [True, False]
+
+
 async def test_a_changed_vote_moves(live: Store) -> None:
     ann = await voted(live, "a", up=True)
     await vote(live, "a", ann, up=False)
