@@ -41,6 +41,8 @@ async def test_an_update_is_given_the_votes_of_the_ones_before_newest_first(
     assert [s.completion_id for s in learner.learned[1]] == ["c3", "c4", "c5"]
     assert [s.completion_id for s in learner.replayed[1]] == ["c2", "c1", "c0"]
     assert [s.reward for s in learner.replayed[1]] == [1.0, -1.0, 1.0]
+    reports = [run.report["replayed_ids"] for run in await store.runs.list()]
+    assert reports == [["c2", "c1", "c0"], []]
     assert await _ids(store, limit=4) == ["c5", "c4", "c3", "c2"]
     assert await _ids(store, limit=0) == []
 
