@@ -44,9 +44,9 @@ class Chain:
 
 CHAINS = (
     *(Chain(taste, 1, 16, (1, 4, 8)) for taste in ("brief", "plain", "polite")),
-    *(Chain(taste, 2, 32, (3,)) for taste in ("brief", "plain", "polite")),
+    Chain("brief", 2, 32, (3,)),
     # As far as people with one taste push a policy: every further vote says the same again.
-    Chain("brief", 3, 16, (20,)),
+    Chain("brief", 3, 16, (8, 16)),
 )
 
 
