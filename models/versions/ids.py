@@ -7,7 +7,7 @@ import re
 from models.errors import AdapterError
 from models.types import BASE
 
-_ID = re.compile(r"v(\d{6})-([0-9a-f]{12})")
+_ID = re.compile(r"v([0-9]{6})-([0-9a-f]{12})")
 
 
 def make_id(sequence: int, content_hash: str) -> str:

@@ -24,6 +24,7 @@ def test_an_id_tells_its_sequence(sequence: int, digest: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "v\u0660\u0660\u0660\u0660\u0660\u0661-0123456789ab",  # digits, but not ours
         "",
         "../../x",
         "/etc/passwd",
