@@ -3,7 +3,7 @@
 -- tl:completion:{id}      hash    one reply
 -- tl:user:{owner}:{user}  zset    a user's completions and votes
 -- tl:feedback:totals      hash    votes per thumb and per state
--- tl:version:{v}          hash    counters completions, up, down
+-- tl:version:{v}          hash    counters completions, up, down, and tallies that it has had
 -- tl:feedback:{id}        hash    the current vote
 -- tl:feedback:ready       zset    votes that no run has claimed
 -- tl:feedback:turns       zset    the same votes, users in turn
@@ -57,7 +57,7 @@ local function current_trial()
   return trial, math.max(tonumber(canary_since) or 0, tonumber(live_since) or 0)
 end
 
--- Returns the tallies that a reply of a version counts in, and the trial: the version's own if it is
+-- Returns the tallies that a reply of a version counts in: the version's own if it is
 -- live, confirmed or the canary, or was counted until now; and that of its side of the trial if the
 -- reply was made since that began.
 local function tallies_of(version, made_at)
@@ -66,7 +66,9 @@ local function tallies_of(version, made_at)
   if confirmed == '' then confirmed = 'base' end
   local names = {}
   if version == live or version == confirmed or version == canary then
-    redis.call('SADD', TALLIES, version)
+    if redis.call('SADD', TALLIES, version) == 1 then
+      redis.call('HINCRBY', version_key(version), 'tallies', 1)
+    end
     names[1] = version
   elseif redis.call('SISMEMBER', TALLIES, version) == 1 then
     names[1] = version
@@ -75,7 +77,7 @@ local function tallies_of(version, made_at)
   if trial and made_at >= since and (version == canary or version == live) then
     names[#names + 1] = version == canary and 'canary' or 'beside'
   end
-  return names, trial
+  return names
 end
 
 -- Returns whom a vote is counted as: its user; where there is none its conversation, or else itself,
@@ -102,21 +104,28 @@ local function add_to_tally(name, person, up, down, withdrawn)
   return true
 end
 
+-- Returns which tally of a name is counted now, of those it had one after the other: a side's trial, or
+-- how many tallies the version has had. A vote is taken only out of the one that it is in.
+local function which_tally(name)
+  if name == 'canary' or name == 'beside' then return redis.call('GET', TRIAL) or '' end
+  return redis.call('HGET', version_key(name), 'tallies') or ''
+end
+
 -- Counts a vote for the judge, by person; not on a reply of a version that was asked for by its name,
--- since sides are compared by people who were dealt them. The vote's hash remembers where: 'person tally tally ...';
--- a side of the trial has the trial's name behind it.
+-- since sides are compared by people who were dealt them. The vote's hash remembers where:
+-- 'person name=which name=which ...'.
 local function tally_vote(id, owner, user, version, score)
   local number = tonumber(score)
   if not number or number == 0 then return end
   local made = redis.call('HMGET', completion_key(id), 'conversation', 'created_at', 'pinned')
   if made[3] then return end
-  local names, trial = tallies_of(version, tonumber(made[2] or '') or 0)
+  local names = tallies_of(version, tonumber(made[2] or '') or 0)
   local person = person_of(id, owner, user, made[1])
   local up = number > 0 and 1 or 0
   local where = {person}
   for _, name in ipairs(names) do
     if add_to_tally(name, person, up, 1 - up, 0) then
-      where[#where + 1] = name == version and name or name .. '=' .. trial
+      where[#where + 1] = name .. '=' .. which_tally(name)
     end
   end
   if where[2] then redis.call('HSET', feedback_key(id), 'tallied', table.concat(where, ' ')) end
@@ -129,8 +138,8 @@ local function untally_vote(id, score, withdrawn)
   redis.call('HDEL', feedback_key(id), 'tallied')
   local up = tonumber(score) > 0 and 1 or 0
   local person, where = string.match(tallied, '^(%S+) (.*)$')
-  for name, trial in string.gmatch(where, '([^%s=]+)=?(%S*)') do
-    if trial == '' or redis.call('GET', TRIAL) == trial then
+  for name, which in string.gmatch(where, '([^%s=]+)=?(%S*)') do
+    if which == '' or which == which_tally(name) then
       add_to_tally(name, person, -up, up - 1, withdrawn)
     end
   end

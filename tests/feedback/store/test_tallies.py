@@ -164,6 +164,18 @@ async def test_a_retired_version_is_counted_until_it_is_dropped(live: Store) -> 
     assert await counts(live) == []
 
 
+async def test_a_vote_of_a_dropped_tally_is_not_taken_out_of_the_next_one(live: Store) -> None:
+    ann = await voted(live, "a")
+    await roll_out(live, live=CANARY, confirmed=OLD)
+    assert await live.tallies.keep([]) == 1
+    await roll_out(live, live=LIVE)
+    await voted(live, "b")
+    await live.votes.withdraw("a", ann, now=2001.0)
+    assert await counts(live) == [(1, 0, 0)]
+    await live.votes.withdraw("b", ann, now=2001.0)
+    assert await counts(live) == [(0, 0, 1)]
+
+
 async def test_what_is_served_is_never_dropped(live: Store) -> None:
     await roll_out(live, canary=CANARY, canary_since="1.0", confirmed=OLD)
     for number, version in enumerate((LIVE, CANARY, OLD)):
