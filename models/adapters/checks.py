@@ -98,12 +98,12 @@ def check_config(config: Mapping[str, Any], wanted: Wanted) -> None:
             f"Its {_some(unknown)} may change what it computes, and this version of Thumbloop does "
             "not know how: merge the adapter, or train it without."
         )
-    if config.get("task_type") not in {None, "CAUSAL_LM"}:
+    if config.get("task_type") not in (None, "CAUSAL_LM"):
         raise ImportRefusedError(
             f"It is for {config['task_type']!r}; only CAUSAL_LM adapters can chat."
         )
     found = (config.get("r"), config.get("lora_alpha"))
-    if found != (wanted.rank, wanted.alpha):
+    if found != (wanted.rank, wanted.alpha) or type(found[0]) is not int:
         raise ImportRefusedError(
             f"Its rank is {found[0]} and its alpha {found[1]}, but adapters here have rank "
             f"{wanted.rank} and alpha {wanted.alpha}: set THUMBLOOP_LORA_RANK and "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,17 @@ if TYPE_CHECKING:
     from models.adapters.checks import Wanted
 
 MAX_JSON_BYTES = 4 << 20
+MAX_HEADER_BYTES = 4 << 20
+"""Most bytes of the header of weights; one of 100 MB would take gigabytes when it is read."""
+MAX_STATE_HEADER_BYTES = 32 << 20
+"""The same of a learner's state, whose header holds each user's mean."""
+_MOST = 1e6
+"""Most of β and of a user's sums: what is larger comes from no learner, and drowns every reward."""
+_MOST_STEPS = 10**9
 _RANDOM_BYTES = 5056
 """Size of the state of torch's generator on CPUs."""
+_WORDS = 624
+"""Numbers in the state of a Mersenne twister."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +65,7 @@ def check_import(folder: Path, wanted: Wanted) -> Checked:
     """
     manifest = _check_manifest(folder, wanted) if (folder / MANIFEST_FILE).exists() else None
     check_config(_read_json(folder / CONFIG_FILE), wanted)
-    tensors, _ = _read_header(folder / WEIGHTS_FILE)
+    tensors, _ = _read_header(folder / WEIGHTS_FILE, MAX_HEADER_BYTES)
     check_tensors(tensors, wanted)
     has_state = (folder / STATE_FILE).exists()
     if has_state:
@@ -116,17 +126,17 @@ def _check_state(path: Path, wanted: Wanted) -> None:
     Raises:
         ImportRefusedError: It cannot.
     """
-    tensors, metadata = _read_header(path)
+    tensors, metadata = _read_header(path, MAX_STATE_HEADER_BYTES)
     check_state(tensors, wanted)
     try:
         rest = json.loads(metadata["state"])
         sound = (
-            math.isfinite(rest["beta"])
-            and rest["beta"] >= 0
+            0 <= rest["beta"] <= _MOST
             and type(rest["step"]) is int
-            and rest["step"] >= 0
+            and 0 <= rest["step"] <= _MOST_STEPS
             and all(
-                math.isfinite(x) for total, count in rest["users"].values() for x in (total, count)
+                abs(total) <= _MOST and 0 <= count <= _MOST
+                for total, count in rest["users"].values()
             )
         )
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
@@ -142,16 +152,32 @@ def _check_state(path: Path, wanted: Wanted) -> None:
 def _is_sound(name: str, values: Any) -> bool:
     """Whether numbers of a state are such as a learner leaves."""
     if name == "random":
-        return len(values) == _RANDOM_BYTES
+        return _is_generator(values.tobytes())
+    if name.startswith("exp_avg_sq.") and values.min(initial=0.0) < 0:
+        return False  # its root is taken
     return math.isfinite(float(abs(values).max(initial=0.0)))
 
 
-def _read_header(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _is_generator(raw: bytes) -> bool:
+    """Whether torch takes a state of its generator: a Mersenne twister that was seeded."""
+    if len(raw) != _RANDOM_BYTES:
+        return False
+    _, left, seeded, following = struct.unpack_from("<QiiQ", raw)
+    return seeded == 1 and 0 < left <= _WORDS and following <= _WORDS
+
+
+def _read_header(path: Path, most: int) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors and the metadata of a safetensors file, without the numbers.
 
     Raises:
-        ImportRefusedError: It is none.
+        ImportRefusedError: It is none, or its header has more bytes than ``most``.
     """
+    with path.open("rb") as start:
+        length = start.read(8)
+    if len(length) == 8 and struct.unpack("<Q", length)[0] > most:  # noqa: PLR2004 - as it says
+        raise ImportRefusedError(
+            f"{path.name} is no sound safetensors file: its header has more than {most} bytes."
+        )
     try:
         with safe_open(path, framework="np") as file:
             tensors = {}

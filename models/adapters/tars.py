@@ -82,10 +82,12 @@ def _long_name(info: tarfile.TarInfo, stream: Counted) -> str | None:
 
 def _records(raw: bytes) -> Iterator[tuple[str, str]]:
     """Yield the records of a pax header: ``<length> <key>=<value>`` and a line's end each."""
-    while raw:
-        length = int(raw[: raw.index(b" ")])
-        if not 0 < length <= len(raw):
+    start = 0
+    while start < len(raw):
+        space = raw.index(b" ", start)
+        end = start + int(raw[start:space])
+        if not space < end <= len(raw):
             raise tarfile.HeaderError("an extended header is damaged")
-        key, _, value = raw[raw.index(b" ") + 1 : length - 1].partition(b"=")
+        key, _, value = raw[space + 1 : end - 1].partition(b"=")
         yield key.decode(errors="replace"), value.decode("utf-8", "surrogateescape")
-        raw = raw[length:]
+        start = end

@@ -8,6 +8,8 @@ regular expressions of which each is searched for in the reply. Patterns are tho
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,13 @@ MOST_PATTERN = 500
 """Most characters of a pattern."""
 MOST_PATTERNS = 20
 """Most patterns in a list."""
+MOST_COPIES = 1_000_000
+"""Most that the counts of a pattern may multiply to: compiling writes such repeats out, and
+``((a{999}){999}){999}`` would take minutes and all memory."""
 MATCH_SECONDS = 0.5
+_COUNT = re.compile(r"\{\s*(\d+)|,\s*(\d+)\s*\}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half a character, which JSON can spell and no tokenizer can read."""
 _ROLES = ("system", "user", "assistant")
 _KEYS = {"prompt", "messages", "must", "must_not"}
 
@@ -80,7 +88,7 @@ def parse(name: str, text: str) -> list[OperatorPrompt]:
     Raises:
         GateError: A line is not what it should be.
     """
-    lines = enumerate(text.splitlines(), start=1)
+    lines = enumerate(text.split("\n"), start=1)  # JSON may hold other ends of lines in texts
     return [_prompt(f"{name}:{number}", line) for number, line in lines if line.strip()]
 
 
@@ -122,6 +130,7 @@ def _is_turn(turn: Any) -> bool:
         and turn.get("role") in _ROLES
         and isinstance(turn.get("content"), str)
         and bool(turn["content"].strip())
+        and not _SURROGATE.search(turn["content"])
     )
 
 
@@ -133,11 +142,20 @@ def _patterns(where: str, key: str, raw: Any) -> tuple[str, ...]:
     for pattern in raw:
         if len(pattern) > MOST_PATTERN:
             raise GateError(f"{where}: a pattern in {key} has more than {MOST_PATTERN} characters.")
+        if _copies(pattern) > MOST_COPIES:
+            raise GateError(
+                f"{where}: the repeats of /{pattern}/ multiply to too much: use * or +."
+            )
         try:
             regex.compile(pattern)
-        except (regex.error, RecursionError, OverflowError, MemoryError) as error:
+        except (regex.error, ValueError, RecursionError, OverflowError, MemoryError) as error:
             raise GateError(f"{where}: /{pattern}/ is no regular expression: {error}") from error
     return tuple(raw)
+
+
+def _copies(pattern: str) -> int:
+    """Return how often the innermost part is written out at most, when all repeats are nested."""
+    return math.prod(max(1, int(least or most)) for least, most in _COUNT.findall(pattern))
 
 
 def _found(pattern: str, reply: str) -> bool | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from adapter_files import BASE_HASH, LINEARS, check_import, tensors, write_state
 from safetensors.numpy import save_file
 
@@ -114,6 +115,8 @@ def test_a_learners_state_comes_along(take: Import, store: AdapterStore, peft_fo
         ({"layers_to_transform": [0]}, "layers_to_transform may change"),
         ({"use_something_new": 1}, "use_something_new may change"),
         ({"task_type": "SEQ_CLS"}, "only CAUSAL_LM"),
+        ({"task_type": []}, "only CAUSAL_LM"),
+        ({"r": 2.0}, "rank is 2.0"),
         ({"r": 4}, "rank is 4 and its alpha 4, but adapters here have rank 2"),
         ({"lora_alpha": 16}, "alpha 16"),
         ({"target_modules": ["q_proj"]}, r"leave out model.layers.0.mlp.down_proj"),
@@ -130,6 +133,16 @@ def test_an_option_that_is_not_served_is_refused(
 ) -> None:
     rewrite(**changes)
     refused(peft_folder, reason)
+
+
+def test_a_header_that_would_fill_the_memory_is_refused_unread(
+    refused: Callable[[Path, str], None], peft_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = struct.pack("<Q", 1008) + b"{}" + b" " * 1006
+    (peft_folder / WEIGHTS_FILE).write_bytes(header)
+    monkeypatch.setattr("models.adapters.importing.MAX_HEADER_BYTES", 1000)
+    monkeypatch.setattr("models.adapters.importing.safe_open", None)
+    refused(peft_folder, "header has more than")
 
 
 @pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "mlp.down_proj", "other"]])
@@ -319,8 +332,10 @@ def _change_manifest(folder: Path, **changes: Any) -> None:
         {"somethng": np.zeros(2, "f4")},
         {f"exp_avg.{Q}.lora_A.weight": np.zeros((2, 4), "f8")},
         {f"exp_avg.{Q}.lora_A.weight": np.full((2, 4), np.nan, "f4")},
+        {f"exp_avg_sq.{Q}.lora_A.weight": np.full((2, 4), -1e-9, "f4")},
         {"random": np.zeros(7, "u1")},
         {"random": np.zeros(5056, "f4")},
+        {"random": np.zeros(5056, "u1")},
     ],
 )
 def test_a_state_that_cannot_be_learned_on_from_is_refused(
@@ -341,6 +356,12 @@ def test_a_state_that_cannot_be_learned_on_from_is_refused(
         '{"beta": 0.1, "step": 1.5, "users": {}}',
         '{"beta": 0.1, "step": 1, "users": {"ann": [1]}}',
         '{"beta": "x", "step": 1, "users": {}}',
+        '{"beta": 1e308, "step": 1, "users": {}}',
+        '{"beta": 1' + "0" * 400 + ', "step": 1, "users": {}}',
+        '{"beta": 0.1, "step": 1' + "0" * 400 + ', "users": {}}',
+        '{"beta": 0.1, "step": 1, "users": {"ann": [0.0, -4.0]}}',
+        '{"beta": 0.1, "step": 1, "users": {"ann": [1e300, 1.0]}}',
+        '{"beta": 0.1, "step": 1, "users": {"ann": [NaN, 1.0]}}',
     ],
 )
 def test_a_state_whose_figures_make_no_sense_is_refused(
@@ -357,7 +378,7 @@ def test_a_critics_state_comes_along(take: Import, peft_folder: Path) -> None:
         **{
             "critic.value.weight": np.zeros(4, "f4"),
             "exp_avg.value.weight": np.zeros(4, "f4"),
-            "random": np.zeros(5056, "u1"),
+            "random": torch.Generator().manual_seed(3).get_state().numpy(),
         },
     )
     assert STATE_FILE in take(peft_folder).files

@@ -26,6 +26,11 @@ def test_lines_become_prompts_with_their_file_and_line(tmp_path: Path) -> None:
     ]
 
 
+def test_other_ends_of_lines_may_stand_in_a_text() -> None:
+    (found,) = parse("a.jsonl", '{"prompt": "Hi\u2028you", "must": ["a{2,3}.{0,300}b{4}"]}\r\n')
+    assert found.messages == (Message("user", "Hi\u2028you"),)
+
+
 def test_no_folder_means_no_prompts(tmp_path: Path) -> None:
     assert read_operator_prompts(tmp_path / "none") == []
 
@@ -48,6 +53,10 @@ def test_no_folder_means_no_prompts(tmp_path: Path) -> None:
         ('{"prompt": "Hi", "must": "a"}', "must is a list"),
         ('{"prompt": "Hi", "must_not": [""]}', "must_not is a list"),
         ('{"prompt": "Hi", "must": ["("]}', "no regular expression"),
+        ('{"prompt": "Hi", "must": ["(?a)(?u)x"]}', "no regular expression"),
+        ('{"prompt": "Hi", "must": ["((a{999}){999}){999}"]}', "multiply to too much"),
+        ('{"prompt": "Hi", "must": ["((a{999,}){0,999}){ 999 }"]}', "multiply to too much"),
+        ('{"prompt": "half a \\ud83d", "must": ["a"]}', "a prompt is a text"),
         ('{"prompt": "Hi", "must": ["' + "a" * 501 + '"]}', "more than 500 characters"),
         ('{"prompt": "Hi", "must": [' + ",".join(['"a"'] * 21) + "]}", "more than 20 patterns"),
     ],
