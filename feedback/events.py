@@ -19,6 +19,9 @@ RunState = Literal["claimed", "committed", "approved", "rejected", "quarantined"
 Scope = Literal["chat", "admin"]
 JudgementState = Literal["idle", "hold", "promote", "roll_back"]
 
+_DIGITS = 20
+_MOST_IN_ID = 2**64 - 1
+
 RATING_STEPS = tuple(i / 2 for i in range(11))
 
 
@@ -232,6 +235,15 @@ class VersionRecord:
         """Share of approving votes in [0, 1]; None before the first vote."""
         votes = self.up + self.down
         return self.up / votes if votes else None
+
+
+def is_event_id(text: str) -> bool:
+    """Whether ``text`` can be the id of an entry of the audit, as Redis numbers a stream's."""
+    parts = text.split("-")
+    return len(parts) == 2 and all(  # noqa: PLR2004 - milliseconds and a count
+        part.isascii() and part.isdecimal() and len(part) <= _DIGITS and int(part) <= _MOST_IN_ID
+        for part in parts
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from feedback.events import is_event_id
 from models.versions import is_version_id
 from service.schemas import Body
 
@@ -13,6 +14,12 @@ MOST_WAIT_SECONDS = 300.0
 def _version(text: str) -> str:
     if not is_version_id(text):
         raise ValueError("No version's id like v000012-3fa9c1d2e4b7, nor `base`.")
+    return text
+
+
+def _event(text: str) -> str:
+    if not is_event_id(text):
+        raise ValueError("No entry's id like 1700000000000-0.")
     return text
 
 
@@ -96,7 +103,7 @@ class ListParams(Params):
 class AuditParams(ListParams):
     """The query of the audit; ``next`` of one answer is ``before`` of the next request."""
 
-    before: Annotated[str, Field(pattern=r"^\d{1,20}-\d{1,20}$")] | None = None
+    before: Annotated[str, AfterValidator(_event)] | None = None
 
 
 class VersionAuditParams(AuditParams):

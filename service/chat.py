@@ -8,16 +8,19 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from feedback.errors import StoreUnavailableError, UnknownVersionError
 from models.errors import PromptTooLongError
 from models.types import BASE
 from models.versions import is_version_id
 from service.errors import InvalidRequestError, ModelNotFoundError
 from service.routing import sticky_key
+from service.waiting import within
 
 if TYPE_CHECKING:
     from feedback.events import Person
     from models.backends import Generator
     from models.types import Message, Sampling
+    from models.versions import VersionState
     from service.auth import Caller
     from service.rollout_watcher import RolloutWatcher
     from service.runtime import Runtime
@@ -28,6 +31,10 @@ LONG_TEXT = 20_000
 
 POLICY = "policy"
 PIN = "policy@"
+OFFERED: frozenset[VersionState] = frozenset(
+    {"approved", "canary", "live", "retired", "rolled_back"}
+)
+"""States of versions that are listed; the others only operators can name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,8 @@ async def ask(runtime: Runtime, caller: Caller, body: ChatRequest) -> Question:
     conversation = body.metadata.get("conversation_id", "")
     key = sticky_key(person.owner, person.user, conversation, completion_id)
     # The version is chosen last, so that it is still loaded when the engine takes the request.
+    if body.model.startswith(PIN) and "admin" not in caller.scopes:
+        await _must_be_offered(runtime, body.model)
     version = await choose_version(serving, body.model, key)
     return Question(
         id=completion_id,
@@ -110,6 +119,28 @@ def _reply_limit(prompt: int, wanted: int | None, default: int, context: int) ->
     if prompt + limit > context:
         raise PromptTooLongError(prompt, limit, context)
     return limit
+
+
+async def _must_be_offered(runtime: Runtime, model: str) -> None:
+    """Keep versions that the gate has not passed from all but operators.
+
+    One that gives no numbers would end the replies of all who are decoded together with it.
+
+    Raises:
+        ModelNotFoundError: There is no such version, or the gate has not passed it.
+    """
+    version = model.removeprefix(PIN)
+    if version == BASE or not is_version_id(version):
+        return
+    try:
+        record = runtime.store.versions.get(version)
+        offered = (await within(runtime.settings.record_timeout, record)).state in OFFERED
+    except UnknownVersionError:
+        offered = False
+    except StoreUnavailableError:
+        offered = version in runtime.serving().generator.loaded()
+    if not offered:
+        raise ModelNotFoundError(model)
 
 
 async def choose_version(serving: RolloutWatcher, model: str, key: str) -> str:

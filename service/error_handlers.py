@@ -103,7 +103,9 @@ def describe(error: Exception) -> Described:
 
 def _describe_known(error: Exception, status: int, code: str) -> Described:
     headers = {"retry-after": _RETRY_AFTER[status]} if status in _RETRY_AFTER else {}
-    return Described(status, error_body(status, str(error), code, _PARAMS.get(code)), headers)
+    # A name out of an archive may hold what is no character, and no answer could be made of it.
+    message = str(error).encode("utf-8", "backslashreplace").decode()
+    return Described(status, error_body(status, message, code, _PARAMS.get(code)), headers)
 
 
 def _describe_invalid(error: RequestValidationError) -> Described:

@@ -20,6 +20,7 @@ class LastKnown:
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / "live.json"
         self._facts = self._read()
+        self._unwritten = False
 
     @property
     def live(self) -> str | None:
@@ -36,22 +37,33 @@ class LastKnown:
     def remember(self, **facts: str | bool) -> None:
         """Store what changed; the file is replaced in one step.
 
-        Where it cannot be written, only a start without Redis is worse for it.
+        Where it cannot be written, only a start without Redis is worse for it; it is tried again
+        with the next fact, new or not.
         """
-        if all(self._facts.get(name) == value for name, value in facts.items()):
+        news = any(self._facts.get(name) != value for name, value in facts.items())
+        if not news and not self._unwritten:
             return
         self._facts |= facts
         try:
             self._write()
         except OSError as error:
-            log.warning("%s cannot be written, so a restart forgets it: %s", self._path, error)
+            self._unwritten = True
+            if news:
+                log.warning("%s cannot be written, so a restart forgets it: %s", self._path, error)
+        else:
+            self._unwritten = False
 
     def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=".live-", suffix=".json")
-        with os.fdopen(handle, "w") as file:
-            json.dump(self._facts, file)
-        Path(name).replace(self._path)
+        try:
+            with os.fdopen(handle, "w") as file:
+                json.dump(self._facts, file)
+                file.flush()
+                os.fsync(handle)
+            Path(name).replace(self._path)
+        finally:
+            Path(name).unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Any]:
         try:

@@ -163,7 +163,7 @@ def _is_generator(raw: bytes) -> bool:
     if len(raw) != _RANDOM_BYTES:
         return False
     _, left, seeded, following = struct.unpack_from("<QiiQ", raw)
-    return seeded == 1 and 0 < left <= _WORDS and following <= _WORDS
+    return bool(seeded == 1 and 0 < left <= _WORDS and following <= _WORDS)
 
 
 def _read_header(path: Path, most: int) -> tuple[dict[str, Tensor], dict[str, str]]:

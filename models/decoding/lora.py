@@ -58,6 +58,11 @@ def read_adapter(folder: Path) -> Adapter:
             adapter[module.removeprefix(_PREFIX)] = Factors(
                 a=a.float(), b=tensors[module + _B].float() * scale
             )
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise AdapterError(
+            f"{folder} holds numbers that are not finite: no reply can be made with them, so "
+            "activate another version."
+        )
     if not adapter or len(adapter) * 2 != len(tensors):
         raise AdapterError(f"{folder} holds no LoRA pairs, or tensors that are none.")
     return adapter

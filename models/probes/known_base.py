@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import tempfile
 from dataclasses import asdict, dataclass
@@ -50,10 +51,18 @@ def known_base(
     """Return what is on file for this base and these prompts, or measure it and file it."""
     path = settings.data_dir / _FOLDER / f"{_key(base, operator, settings)}.json"
     known = _read(path)
-    if known is None:
+    if known is None or not _is_finite(known):
         known = measure()
-        _write(path, asdict(known))
+        if _is_finite(known):
+            _write(path, asdict(known))
+        else:
+            logger.error("The base's figures are not all numbers, so nothing passes: %s", known)
     return known
+
+
+def _is_finite(known: KnownBase) -> bool:
+    """Whether a figure of the base can be a bound; what is filed is believed ever after."""
+    return all(map(math.isfinite, asdict(known.behaviour).values()))
 
 
 def questions_mark() -> str:
@@ -89,8 +98,11 @@ def _write(path: Path, known: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, scratch = tempfile.mkstemp(prefix=".", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(known, file, indent=2)
-        Path(scratch).replace(path)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(known, file, indent=2)
+            Path(scratch).replace(path)
+        finally:
+            Path(scratch).unlink(missing_ok=True)
     except OSError as error:
         logger.warning("%s cannot be written: %s", path, error)

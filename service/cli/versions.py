@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from feedback.events import is_event_id
 from feedback.tracing import made
 from models.versions import Activate, Confirm, Rollback
 from service.cli.asking import DryRunFlag, YesFlag  # noqa: TC001 - typer reads them at run time
@@ -17,6 +18,7 @@ from service.cli.changing import (
     WhyOption,
     change,
 )
+from service.cli.errors import CommandError
 from service.cli.output import (
     JsonFlag,
     ago,
@@ -86,6 +88,8 @@ def history(
     as_json: JsonFlag = False,
 ) -> None:
     """List who changed what is served, when, from what to what, and why; newest first."""
+    if before is not None and not is_event_id(before):
+        raise CommandError(f"{before!r} is no entry's id: take one from the last column.")
 
     async def read(store: Store) -> list[RolloutEvent]:
         if version is not None:

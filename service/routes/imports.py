@@ -75,7 +75,7 @@ async def import_(
         source = await asyncio.to_thread(_inside_imports, runtime.settings.data_dir, body.path)
         record = await _take(runtime, source, caller.owner, body.why or why, name)
     elif kind in ARCHIVES:
-        with _temporary(runtime) as file:
+        with await asyncio.to_thread(_temporary, runtime) as file:
             await _receive(request, file)
             record = await _take(runtime, Path(file.name), caller.owner, why, name or "an upload")
     else:
@@ -102,14 +102,11 @@ async def archive(
         raise InvalidRequestError(
             "`base` is the model without an adapter: there is nothing to export.", param="version"
         )
-    file = _temporary(runtime)
+    file = await asyncio.to_thread(_temporary, runtime)
     try:
         await asyncio.to_thread(_pack, runtime, version, form, file, state=state)
         size = file.tell()
         file.seek(0)
-    except AdapterError as error:
-        file.close()
-        raise NotFoundError(str(error), code="version_unavailable") from error
     except BaseException:
         file.close()
         raise
@@ -207,7 +204,14 @@ def _no_room(error: OSError) -> NotReadyError:
 
 
 def _pack(runtime: Runtime, version: str, form: Form, file: BinaryIO, *, state: bool) -> None:
-    AdapterStore.open(runtime.settings).write_archive(version, form, file, state=state)
+    try:
+        AdapterStore.open(runtime.settings).write_archive(version, form, file, state=state)
+    except (AdapterError, FileNotFoundError) as error:
+        raise NotFoundError(str(error), code="version_unavailable") from error
+    except AdapterStoreUnavailableError:
+        raise
+    except OSError as error:
+        raise _no_room(error) from error
 
 
 async def _sent(file: BinaryIO) -> AsyncIterator[bytes]:

@@ -6,17 +6,11 @@ from fastapi import APIRouter
 
 from feedback.errors import StoreUnavailableError
 from models.types import BASE
-from models.versions import VersionState
-from service.chat import PIN
+from service.chat import OFFERED, PIN
 from service.errors import ModelNotFoundError
 from service.runtime import Runtime, RuntimeDep
 
 router = APIRouter(prefix="/v1/models")
-
-OFFERED: frozenset[VersionState] = frozenset(
-    {"approved", "canary", "live", "retired", "rolled_back"}
-)
-"""States of versions that are listed; the others can be named too, but are no offer."""
 
 
 @router.get("")

@@ -16,6 +16,8 @@ from feedback.store import Store
 from models.types import Message
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from service.settings import ServiceSettings
 
 pytestmark = pytest.mark.anyio
@@ -200,6 +202,27 @@ async def test_a_version_can_be_pinned(running: Any, store: Store, chat: Any) ->
     assert reply["system_fingerprint"] == V2
     assert reply["choices"][0]["message"]["content"] == f"I am {V2}"
     assert (await store.completions.get(reply["id"])).version == V2
+
+
+@pytest.mark.parametrize("state", ["candidate", "rejected", "approved", None])
+async def test_only_operators_may_try_what_the_gate_has_not_passed(
+    running: Any, store: Store, chat: Any, happens: Callable[..., Any], state: Any
+) -> None:
+    if state is not None:
+        await store.versions.add(V2, parent="base", manifest={}, state="candidate", now=1.0)
+    if state not in {None, "candidate"}:
+        await store.rollout.verdict(V2, state, figures={}, reason=None, now=2.0)
+    _, anns = await store.keys.create("ann", frozenset({"chat"}), now=1.0)
+    _, ops = await store.keys.create("ops", frozenset({"chat", "admin"}), now=1.0)
+    await happens(lambda: running.runtime.authenticator.keyed)
+
+    async def status(key: str) -> int:
+        running.client.headers["authorization"] = f"Bearer {key}"
+        return (await chat(running, model=f"policy@{V2}")).status_code
+
+    assert await status(anns) == (200 if state == "approved" else 404)
+    assert (V2 in running.generator.loaded()) == (state == "approved")
+    assert await status(ops) == 200
 
 
 async def test_pinned_versions_are_unloaded_when_others_were_asked_for(

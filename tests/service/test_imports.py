@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import json
 import sys
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,9 +54,6 @@ def imports(tmp_path: Path) -> Path:
 @pytest.fixture
 def archive(imports: Path, service_settings: ServiceSettings, tmp_path: Path) -> bytes:
     """A .tar.gz of that adapter; it is larger than what other routes take."""
-    import io
-    import tarfile
-
     (imports / "theirs" / "ballast").write_bytes(bytes(range(256)) * 200)
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as packed:
@@ -235,6 +234,33 @@ async def test_what_cannot_be_sent_is_told(
     gone = await running.client.get(path)
     assert gone.status_code == 404
     assert "THUMBLOOP_KEEP_VERSIONS" in gone.json()["error"]["message"]
+
+
+async def test_a_name_that_is_no_text_is_refused_in_words(running: Any) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as packed:
+        link = tarfile.TarInfo("\udcffconfig")
+        link.type, link.linkname = tarfile.SYMTYPE, "elsewhere"
+        packed.addfile(link)
+    answer = await post(running, out.getvalue())
+    assert answer.status_code == 400
+    assert "config is a symbolic link" in answer.json()["error"]["message"]
+
+
+async def test_a_full_disk_is_told_and_leaves_nothing(
+    running: Any, imports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = await running.client.post("/admin/versions", json={"path": "theirs"})
+    version = taken.json()["version"]
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(AdapterStore, "write_archive", full)
+    answer = await running.client.get(f"/admin/versions/{version}/archive")
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "disk_unavailable"
+    assert left(tmp_path) == [version]
 
 
 async def test_only_an_admins_key_may_import_and_export(

@@ -161,6 +161,8 @@ async def test_what_is_not_understood_is_refused(
         ("/admin/audit", {"limit": "1001"}, "limit"),
         ("/admin/audit", {"limit": "x"}, "limit"),
         ("/admin/audit", {"before": "yesterday"}, "before"),
+        ("/admin/audit", {"before": "99999999999999999999-0"}, "before"),
+        ("/admin/audit", {"before": "\u0661-\u0661"}, "before"),
         ("/admin/audit", {"after": "1-0"}, "after"),
         ("/admin/explain/c1", {"texts": "maybe"}, "texts"),
         ("/admin/updates", {"limit": "-1"}, "limit"),

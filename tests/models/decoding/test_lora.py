@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE
 from models.base import load_base
@@ -100,6 +100,17 @@ def test_what_the_engine_cannot_serve_is_refused(
     config = json.loads((folder / CONFIG_FILE).read_text())
     (folder / CONFIG_FILE).write_text(json.dumps(config | change))
     with pytest.raises(AdapterError, match="not a plain LoRA"):
+        read_adapter(folder)
+
+
+def test_numbers_that_are_not_finite_are_refused(
+    make_version: Callable[[int], str], settings: LearnerSettings
+) -> None:
+    folder = settings.adapters_dir / make_version(1)
+    tensors = load_file(folder / WEIGHTS_FILE)
+    next(iter(tensors.values()))[0, 0] = torch.nan
+    save_file(tensors, folder / WEIGHTS_FILE)
+    with pytest.raises(AdapterError, match="not finite"):
         read_adapter(folder)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -147,6 +148,29 @@ def test_the_base_is_measured_once_for_a_base_and_its_prompts(
     _write_rules(settings, {"prompt": "Hi", "must_not": ["x{1000}"]})
     probe(policy, folder, settings)
     assert asked[5:] == [None, folder]
+
+
+@pytest.mark.parametrize("filed", [False, True])
+def test_figures_of_the_base_that_are_no_numbers_are_not_kept(
+    settings: LearnerSettings,
+    policy: Policy,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    filed: bool,
+) -> None:
+    if filed:  # by whoever did
+        assert probe(policy, folder, settings).base is not None
+        (file,) = (settings.data_dir / "gate-base").iterdir()
+        known = json.loads(file.read_text())
+        known["behaviour"]["text_nats"] = None
+        file.write_text(json.dumps(known))
+    else:
+        with monkeypatch.context() as once:
+            once.setattr("models.probes.behaviour.text_nats", lambda *_: math.nan)
+            assert math.isnan(probe(policy, folder, settings).base.text_nats)
+    found = probe(policy, folder, settings)
+    assert found.base is not None
+    assert math.isfinite(found.base.text_nats)
 
 
 def _write_rules(settings: LearnerSettings, *rules: dict[str, Any]) -> None:

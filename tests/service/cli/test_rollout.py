@@ -272,6 +272,12 @@ def test_versions_are_a_table_that_a_person_can_read(operator: Any, two: tuple[s
     assert (listed["kl"], listed["roles"]) == (1.234, ["live", "confirmed"])
 
 
+@pytest.mark.parametrize("before", ["x", "1", "99999999999999999999-0", "1-\u0661", "1-1-1"])
+def test_what_is_no_entry_is_told(operator: Any, before: str) -> None:
+    refused = operator.run("versions", "history", "--before", before, code=1)
+    assert "is no entry's id" in refused.stderr
+
+
 def test_history_is_of_all_or_of_one_version_and_goes_on(
     operator: Any, two: tuple[str, str]
 ) -> None:
