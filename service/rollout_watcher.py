@@ -202,6 +202,8 @@ class RolloutWatcher:
         problems = [self._follow_canary(canary), self._live_problem(live)]
         self.problem = " ".join(problem for problem in problems if problem) or None
         route = self.route
+        if self.rollout and self.generation > self.rollout.generation:
+            self.generation = 0  # of a record that was lost: what it counted is no more
         if self.rollout and route and (route.live, route.canary) == (live, canary):
             self.generation = self.rollout.generation
 

@@ -166,13 +166,15 @@ def _check_directory(file: BinaryIO) -> None:
         BadZipFile: There is none.
     """
     size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - (1 << 16) - _END_BYTES - _LOCATOR_BYTES))
+    start = file.seek(max(0, size - (1 << 16) - _END_BYTES - _LOCATOR_BYTES))
     tail = file.read()
     at = tail.rfind(b"PK\5\6", 0, len(tail) - _END_BYTES + 4)
     if at < 0:
         raise zipfile.BadZipFile("it has no directory")
-    members, directory_bytes = struct.unpack("<HL", tail[at + 10 : at + 16])
+    members, directory_bytes, offset = struct.unpack("<HLL", tail[at + 10 : at + 20])
     huge = tail[max(0, at - _LOCATOR_BYTES) : at].startswith(b"PK\6\7")
     if huge or members > MAX_MEMBERS or directory_bytes > MAX_DIRECTORY_BYTES:
         raise ImportRefusedError(f"The archive holds more than {MAX_MEMBERS} files: refused.")
+    if offset + directory_bytes > start + at:
+        raise zipfile.BadZipFile("its directory lies elsewhere")
     file.seek(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
 from typing import TYPE_CHECKING, Annotated
@@ -10,12 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from models.adapters import AdapterStore, Wanted
+from models.errors import AdapterStoreUnavailableError
 from models.settings import ModelSettings
+from service.cli.errors import CommandError
 from service.cli.output import JsonFlag, print_json
 from service.cli.record import operator, with_store
 from service.transfers import import_version
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from feedback.events import VersionRecord
     from feedback.store import Store
 
@@ -40,7 +45,8 @@ def import_(
             store, settings, source, who=operator(), why=why, now=time.time()
         )
 
-    record = with_store(take)
+    with _files_usable():
+        record = with_store(take)
     if as_json:
         print_json(record)
     else:
@@ -67,16 +73,32 @@ def export(
     as_json: JsonFlag = False,
 ) -> None:
     """Write an adapter in PEFT's format, as a folder or an archive."""
-    AdapterStore.open(ModelSettings()).export(version, target, state=state)
+    with _files_usable():
+        AdapterStore.open(ModelSettings()).export(version, target, state=state)
     if as_json:
         print_json({"version": version, "target": str(target), "state": state})
     else:
         typer.echo(f"{version} is in {target}.")
 
 
+@contextmanager
+def _files_usable() -> Iterator[None]:
+    """Say in one line that a file cannot be read or written."""
+    try:
+        yield
+    except AdapterStoreUnavailableError:
+        raise
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise CommandError(
+            f"{where}{error.strerror or error}. See that it may be read or written, and that its "
+            "disk is not full."
+        ) from error
+
+
 def _check(settings: ModelSettings, source: Path, *, as_json: bool) -> None:
     wanted = Wanted.from_settings(settings)
-    with AdapterStore.open(settings).importing(source, wanted) as found:
+    with _files_usable(), AdapterStore.open(settings).importing(source, wanted) as found:
         checked = found.checked
     if as_json:
         print_json({**asdict(checked), "base": wanted.base.name, "dry_run": True})

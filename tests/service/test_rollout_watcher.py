@@ -218,6 +218,21 @@ async def test_when_redis_goes_away_the_version_stays(
     assert watcher.serving == V2
 
 
+async def test_what_a_lost_record_counted_is_not_claimed_of_the_next_one(
+    make_watcher: Any, store: Store, versions: None
+) -> None:
+    watcher = make_watcher()
+    for version in (V1, V2, V1):
+        await activate(store, version)
+    await watcher.look()
+    assert watcher.generation == 3
+    await store.rollout._client.command("DEL", keys.ROLLOUT)
+    await activate(store, V9)
+    await watcher.look()
+    (replica,) = await store.replicas.list()
+    assert (replica.serving, replica.read_generation, replica.generation) == (V1, 1, 0)
+
+
 async def test_the_replica_reports_what_it_serves(
     make_watcher: Any, store: Store, versions: None
 ) -> None:

@@ -182,6 +182,15 @@ def test_a_zip_whose_directory_fills_the_memory_is_refused(tmp_path: Path, targe
         take_files(path, target, LIMIT)
 
 
+def test_a_zip_whose_directory_lies_elsewhere_is_refused(tmp_path: Path, target: Path) -> None:
+    path = make_zip(tmp_path / "a", *BOTH)
+    raw = bytearray(path.read_bytes())
+    raw[-6:-2] = (10**9).to_bytes(4, "little")
+    path.write_bytes(raw)
+    with pytest.raises(ImportRefusedError, match="damaged"):
+        take_files(path, target, LIMIT)
+
+
 def test_an_encrypted_zip_is_refused(tmp_path: Path, target: Path) -> None:
     path = make_zip(tmp_path / "a", *BOTH)
     raw = bytearray(path.read_bytes())

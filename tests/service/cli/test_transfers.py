@@ -55,6 +55,20 @@ def test_a_dry_run_needs_no_record_and_imports_nothing(
     assert not any((operator.data_dir / "adapters").iterdir())
 
 
+def test_files_that_cannot_be_used_are_told_in_one_line(
+    operator: Operator, theirs: Path, tmp_path: Path
+) -> None:
+    version = operator.ask("versions", "import", str(theirs))["version"]
+    (tmp_path / "file").write_text("in the way")
+    for words in (
+        ("export", version, str(tmp_path / "file" / "a.zip")),
+        ("export", version, str(tmp_path / ("a" * 300))),
+    ):
+        refused = operator.run("versions", *words, code=1).stderr
+        assert refused.startswith("thumbloop: ")
+        assert refused.count("\n") == 1
+
+
 def test_a_refusal_is_one_line_and_leaves_nothing(operator: Operator, theirs: Path) -> None:
     write_adapter(theirs, r=64)
     for more in ([], ["--dry-run"]):
