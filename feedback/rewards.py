@@ -19,6 +19,7 @@ class RewardScale:
     Attributes:
         neutral: The rating that is worth 0. Below it ratings fall evenly to -1 at 0 stars, above
             it they rise evenly to +1 at 5.
+        correction: What a correction alone says of the reply that it corrects; None: nothing.
     """
 
     up: float = 1.0
@@ -26,6 +27,7 @@ class RewardScale:
     neutral: float = 2.5
     chosen: float = 1.0
     rejected: float = -1.0
+    correction: float | None = None
 
     @classmethod
     def from_settings(cls, settings: FeedbackSettings) -> Self:
@@ -36,6 +38,7 @@ class RewardScale:
             neutral=settings.rating_neutral,
             chosen=settings.reward_chosen,
             rejected=settings.reward_rejected,
+            correction=settings.reward_correction,
         )
 
 
@@ -48,7 +51,9 @@ def reward(vote: Vote, scale: RewardScale = DEFAULT_SCALE) -> float | None:
         return scale.up if vote.thumb == "up" else scale.down
     if vote.comparison is not None:
         return scale.chosen if vote.comparison.side == "chosen" else scale.rejected
-    return None if vote.rating is None else _rated(vote.rating, scale.neutral)
+    if vote.rating is not None:
+        return _rated(vote.rating, scale.neutral)
+    return scale.correction if vote.correction else None
 
 
 def _rated(rating: float, neutral: float) -> float:

@@ -118,6 +118,13 @@ class FeedbackSettings(JudgeSettings):
     reward_rejected: float = Field(
         -1.0, ge=-1, le=1, description="What the other side of a comparison is worth."
     )
+    reward_correction: float | None = Field(
+        None,
+        ge=-1,
+        le=1,
+        description="What a correction alone is worth to the reply that it corrects; unset, it is "
+        "no vote: it is kept, and no update learns from it.",
+    )
     max_user_share: float = Field(
         0.25, gt=0, le=1, description="Most of a batch from one user, once five users are in it."
     )

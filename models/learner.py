@@ -18,6 +18,7 @@ from models.learner_state import (
     restore_adam,
     save_state,
 )
+from models.learning.corrections import find_corrections
 from models.learning.epochs import Epochs
 from models.learning.report import batch_figures, learning_figures
 from models.learning.scoring import recover_behaviour, score_samples, without_logprobs
@@ -116,8 +117,16 @@ class Learner:
             )
         # 4. Learn for N epochs.
         with stopwatch.phase("learn"):
+            corrections = find_corrections(batch, self._base, self._settings)
             epochs = Epochs(
-                self._policy, batch, scored, optimizer, order, self._settings, self._critic
+                self._policy,
+                batch,
+                scored,
+                optimizer,
+                order,
+                self._settings,
+                self._critic,
+                corrections,
             )
             trace = epochs.run(progress)
         self._check_finite()
@@ -125,6 +134,8 @@ class Learner:
         with stopwatch.phase("measure"):
             report = batch_figures(known, scored) | learning_figures(trace)
         report["beta"] = state.beta
+        report["corrections"] = len(corrections.samples)
+        report["corrections_cut"] = corrections.cut
         dropped = len(samples) + len(replay) - len(batch)
         report["recovered"] = len(without_logprobs([*samples, *replay])) - dropped
         report["dropped_without_logprobs"] = dropped

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
+from models.types import Message
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from models.types import Message
 
 
 def encode_chat(tokenizer: Any, messages: Sequence[Message]) -> tuple[int, ...]:
@@ -32,6 +32,15 @@ def encode_chat(tokenizer: Any, messages: Sequence[Message]) -> tuple[int, ...]:
         return _encode(tokenizer, messages)
     ids = control.encode(messages) if tokenizer.is_fast else None
     return _encode(tokenizer, control.broken_in(messages)) if ids is None else ids
+
+
+def encode_text(tokenizer: Any, text: str) -> tuple[int, ...]:
+    """Return the ids of a text that somebody wrote, in which nothing is a control token."""
+    control = _control_tokens(tokenizer)
+    if control.are_spelled_in(text):
+        (message,) = control.broken_in([Message("assistant", text)])
+        text = message.content
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _render(tokenizer: Any, messages: Sequence[Message]) -> str:

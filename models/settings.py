@@ -147,6 +147,7 @@ ARTICLE: Mapping[str, Any] = {
     "kl_horizon": math.inf,
     "length_form": "token",
     "nudge": 0.0,
+    "corrections": 0.0,
     "missing_end_penalty": 0.0,
     "replay_votes": 0,
 }
@@ -166,7 +167,8 @@ class LearnerSettings(ModelSettings, GateSettings):
     micro_batch_tokens: int = Field(
         1024,
         ge=1,
-        description="Prompt and reply tokens in one forward pass; bounds the learner's memory.",
+        description="Prompt and reply tokens in the passes that run at a time; bounds the "
+        "learner's memory.",
     )
     minibatch: int = Field(8, ge=0, description="Replies per optimiser step; 0 = the batch.")
     replay_votes: int = Field(
@@ -214,6 +216,15 @@ class LearnerSettings(ModelSettings, GateSettings):
     )
     nudge: float = Field(
         0.0, ge=0, description="Coefficient of a likelihood loss on liked replies."
+    )
+    corrections: float = Field(
+        0.0,
+        ge=0,
+        description="Coefficient of a likelihood loss on the corrections that people wrote beside "
+        "their votes; 0 learns from none.",
+    )
+    correction_tokens: int = Field(
+        256, ge=1, description="Most tokens of a correction that are learned."
     )
     missing_end_penalty: float = Field(
         0.0, ge=0, description="Taken from the vote on a reply that was cut off."

@@ -116,6 +116,7 @@ class Sample:
         reward: The vote as a scalar in [-1, 1].
         version: The policy version that wrote the reply.
         ended: Whether the reply ended by itself rather than at ``max_tokens``.
+        correction: What the person would rather have read; empty without one.
     """
 
     completion_id: str
@@ -127,6 +128,7 @@ class Sample:
     reward: float
     version: str
     ended: bool
+    correction: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,18 +28,29 @@ class Batch:
     mismatched: tuple[str, ...] = ()
 
 
-def make_batch(votes: Sequence[FrozenVote], completions: Sequence[Completion | None]) -> Batch:
-    """Pair each vote with its completion, in the order of the votes."""
+def make_batch(
+    votes: Sequence[FrozenVote],
+    completions: Sequence[Completion | None],
+    corrections: Sequence[str | None] | None = None,
+) -> Batch:
+    """Pair each vote with its completion, in the order of the votes.
+
+    Args:
+        votes: The votes.
+        completions: Theirs; None for what is gone.
+        corrections: What people wrote beside the votes; None, or None for a vote, without.
+    """
     samples: list[Sample] = []
     missing: list[str] = []
     mismatched: list[str] = []
-    for vote, completion in zip(votes, completions, strict=True):
+    said = [None] * len(votes) if corrections is None else corrections
+    for vote, completion, correction in zip(votes, completions, said, strict=True):
         if completion is None:
             missing.append(vote.completion_id)
         elif not _lengths_match(completion):
             mismatched.append(vote.completion_id)
         else:
-            samples.append(_sample(vote, completion))
+            samples.append(_sample(vote, completion, correction or ""))
     return Batch(tuple(samples), tuple(missing), tuple(mismatched))
 
 
@@ -53,7 +64,7 @@ def _pseudonym(person: Person) -> str:
     return hashlib.sha256(f"{person.owner}:{person.user}".encode()).hexdigest()[:16]
 
 
-def _sample(vote: FrozenVote, completion: Completion) -> Sample:
+def _sample(vote: FrozenVote, completion: Completion, correction: str) -> Sample:
     return Sample(
         completion_id=completion.id,
         user=_pseudonym(completion.person),
@@ -64,4 +75,5 @@ def _sample(vote: FrozenVote, completion: Completion) -> Sample:
         reward=vote.score,
         version=completion.version,
         ended=completion.finish_reason == "stop",
+        correction=correction,
     )

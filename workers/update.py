@@ -233,7 +233,8 @@ async def _learn_and_publish(
 
 async def _read_batch(store: Store, run: Run) -> Batch:
     completions = await store.completions.get_many([v.completion_id for v in run.votes])
-    batch = make_batch(run.votes, completions)
+    corrections = await store.votes.corrections(run.votes)
+    batch = make_batch(run.votes, completions, corrections)
     if not batch.samples:
         raise LearningError(
             "None of the batch's completions can be learned from: "

@@ -10,7 +10,7 @@ from feedback.rewards import DEFAULT_SCALE, reward
 from feedback.store import keys
 from feedback.store.client import fields
 from feedback.store.completions import check_id, unknown
-from feedback.store.spelling import decode_vote, spell_vote
+from feedback.store.spelling import decode_vote, read_vote, spell_vote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -244,6 +244,19 @@ class Votes:
         found = await self._client.hashes([keys.feedback(v.completion_id) for v in votes])
         return [
             now.get("state") == "learned" and now.get("scored") == str(vote.revision)
+            for vote, now in zip(votes, found, strict=True)
+        ]
+
+    async def corrections(self, votes: Sequence[FrozenVote]) -> list[str | None]:
+        """Return what people wrote beside votes that a run has claimed, as it stands now.
+
+        None where they wrote nothing, or have since withdrawn the vote or taken another side.
+        """
+        found = await self._client.hashes([keys.feedback(v.completion_id) for v in votes])
+        return [
+            read_vote(now["vote"]).correction
+            if now.get("state") == "claimed" and now.get("scored") == str(vote.revision)
+            else None
             for vote, now in zip(votes, found, strict=True)
         ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,16 +10,19 @@ import torch
 
 from models.batch import micro_batches, token_count
 from models.errors import LearningError
+from models.learning.corrections import Corrections
 from models.learning.gradients import Apart, OfMasters
 from models.learning.objective import objective
 from models.learning.workers import Workers, divide
 from models.policy import spread
 from models.ppo import kl
+from models.ppo.lengths import length_divisors
+from models.ppo.likelihood import likelihood_loss
 from models.ppo.masked import masked_mean
 from models.types import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from models.batch import MicroBatch
     from models.learning.gradients import Gradients
@@ -66,6 +69,21 @@ def sum_of(parts: Sequence[Figures]) -> Figures:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """What all parts of a minibatch share.
+
+    Attributes:
+        count: Its rows.
+        scored: The batch with this minibatch's divisors.
+        divisors: Those of its corrections, by their place among all corrections.
+    """
+
+    count: int
+    scored: ScoredBatch
+    divisors: Mapping[int, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """Some rows of a minibatch, the tokens of their passes, and where their gradients go."""
 
@@ -93,6 +111,7 @@ class Epochs:
         order: Draws the order of the minibatches.
         settings: How much and how far.
         critic: Learns beside the policy; its parameters are the optimizer's too.
+        corrections: Are made likelier in the steps of the votes that they belong to.
     """
 
     def __init__(
@@ -104,7 +123,9 @@ class Epochs:
         order: torch.Generator,
         settings: LearnerSettings,
         critic: ValueHead | None = None,
+        corrections: Corrections | None = None,
     ) -> None:
+        self._corrections = corrections or Corrections()
         self._critic = critic
         self._policy, self._samples, self._scored = policy, samples, scored
         self._optimizer, self._order, self._settings = optimizer, order, settings
@@ -165,9 +186,8 @@ class Epochs:
         The result is the same, but for rounding, however the rows are divided; the division does
         not depend on how fast anyone is.
         """
-        scored = self._scored.minibatch(rows, self._settings)
-        of_part = partial(self._of_part, scored, len(rows))
-        parts = self._parts(rows)
+        step = Step(len(rows), self._scored.minibatch(rows, self._settings), self._divisors(rows))
+        of_part, parts = partial(self._of_part, step), self._parts(rows)
         found = list(self._workers.map(of_part, parts.beside))
         for part in parts.beside:
             if isinstance(part.gradients, Apart):
@@ -176,7 +196,7 @@ class Epochs:
 
     def _parts(self, rows: Sequence[int]) -> Parts:
         """Divide ``rows`` among the workers; too long ones are passed through after the others."""
-        lengths = {row: token_count(self._samples[row]) for row in rows}
+        lengths = {row: self._token_count(row) for row in rows}
         most = self._settings.micro_batch_tokens // self._workers.count
         short = [row for row in rows if lengths[row] <= most or self._workers.count == 1]
         shares = divide([lengths[row] for row in short], self._workers.count)
@@ -191,16 +211,51 @@ class Epochs:
         ]
         return Parts(beside, alone)
 
-    def _of_part(self, scored: ScoredBatch, count: int, part: Part) -> Figures:
-        """Add the gradients of a part of a minibatch of ``count`` rows."""
+    def _token_count(self, row: int) -> int:
+        """Return the length of a row, or of its correction if that is longer."""
+        samples = [self._corrections.samples[i] for i in self._corrections.among([row])]
+        return max(map(token_count, [self._samples[row], *samples]))
+
+    def _divisors(self, rows: Sequence[int]) -> dict[int, float]:
+        """Return what the log-probs of each correction in a minibatch are divided by."""
+        among = self._corrections.among(rows)
+        lengths = torch.tensor([len(self._corrections.samples[i].response_ids) for i in among])
+        if not among:
+            return {}
+        divisors = length_divisors(
+            torch.arange(int(lengths.max())) < lengths[:, None],
+            form=self._settings.length_form,
+            constant=self._settings.length_constant,
+        )
+        return dict(zip(among, divisors.tolist(), strict=True))
+
+    def _of_part(self, step: Step, part: Part) -> Figures:
+        """Add the gradients of a part of a minibatch."""
         device = self._settings.device
         micros = micro_batches(self._samples, part.rows, tokens=part.tokens, device=device)
-        return sum_of([self._of_micro(scored, micro, count, part.gradients) for micro in micros])
+        found = sum_of([self._of_micro(step, micro, part.gradients) for micro in micros])
+        corrected = micro_batches(
+            self._corrections.samples,
+            self._corrections.among(part.rows),
+            tokens=part.tokens,
+            device=device,
+        )
+        more = sum(self._of_corrections(step, micro, part.gradients) for micro in corrected)
+        return replace(found, loss=found.loss + more)
 
-    def _of_micro(
-        self, scored: ScoredBatch, micro: MicroBatch, count: int, gradients: Gradients
-    ) -> Figures:
-        share, cut = len(micro.rows) / count, scored.cut(micro)
+    def _of_corrections(self, step: Step, micro: MicroBatch, gradients: Gradients) -> float:
+        """Add the gradients of corrections; return their part of the loss."""
+        scores = self._policy.score(micro, gradients=gradients)
+        divisors = torch.tensor([step.divisors[row] for row in micro.rows], device=micro.ids.device)
+        loss = likelihood_loss(
+            scores.logprobs, torch.ones_like(divisors), micro.mask, length_constant=divisors
+        )
+        loss = self._settings.corrections * loss * (len(micro.rows) / step.count)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
+
+    def _of_micro(self, step: Step, micro: MicroBatch, gradients: Gradients) -> Figures:
+        share, cut = len(micro.rows) / step.count, step.scored.cut(micro)
         scores = self._policy.score(micro, cut.reference_hidden(), gradients)
         found = objective(cut, scores, self._settings, self._values(scores, micro))
         (found.loss * share).backward()  # type: ignore[no-untyped-call]

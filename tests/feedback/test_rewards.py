@@ -29,6 +29,17 @@ def test_a_vote_is_worth_its_place_on_the_scale(vote: Vote, expected: float | No
     assert reward(vote) == expected
 
 
+def test_a_correction_alone_is_worth_something_where_the_setting_says_so() -> None:
+    scale = RewardScale.from_settings(FeedbackSettings(reward_correction=-0.5))
+    assert reward(Vote(correction="better"), scale) == -0.5
+    # beside a vote it changes nothing
+    assert reward(Vote(thumb="up", correction="better"), scale) == 1.0
+    assert reward(Vote(rating=2.5, correction="better"), scale) == 0.0
+    assert reward(Vote(comment="fine"), scale) is None
+    with pytest.raises(ValidationError):
+        FeedbackSettings(reward_correction=-1.5)
+
+
 @pytest.mark.parametrize(
     ("vote", "expected"),
     [

@@ -54,6 +54,12 @@ def test_what_is_missing_or_does_not_match_is_dropped_and_named(
     assert not batch.samples[0].ended
 
 
+def test_a_correction_goes_with_its_vote(completion_of: Callable[..., Completion]) -> None:
+    votes = [FrozenVote("c0", 1, -1.0), FrozenVote("c1", 1, 1.0)]
+    batch = make_batch(votes, [completion_of("c0"), completion_of("c1")], ["Better.", None])
+    assert [s.correction for s in batch.samples] == ["Better.", ""]
+
+
 def test_votes_and_completions_must_be_as_many() -> None:
     with pytest.raises(ValueError, match="shorter"):
         make_batch([FrozenVote("c0", 1, 1.0)], [])

@@ -11,7 +11,8 @@ import pytest
 from fake_learner import GOOD, Learned, make_place
 
 from feedback.errors import FencedError
-from feedback.events import Person
+from feedback.events import Person, Vote
+from feedback.rewards import RewardScale, reward
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, keys
 from models.adapters import WEIGHTS_FILE
@@ -632,3 +633,35 @@ async def test_learners_that_stop_when_asked_are_no_reason_for_quarantine(
     await store.runs.release(run)
     run = await run_update(place)
     assert (run.state, run.attempts, run.deaths) == ("approved", 22, 0)
+
+
+async def test_the_learner_is_given_what_people_wrote_beside_their_votes(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, learner = workplace
+    await vote_on("ddddd")
+    alone = Vote(correction="Alone.")
+    worth = reward(alone, RewardScale(correction=-0.5))
+    for each in ("c0", "c1", "c2"):
+        vote = Vote(thumb="down", correction=f"Better than {each}.")
+        await store.votes.put(each, ANN, vote, -1.0, now=2500.0)
+    await store.votes.put("c3", ANN, alone, worth, now=2500.0)
+    claim = store.runs.claim
+
+    async def claim_and_change(*args: Any, **keywords: Any) -> Any:
+        """People change their minds while the update begins."""
+        run = await claim(*args, **keywords)
+        await store.votes.withdraw("c0", ANN, now=3000.0)
+        await store.votes.put("c1", ANN, Vote(thumb="up", correction="No."), 1.0, now=3000.0)
+        return run
+
+    store.runs.claim = claim_and_change  # type: ignore[method-assign]
+    await run_update(place)
+    given = {s.completion_id: (s.reward, s.correction) for s in learner.learned[0]}
+    assert given == {
+        "c0": (-1.0, ""),
+        "c1": (-1.0, ""),
+        "c2": (-1.0, "Better than c2."),
+        "c3": (-0.5, "Alone."),
+        "c4": (-1.0, ""),
+    }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from models.base import load_base
+from models.batch import collate
 from models.learner_state import LearnerState
+from models.learning.corrections import Corrections
 from models.learning.epochs import Epochs
 from models.learning.scoring import score_samples
 from models.learning.workers import Workers
@@ -32,7 +35,16 @@ SAMPLES = [
 ]
 
 
-def _gradients(policy: Policy, settings: LearnerSettings) -> dict[str, torch.Tensor]:
+CORRECTED = [
+    replace(SAMPLES[1], response_ids=(90, 91, 92, 93), behaviour_logprobs=()),
+    replace(SAMPLES[2], response_ids=(94, 95), behaviour_logprobs=()),
+]
+CORRECTIONS = Corrections(CORRECTED, of_row={1: 0, 2: 1})
+
+
+def _gradients(
+    policy: Policy, settings: LearnerSettings, corrections: Corrections | None = None
+) -> dict[str, torch.Tensor]:
     policy.reset(3)
     with torch.no_grad():
         for key, master in policy.master.items():
@@ -43,7 +55,8 @@ def _gradients(policy: Policy, settings: LearnerSettings) -> dict[str, torch.Ten
     state = LearnerState(beta=0.1)
     scored = score_samples(SAMPLES, policy, state, settings, lambda _: None)
     adam = torch.optim.Adam(policy.master.values())
-    epochs = Epochs(policy, SAMPLES, scored, adam, torch.Generator(), settings)
+    random = torch.Generator()
+    epochs = Epochs(policy, SAMPLES, scored, adam, random, settings, corrections=corrections)
     for _ in range(2):  # sums of the workers' own begin at 0 each time
         adam.zero_grad()
         epochs.add_gradients(range(len(SAMPLES)))
@@ -64,12 +77,39 @@ def test_the_gradient_is_that_of_one_pass(
 ) -> None:
     policy = Policy(load_base(settings), settings)
     policy.workers, policy.pass_tokens = Workers(), 1024
-    wanted = _gradients(policy, settings)
+    settings = settings.model_copy(update={"corrections": 0.5})
+    wanted = _gradients(policy, settings, CORRECTIONS)
     policy.workers, policy.pass_tokens = Workers(workers), tokens // workers
     divided = settings.model_copy(update={"micro_batch_tokens": tokens})
-    found = _gradients(policy, divided)
+    found = _gradients(policy, divided, CORRECTIONS)
     for key, gradient in wanted.items():
         assert gradient.any()
         assert (found[key] - gradient).norm() <= 1e-4 * gradient.norm(), key
-    again = _gradients(policy, divided)
+    again = _gradients(policy, divided, CORRECTIONS)
     assert all(torch.equal(again[key], found[key]) for key in found)
+
+
+@pytest.mark.parametrize(
+    ("form", "divisors"),
+    [
+        ("constant", (64.0, 64.0)),
+        ("reply", (4.0, 2.0)),
+        ("token", (3.0, 3.0)),  # 6 tokens in 2 corrections
+    ],
+)
+def test_corrections_add_the_gradient_of_their_likelihood(
+    settings: LearnerSettings, form: str, divisors: tuple[float, float]
+) -> None:
+    settings = settings.model_copy(update={"corrections": 0.5, "length_form": form})
+    policy = Policy(load_base(settings), settings)
+    without = _gradients(policy, settings)
+    found = _gradients(policy, settings, CORRECTIONS)
+    for master in policy.master.values():
+        master.grad = None
+    sums = policy.logprobs(collate(CORRECTED, [0, 1], device="cpu")).sum(-1)
+    # 0.5 of the mean over all five rows
+    (-0.5 * (sums / torch.tensor(divisors)).sum() / 5).backward()
+    for key, master in policy.master.items():
+        assert master.grad is not None
+        assert master.grad.any()
+        assert torch.allclose(found[key] - without[key], master.grad, rtol=1e-3, atol=1e-6), key
