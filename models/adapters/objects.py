@@ -8,6 +8,7 @@ writes each object whole or not at all; where fsspec's other side does not, a re
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from models.versions import is_version_id
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_CHUNK = 1 << 20
 MAX_MANIFEST_BYTES = 4 << 20
 ABANDONED_SECONDS = 86_400.0
 """Objects without a manifest are a dead publisher's once the newest is this old."""
@@ -70,13 +72,13 @@ class ObjectStore:
         return cls(files, root)
 
     def publish(self, version: str, folder: Path, manifest: Manifest) -> None:
-        """Upload a whole folder; a version that is published already stays as it is.
+        """Upload a whole folder; a version that is there already, and whole, stays as it is.
 
         Raises:
             AdapterStoreUnavailableError: The store does not answer.
         """
         with self._asked():
-            if self._is_published(version):
+            if self._is_whole(version):
                 return
             for name in (*sorted(manifest.files), MANIFEST_FILE):
                 self._files.put_file(str(folder / name), self._path(version, name))
@@ -95,7 +97,7 @@ class ObjectStore:
                     f"{self._path(version)} has no {MANIFEST_FILE}: restore it from a backup, or "
                     "activate another version."
                 )
-            for name in _names(raw, self._path(version)):
+            for name in _files(raw, self._path(version)):
                 self._files.get_file(self._path(version, name), str(folder / name))
             (folder / MANIFEST_FILE).write_bytes(raw)
 
@@ -159,13 +161,23 @@ class ObjectStore:
             if times and time.time() - max(times) > ABANDONED_SECONDS:
                 self.remove(version)
 
-    def _is_published(self, version: str) -> bool:
-        """Whether there is a manifest that can be read; half of one does not count."""
+    def _is_whole(self, version: str) -> bool:
+        """Whether a version is there with all that its manifest says; it is read for that."""
         raw = self._read(version, MANIFEST_FILE)
-        try:
-            return raw is not None and bool(_names(raw, self._path(version)))
-        except AdapterError:
+        if raw is None:
             return False
+        try:
+            files = _files(raw, self._path(version))
+            return all(self._digest(version, name) == found for name, found in files.items())
+        except (AdapterError, FileNotFoundError):
+            return False
+
+    def _digest(self, version: str, name: str) -> str:
+        with self._files.open(self._path(version, name), "rb") as file:
+            digest = hashlib.sha256()
+            while some := file.read(_CHUNK):
+                digest.update(some)
+        return digest.hexdigest()
 
     def _path(self, *parts: str) -> str:
         return "/".join((self._root, *parts))
@@ -207,22 +219,22 @@ class ObjectStore:
             ) from error
 
 
-def _names(raw: bytes, where: str) -> list[str]:
-    """Return the files that a manifest names.
+def _files(raw: bytes, where: str) -> dict[str, str]:
+    """Return the files that a manifest names, with their SHA-256.
 
     Raises:
         AdapterError: It cannot be read, or names a path.
     """
     try:
-        names = sorted(Manifest.from_dict(json.loads(raw)).files)
+        files = Manifest.from_dict(json.loads(raw)).files
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise AdapterError(
             f"{where} has no readable {MANIFEST_FILE}: restore it from a backup."
         ) from error
-    for name in names:
+    for name in files:
         if Path(name).name != name:
             raise AdapterError(f"{where}/{name} leads out of its folder: refused.")
-    return names
+    return files
 
 
 def _is_adapter(name: str) -> bool:

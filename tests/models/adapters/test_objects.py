@@ -96,6 +96,23 @@ def test_a_damaged_copy_is_fetched_again(
 
 
 @everywhere
+@pytest.mark.parametrize("learned_again", [False, True])
+def test_what_is_damaged_in_the_store_is_published_again(
+    machine: Open, publish_to: Publish, learned_again: bool
+) -> None:
+    one, two, three = machine("one"), machine("two"), machine("three")
+    version = publish_to(one, 1)
+    objects = one._objects
+    objects._files.pipe_file(objects._path(version, WEIGHTS_FILE), b"x")
+    if learned_again:
+        assert two.find_batch(1, "batch-1", "base") is None
+        publish_to(two, 1)
+    else:
+        assert one.find_batch(1, "batch-1", "base") is not None
+    assert contents(three.fetch(version)) == contents(one.path(version))
+
+
+@everywhere
 def test_many_fetchers_at_once_get_a_whole_one_each(machine: Open, publish_to: Publish) -> None:
     """Threads share a cache as processes on one machine do; the download happens once."""
     version = publish_to(machine("one"), 1)
