@@ -35,6 +35,9 @@ async def _models(runtime: Runtime) -> list[dict[str, Any]]:
         records = await runtime.store.versions.list()
     except StoreUnavailableError:
         records = []
+    for record in records:  # what operators try is no offer to others
+        if record.state not in OFFERED:
+            created.pop(record.version, None)
     created |= {record.version: record.created_at for record in records if record.state in OFFERED}
     created.pop(BASE, None)
     named = {"policy": 0.0, BASE: 0.0} | {f"{PIN}{name}": at for name, at in created.items()}

@@ -67,6 +67,19 @@ async def test_a_key_made_over_http_counts_at_once(running: Any) -> None:
     assert (await ask(running, made.json()["key"])).status_code == 200
 
 
+async def test_no_operators_route_opens_to_a_key_for_chats(running: Any, make_key: Any) -> None:
+    paths = (await running.client.get("/openapi.json")).json()["paths"]
+    _, key = await make_key("chat")
+    await running.runtime.authenticator.refresh()
+    running.client.headers["authorization"] = f"Bearer {key}"
+    routes = [(method, path) for path, of in paths.items() for method in of if "/admin" in path]
+    assert len(routes) > 20
+    for method, path in routes:
+        answer = await running.client.request(method, path, json={})
+        assert answer.status_code == 403, (method, path)
+        assert answer.json()["error"]["code"] == "insufficient_scope"
+
+
 @pytest.mark.parametrize(
     ("scopes", "chat", "admin"),
     [(["chat"], 200, 403), (["admin"], 403, 200), (["chat", "admin"], 200, 200)],

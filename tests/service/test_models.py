@@ -34,6 +34,12 @@ async def test_the_models_are_the_policy_the_base_and_the_loadable_versions(
     }
 
 
+async def test_what_operators_try_is_no_offer(running: Any, versions: None) -> None:
+    await running.runtime.watcher.pin(V2)
+    models = (await running.client.get("/v1/models")).json()["data"]
+    assert [model["id"] for model in models] == ["policy", "base", f"policy@{V1}"]
+
+
 async def test_one_model_can_be_read(running: Any, versions: None) -> None:
     assert (await running.client.get(f"/v1/models/policy@{V1}")).json()["created"] == 5
     unknown = await running.client.get("/v1/models/gpt-5")
