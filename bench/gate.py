@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
     from gated.kept import Made
 
-    from models.gate import GateVerdict
+    from models.gate import Check, GateVerdict
 
+RATIOS = {"length", "common words", "perplexity"}
+"""Checks whose bounds are multiples of the base's figure."""
 FOLDER = ROOT / "var" / "bench" / "gate"
 
 
@@ -98,13 +100,21 @@ def _of_kind(rows: Sequence[tuple[Made, GateVerdict, float]]) -> dict[str, Any]:
     stopped = Counter(c.name for v in verdicts for c in v.checks if not c.passed)
     values: dict[str, list[float]] = {}
     for check in (c for v in verdicts for c in v.checks if c.value is not None):
-        values.setdefault(check.name, []).append(check.value)
+        values.setdefault(check.name, []).append(compared(check))
     return {
         "adapters": len(rows),
         "pass": [made.name for made, verdict, _ in rows if verdict.passed],
         "stopped_by": dict(stopped.most_common()),
         "ranges": {name: _spread(found) for name, found in values.items()},
     }
+
+
+def compared(check: Check) -> float:
+    """Return a figure as its bound in the settings is meant: as it is, or beside the base's."""
+    value, base = check.value or 0.0, check.base
+    if base is None:
+        return value
+    return value / base if check.name in RATIOS else value - base
 
 
 def _spread(values: Sequence[float]) -> list[float]:
