@@ -459,10 +459,11 @@ async def test_a_lost_run_ends_the_learning_thread(
 ) -> None:
     place, learner = make_place(store, tmp_path, lease=timedelta(milliseconds=200))
     await vote_on("ud")
-    steps = []
+    steps: list[int] = []
 
     async def lost(_run: object) -> None:
-        raise FencedError("taken over")
+        if steps:
+            raise FencedError("taken over")
 
     def learn_for_long(progress: Callable[[Progress], None]) -> None:
         for i in range(200):
