@@ -52,7 +52,9 @@ async def test_everything_of_a_user_goes_and_nothing_of_others(
     found = await store.users.find(ANN)
     assert (found.completions, found.votes) == (6, 4)
     deleted = await store.users.delete(ANN, who="ops")
-    assert deleted == replace(found, rewrite="started")
+    # Redis may be at a rewrite of its own at this moment: then one more is wanted.
+    assert deleted.rewrite in {"started", "wanted"}
+    assert replace(deleted, rewrite=found.rewrite) == found
     assert set(await client.command("KEYS", "*")) == before | {keys.EVENTS, keys.RETENTION}
     assert await store.votes.stats() == counts
     base = await store.versions.get("base")
