@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.functional import linear
 
 from models.learning.kernels import TorchKernels
 
@@ -62,26 +63,29 @@ class _Head(torch.autograd.Function):
         kept = []
         for part in _parts(len(hidden), head.weight.shape[0]):
             logits = head(hidden[part])
-            base = None if reference is None else head(reference[part])
-            logprobs[part], kl[part], masses = kernels.distributions(
-                logits, base, temperature[part], chosen[part]
+            gain = None
+            if reference is not None:
+                # Of the difference, not the difference of two products: their rounding would be
+                # as large as what a small step changes.
+                gain = linear(hidden[part] - reference[part], head.weight)
+            logprobs[part], kl[part], facts = kernels.distributions(
+                logits, gain, temperature[part], chosen[part]
             )
             if ctx.needs_input_grad[0]:
-                kept.append((part, logits, base, masses))
-        ctx.save_for_backward(chosen, temperature, head.weight, kl)
+                kept.append((part, logits, gain, facts))
+        ctx.save_for_backward(chosen, temperature, head.weight)
         ctx.kept, ctx.kernels = kept, kernels
         return logprobs, kl
 
     @staticmethod
     def backward(ctx: Any, dlogprobs: torch.Tensor, dkl: torch.Tensor) -> tuple[Any, ...]:
-        chosen, temperature, weight, kl = ctx.saved_tensors
+        chosen, temperature, weight = ctx.saved_tensors
         dlogprobs, dkl = dlogprobs.contiguous(), dkl.contiguous()
         out = weight.new_empty(len(chosen), weight.shape[1])
         while ctx.kept:
-            part, logits, base, masses = ctx.kept.pop()
+            part, logits, gain, facts = ctx.kept.pop()
             dlogits = ctx.kernels.distributions_backward(
-                logits, base, temperature[part], chosen[part],
-                (dlogprobs[part], dkl[part]), (kl[part], masses),
+                logits, gain, temperature[part], chosen[part], (dlogprobs[part], dkl[part]), facts
             )  # fmt: skip
             torch.mm(dlogits, weight, out=out[part])
         return out, None, None, None, None, None

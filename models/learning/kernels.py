@@ -89,15 +89,18 @@ class Kernels(Protocol):
     def distributions(
         self,
         logits: torch.Tensor,
-        base: torch.Tensor | None,
+        gain: torch.Tensor | None,
         temperature: torch.Tensor,
         chosen: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return log π(chosen) and KL(π ‖ base), ``[n]``, and log Σ exp of both, ``[n, 2]``; fp32.
+        """Return log π(chosen) and KL(π ‖ base), ``[n]``, and facts for the gradient, ``[n, 2]``.
+
+        All fp32. The facts are log Σ exp and the mean gain Σ p g, the second only with a gain.
 
         Args:
             logits: Before the division by the temperature, ``[n, V]``.
-            base: The base's; without them, KL is 0.
+            gain: The logits minus the base's, which small differences survive in any number
+                format; without it, KL is 0.
             temperature: ``[n]``.
             chosen: Tokens, ``[n]``.
         """
@@ -106,23 +109,23 @@ class Kernels(Protocol):
     def distributions_backward(
         self,
         logits: torch.Tensor,
-        base: torch.Tensor | None,
+        gain: torch.Tensor | None,
         temperature: torch.Tensor,
         chosen: torch.Tensor,
         gradients: tuple[torch.Tensor, torch.Tensor],
-        known: tuple[torch.Tensor, torch.Tensor],
+        facts: torch.Tensor,
     ) -> torch.Tensor:
         """Return the logits' gradient, ``[n, V]``; it may take their memory.
 
-        With p = π(v): ∂ log π(c) / ∂ z_v = [v = c] - p, and ∂ KL / ∂ z_v = p (log p / q - KL).
+        With p = π(v): ∂ log π(c) / ∂ z_v = [v = c] - p, and ∂ KL / ∂ z_v = p (g - Σ p g).
 
         Args:
             logits: As in ``distributions``.
-            base: Likewise.
+            gain: Likewise.
             temperature: Likewise.
             chosen: Likewise.
             gradients: Of log π(chosen) and of KL.
-            known: KL, and log Σ exp of both.
+            facts: What ``distributions`` gave.
         """
         ...
 
@@ -222,42 +225,38 @@ class TorchKernels:
     def distributions(
         self,
         logits: torch.Tensor,
-        base: torch.Tensor | None,
+        gain: torch.Tensor | None,
         temperature: torch.Tensor,
         chosen: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See ``Kernels``."""
-        z, masses = _scaled(logits, temperature), torch.zeros(len(logits), 2, device=logits.device)
-        masses[:, 0] = z.logsumexp(-1)
-        logprobs, kl = (
-            z.gather(1, chosen[:, None])[:, 0] - masses[:, 0],
-            torch.zeros_like(temperature),
-        )
-        if base is not None:
-            z_base = _scaled(base, temperature)
-            masses[:, 1] = z_base.logsumexp(-1)
-            p = (z - masses[:, :1]).exp_()
-            kl = torch.linalg.vecdot(p, z.sub_(z_base)) - (masses[:, 0] - masses[:, 1])
-        return logprobs, kl, masses
+        z, facts = _scaled(logits, temperature), torch.zeros(len(logits), 2, device=logits.device)
+        facts[:, 0] = z.logsumexp(-1)
+        logprobs = z.gather(1, chosen[:, None])[:, 0] - facts[:, 0]
+        kl = torch.zeros_like(temperature)
+        if gain is not None:
+            gained = _scaled(gain, temperature)
+            base_mass = (z - gained).logsumexp(-1)
+            facts[:, 1] = torch.linalg.vecdot(z.sub_(facts[:, :1]).exp_(), gained)
+            kl = facts[:, 1] - (facts[:, 0] - base_mass)
+        return logprobs, kl, facts
 
     def distributions_backward(
         self,
         logits: torch.Tensor,
-        base: torch.Tensor | None,
+        gain: torch.Tensor | None,
         temperature: torch.Tensor,
         chosen: torch.Tensor,
         gradients: tuple[torch.Tensor, torch.Tensor],
-        known: tuple[torch.Tensor, torch.Tensor],
+        facts: torch.Tensor,
     ) -> torch.Tensor:
         """See ``Kernels``."""
-        (dlogprobs, dkl), (kl, masses) = gradients, known
-        z = _scaled(logits, temperature)
-        p = (z - masses[:, :1]).exp_()
+        dlogprobs, dkl = gradients
+        p = _scaled(logits, temperature).sub_(facts[:, :1]).exp_()
         pulls = -dlogprobs[:, None]
-        if base is not None:
-            shift = masses[:, 0] - masses[:, 1] + kl
-            ratio = z.sub_(_scaled(base, temperature)).sub_(shift[:, None])
-            pulls = ratio.mul_(dkl[:, None]).add_(pulls)
+        if gain is not None:
+            centred = _scaled(gain, temperature).sub_(facts[:, 1:])
+            pulls = centred.mul_(dkl[:, None]).add_(pulls)
         dlogits = p.mul_(pulls)
         dlogits.scatter_add_(1, chosen[:, None], dlogprobs[:, None])
         return dlogits.div_(temperature[:, None]).to(logits.dtype)

@@ -70,22 +70,22 @@ int32_t thumbloop_attend_backward(const Attention* over, const void* qkv, int64_
     return 0;
 }
 
-// ``masses`` has two numbers a row, for the backward pass. ``base`` may be null.
-void thumbloop_distributions(const void* logits, const void* base, int64_t rows, int32_t tokens, const float* factors,
-    const int64_t* chosen, float* logprobs, float* kl, float* masses, int32_t bfloat16) {
+// ``facts`` has two numbers a row, for the backward pass. ``gain`` may be null.
+void thumbloop_distributions(const void* logits, const void* gain, int64_t rows, int32_t tokens, const float* factors,
+    const int64_t* chosen, float* logprobs, float* kl, float* facts, int32_t bfloat16) {
     IN_FORMAT(for (int64_t r = 0; r < rows; r++) {
-        const Value* of_base = base == nullptr ? nullptr : (const Value*)base + r * tokens;
-        distribution<F>((const Value*)logits + r * tokens, of_base, tokens, factors[r], chosen[r], logprobs + r, kl + r, masses + 2 * r);
+        const Value* gained = gain == nullptr ? nullptr : (const Value*)gain + r * tokens;
+        distribution<F>((const Value*)logits + r * tokens, gained, tokens, factors[r], chosen[r], logprobs + r, kl + r, facts + 2 * r);
     })
 }
 
 // Puts the gradient of the logits in their place.
-void thumbloop_distributions_backward(void* logits, const void* base, int64_t rows, int32_t tokens, const float* factors,
-    const int64_t* chosen, const float* dlogprobs, const float* dkl, const float* kl, const float* masses, int32_t bfloat16) {
+void thumbloop_distributions_backward(void* logits, const void* gain, int64_t rows, int32_t tokens, const float* factors,
+    const int64_t* chosen, const float* dlogprobs, const float* dkl, const float* facts, int32_t bfloat16) {
     IN_FORMAT(for (int64_t r = 0; r < rows; r++) {
-        const Value* of_base = base == nullptr ? nullptr : (const Value*)base + r * tokens;
+        const Value* gained = gain == nullptr ? nullptr : (const Value*)gain + r * tokens;
         distribution_backward<F>(
-            (Value*)logits + r * tokens, of_base, tokens, factors[r], chosen[r], dlogprobs[r], dkl[r], kl[r], masses + 2 * r);
+            (Value*)logits + r * tokens, gained, tokens, factors[r], chosen[r], dlogprobs[r], dkl[r], facts + 2 * r);
     })
 }
 }

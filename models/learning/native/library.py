@@ -52,7 +52,7 @@ _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "attend": (POINTER(_Attention), _P, _L, _P, _L, _I),
     "attend_backward": (POINTER(_Attention), _P, _L, _P, _L, _P, _I),
     "distributions": (_P, _P, _L, _I, _P, _P, _P, _P, _P, _I),
-    "distributions_backward": (_P, _P, _L, _I, _P, _P, _P, _P, _P, _P, _I),
+    "distributions_backward": (_P, _P, _L, _I, _P, _P, _P, _P, _P, _I),
 }
 
 
@@ -151,35 +151,35 @@ class NativeKernels:
     def distributions(
         self,
         logits: torch.Tensor,
-        base: torch.Tensor | None,
+        gain: torch.Tensor | None,
         temperature: torch.Tensor,
         chosen: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See ``Kernels``."""
         rows, tokens = logits.shape
-        logprobs, kl, masses = torch.empty(rows), torch.zeros(rows), torch.empty(rows, 2)
+        logprobs, kl, facts = torch.empty(rows), torch.zeros(rows), torch.empty(rows, 2)
         factors = temperature.reciprocal()
         self._distributions(  # type: ignore[attr-defined]
-            _at(logits), _at(base), rows, tokens, _at(factors), _at(chosen), _at(logprobs), _at(kl),
-            _at(masses), _bf16(logits),
+            _at(logits), _at(gain), rows, tokens, _at(factors), _at(chosen), _at(logprobs), _at(kl),
+            _at(facts), _bf16(logits),
         )  # fmt: skip
-        return logprobs, kl, masses
+        return logprobs, kl, facts
 
     def distributions_backward(
         self,
         logits: torch.Tensor,
-        base: torch.Tensor | None,
+        gain: torch.Tensor | None,
         temperature: torch.Tensor,
         chosen: torch.Tensor,
         gradients: tuple[torch.Tensor, torch.Tensor],
-        known: tuple[torch.Tensor, torch.Tensor],
+        facts: torch.Tensor,
     ) -> torch.Tensor:
         """See ``Kernels``."""
-        (dlogprobs, dkl), (kl, masses), (rows, tokens) = gradients, known, logits.shape
+        (dlogprobs, dkl), (rows, tokens) = gradients, logits.shape
         factors = temperature.reciprocal()
         self._distributions_backward(  # type: ignore[attr-defined]
-            _at(logits), _at(base), rows, tokens, _at(factors), _at(chosen), _at(dlogprobs),
-            _at(dkl), _at(kl), _at(masses), _bf16(logits),
+            _at(logits), _at(gain), rows, tokens, _at(factors), _at(chosen), _at(dlogprobs),
+            _at(dkl), _at(facts), _bf16(logits),
         )  # fmt: skip
         return logits
 

@@ -143,25 +143,23 @@ def test_attention_over_rows_that_begin_alike(
 
 @pytest.mark.parametrize("dtype", FORMATS)
 @pytest.mark.parametrize("tokens", [64, 75])
-@pytest.mark.parametrize("with_base", [True, False])
+@pytest.mark.parametrize("with_gain", [True, False])
 def test_distributions(
-    native: NativeKernels, dtype: torch.dtype, tokens: int, with_base: bool
+    native: NativeKernels, dtype: torch.dtype, tokens: int, with_gain: bool
 ) -> None:
     logits, temperature = _random(dtype, 4, tokens) * 5, torch.tensor([1.0, 0.5, 2.0, 0.7])
-    base = _random(dtype, 4, tokens) * 5 if with_base else None
+    gain = _random(dtype, 4, tokens) if with_gain else None
+    exact_gain = None if gain is None else gain.float()
     chosen = torch.tensor([0, tokens - 1, 3, 40])
-    ours = native.distributions(logits, base, temperature, chosen)
-    exact = TORCH.distributions(
-        logits.float(), None if base is None else base.float(), temperature, chosen
-    )
+    ours = native.distributions(logits, gain, temperature, chosen)
+    exact = TORCH.distributions(logits.float(), exact_gain, temperature, chosen)
     for a, b in zip(ours[:2], exact[:2], strict=True):
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-5)
     gradients = torch.randn(4), torch.randn(4)
     wanted = TORCH.distributions_backward(
-        logits.float(), None if base is None else base.float(), temperature, chosen, gradients,
-        exact[1:],
-    )  # fmt: skip
-    found = native.distributions_backward(logits, base, temperature, chosen, gradients, ours[1:])
+        logits.float(), exact_gain, temperature, chosen, gradients, exact[2]
+    )
+    found = native.distributions_backward(logits, gain, temperature, chosen, gradients, ours[2])
     _assert_close(found, wanted)
 
 
