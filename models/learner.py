@@ -20,7 +20,7 @@ from models.learner_state import (
 )
 from models.learning.corrections import find_corrections
 from models.learning.epochs import Epochs
-from models.learning.report import batch_figures, learning_figures
+from models.learning.report import batch_figures, learning_figures, recovery_figures
 from models.learning.scoring import recover_behaviour, score_samples, without_logprobs
 from models.memory import give_back_freed_memory
 from models.policy import Policy
@@ -130,15 +130,15 @@ class Learner:
             )
             trace = epochs.run(progress)
         self._check_finite()
-        # 5. Measure where the policy went, and carry the state on.
+        # 5. Tell where the policy went, and carry the state on.
         with stopwatch.phase("measure"):
-            report = batch_figures(known, scored) | learning_figures(trace)
-        report["beta"] = state.beta
-        report["corrections"] = len(corrections.samples)
-        report["corrections_cut"] = corrections.cut
-        dropped = len(samples) + len(replay) - len(batch)
-        report["recovered"] = len(without_logprobs([*samples, *replay])) - dropped
-        report["dropped_without_logprobs"] = dropped
+            report = {
+                **batch_figures(known, scored),
+                **learning_figures(trace),
+                **recovery_figures([*samples, *replay], batch),
+                **corrections.figures(),
+                "beta": state.beta,
+            }
         after = self._state_after(known, optimizer, order, state, report)
         report["seconds"] = stopwatch.seconds
         report["peak_memory_mib"] = peak_memory_mib()

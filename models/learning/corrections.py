@@ -33,6 +33,10 @@ class Corrections:
         """Return which samples belong to these rows of the batch."""
         return [self.of_row[row] for row in rows if row in self.of_row]
 
+    def figures(self) -> dict[str, int]:
+        """Return how many there are, and how many were cut, for the report."""
+        return {"corrections": len(self.samples), "corrections_cut": self.cut}
+
 
 def find_corrections(
     samples: Sequence[Sample], base: Base, settings: LearnerSettings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from models.learning.scoring import without_logprobs
 from models.ppo import kl
 from models.ppo.masked import effective_sample_size, masked_sum
 
@@ -39,6 +40,18 @@ def batch_figures(samples: Sequence[Sample], scored: ScoredBatch) -> dict[str, A
         "kl_per_reply": kl_per_reply.mean().item(),
         "effective_sample_size": effective_sample_size(scored.weights, scored.kept).item(),
     }
+
+
+def recovery_figures(given: Sequence[Sample], known: Sequence[Sample]) -> dict[str, Any]:
+    """Return what became of votes without log-probs, JSON-able.
+
+    Args:
+        given: All votes, replayed ones too.
+        known: Those whose log-probs were there or could be computed.
+    """
+    dropped = len(given) - len(known)
+    recovered = len(without_logprobs(given)) - dropped
+    return {"recovered": recovered, "dropped_without_logprobs": dropped}
 
 
 def learning_figures(trace: Trace) -> dict[str, Any]:
