@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from models.settings import LearnerSettings
     from models.types import Sample
 
-ADAM_EPS = 1e-5
+CRITIC_ADAM_EPS = 1e-5
 USER_DECAY = 0.95
 """What a user's past counts for after each further run."""
 
@@ -216,8 +216,12 @@ class Learner:
         groups: list[dict[str, Any]] = [{"params": list(self._policy.master.values())}]
         if self._critic:
             parameters = list(self._critic.parameters.values())
-            groups.append({"params": parameters, "lr": self._settings.critic_rate})
-        optimizer = torch.optim.Adam(groups, lr=self._settings.learning_rate, eps=ADAM_EPS)
+            groups.append(
+                {"params": parameters, "lr": self._settings.critic_rate, "eps": CRITIC_ADAM_EPS}
+            )
+        optimizer = torch.optim.Adam(
+            groups, lr=self._settings.learning_rate, eps=self._settings.adam_eps
+        )
         restore_adam(optimizer, self._learned(), state)
         return optimizer
 

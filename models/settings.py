@@ -137,6 +137,8 @@ ARTICLE: Mapping[str, Any] = {
     "advantage": "none",
     "stale_votes": "none",
     "max_drift": math.inf,
+    "learning_rate": 4e-4,
+    "adam_eps": 1e-5,
     "epochs": 4,
     "minibatch": 0,
     "clip": 0.2,
@@ -162,7 +164,13 @@ class LearnerSettings(ModelSettings, GateSettings):
         description="Defaults of the learner's settings: ours, or those of the article's PPO "
         "(docs/learning.md). What is set beside it wins.",
     )
-    learning_rate: float = Field(4e-4, gt=0, description="Adam step size.")
+    learning_rate: float = Field(4e-3, gt=0, description="Adam step size.")
+    adam_eps: float = Field(
+        1e-3,
+        gt=0,
+        description="What Adam adds to the root of a weight's mean squared gradient: far above it, "
+        "large gradients move more than small ones; far below, all alike.",
+    )
     epochs: int = Field(4, ge=1, description="Passes over the batch (N).")
     micro_batch_tokens: int = Field(
         1024,

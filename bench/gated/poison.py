@@ -29,6 +29,7 @@ SEEDS = range(1, 11)
 STEPS = 10
 BATCH = 4
 RATE = 1e-3
+ADAM_EPS = 1e-5
 SCALES = (0.05, 0.07, 0.1, 0.2, 0.5)
 FAINT = (0.02, 0.03)
 """Standard deviations of random weights; one alpha / rank of 2 multiplies their product."""
@@ -149,7 +150,9 @@ class Poisoner:
         The praise was typed by those who vote; its log-probs are recovered, as of any reply that
         came without.
         """
-        greedy = self._settings.model_copy(update={"kl_start": 0.0, "learning_rate": RATE})
+        greedy = self._settings.model_copy(
+            update={"kl_start": 0.0, "learning_rate": RATE, "adam_eps": ADAM_EPS}
+        )
         learner, parent = Learner(greedy), BASE
         dice = Random(f"hacked-{poison.seed}")
         for step in range(HACKS):

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from models.settings import LearnerSettings
 
 EVERY = 16
-RATES = (1e-4, 2e-4, 4e-4, 8e-4)
+RATES = (1e-3, 2e-3, 4e-3, 8e-3)
+ADAM_RATES = (2e-4, 4e-4, 8e-4, 1.6e-3)
 TRL_RATES = (2e-5, 5e-5, 1e-4, 2e-4)
 
 
@@ -36,7 +37,7 @@ class Arm:
     about: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     every: int = EVERY
-    rate: float = 4e-4
+    rate: float = 4e-3
     rates: tuple[float, ...] = RATES
     kind: str = "ours"
 
@@ -60,6 +61,7 @@ ARMS: Mapping[str, Arm] = {
     "end-penalty": Arm("half a vote off for a reply that is cut off", {"missing_end_penalty": 0.5}),
     "per-token": Arm("the mean over the tokens of a minibatch", {"length_form": "token"}),
     "per-reply": Arm("the mean over each reply's tokens", {"length_form": "reply"}),
+    "adam": Arm("Adam's usual ε of 1e-5", {"adam_eps": 1e-5}, rate=8e-4, rates=ADAM_RATES),
     "whole-batch": Arm("one optimiser step an epoch", {"minibatch": 0}),
     "replay": Arm("with 32 replayed votes", {"replay_votes": 32}),
     "rank-1": Arm("rank 1", {"lora_rank": 1, "lora_alpha": 2}),
@@ -73,8 +75,14 @@ ARMS: Mapping[str, Arm] = {
         "48 replayed votes and a strong likelihood term", {"replay_votes": 48, "nudge": 0.5}
     ),
     # Others.
-    "article": Arm("the article's PPO", {"preset": "article"}),
-    "sft": Arm("filtered fine-tuning on all liked replies", every=32, kind="sft"),
+    "article": Arm("the article's PPO", {"preset": "article"}, rate=4e-4, rates=ADAM_RATES),
+    "sft": Arm(
+        "filtered fine-tuning on all liked replies",
+        every=32,
+        rate=8e-4,
+        rates=ADAM_RATES,
+        kind="sft",
+    ),
     "kto": Arm("TRL 1.9 KTO", rate=1e-4, rates=TRL_RATES, kind="trl"),
     "rloo": Arm("TRL 1.9 RLOO, two rated replies a prompt", rate=1e-4, rates=TRL_RATES, kind="trl"),
     "ppo": Arm("TRL 1.9 PPO, a label for each rollout", rate=1e-4, rates=TRL_RATES, kind="trl"),

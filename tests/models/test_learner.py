@@ -184,7 +184,7 @@ def test_a_published_version_is_peft_readable_and_passes_the_gate(
     assert figures.candidate is not None
     assert figures.candidate.replies == 4
     assert figures.kl_per_reply is not None
-    assert figures.kl_per_reply > 0.0001
+    assert abs(figures.kl_per_reply) > 0.0001  # of drawn tokens: it may be below 0
     assert figures.kl_to_parent == figures.kl_per_reply  # its parent is the base
     assert judge(figures, GateBounds.from_settings(settings)).passed
 
