@@ -28,7 +28,6 @@ from machine import describe
 from own_server import ROOT, share_base
 
 from models.settings import LearnerSettings
-from models.types import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
 USERS = 40
 TOKENS = 48
-HELD_OUT = 64
+HELD_OUT = 128
 MEMORY = ROOT / "var" / "bench"
 """Where the base's own replies are remembered: all runs measure against the same ones."""
 SEARCH_SEED = 100
@@ -66,9 +65,9 @@ def run(job: Job, every: int, until: float) -> Run:
         world = World(job.taste, job.seed, USERS, habits)
         replies = Replies(settings, TOKENS, MEMORY)
         yardstick = Yardstick(world, replies, HELD_OUT)
-        base, ceiling, curve = yardstick.measure(BASE), yardstick.ceiling(), []
-        say(f"{job}: base {base.gold:.2f}, ceiling {ceiling:.2f}")
-        due, enough = every, base.gold + until * (ceiling - base.gold)
+        (base, ceiling), curve = yardstick.bounds(), []
+        say(f"{job}: base {base:.2f}, ceiling {ceiling:.2f}")
+        due, enough = every, base + until * (ceiling - base)
         for learned in learning(job, settings, world, replies):
             if learned.labels < due:
                 continue
@@ -78,7 +77,7 @@ def run(job: Job, every: int, until: float) -> Run:
             say(f"{job.arm} {job.taste} {job.seed}: {learned.labels} labels, gold {point.gold:.2f}")
             if point.gold >= enough:
                 break
-    return Run(job, base.gold, ceiling, tuple(curve), time.monotonic() - began, describe())
+    return Run(job, base, ceiling, tuple(curve), time.monotonic() - began, describe())
 
 
 def learning(

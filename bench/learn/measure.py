@@ -68,13 +68,18 @@ class Yardstick:
             cut=fmean(not reply.ended for reply in replies),
         )
 
-    def ceiling(self) -> float:
-        """Return the gold of the best of sixteen replies of the base, mean over the prompts."""
+    def bounds(self) -> tuple[float, float]:
+        """Return the mean gold of the base, and of the best of sixteen of its replies to a prompt.
+
+        The base's is the mean over the same sixteen replies: few replies with the versions' own
+        seeds may be lucky ones, and a version is soon too far from the base to share their luck.
+        """
         prompts = list(dict.fromkeys(self._prompts))
         often = [prompt for prompt in prompts for _ in range(CEILING_OF)]
         seeds = range(2 * _FIRST_SEED, 2 * _FIRST_SEED + len(often))
         gold = [self._world.gold(r.text) for r in self._replies.ask(often, BASE, list(seeds))]
-        return fmean(max(gold[i : i + CEILING_OF]) for i in range(0, len(gold), CEILING_OF))
+        best = [max(gold[i : i + CEILING_OF]) for i in range(0, len(gold), CEILING_OF)]
+        return fmean(gold), fmean(best)
 
     def _ask(self, version: str) -> list[Reply]:
         seeds = [_FIRST_SEED + number for number in range(len(self._prompts))]
