@@ -164,9 +164,9 @@ class LearnerSettings(ModelSettings, GateSettings):
         description="Defaults of the learner's settings: ours, or those of the article's PPO "
         "(docs/learning.md). What is set beside it wins.",
     )
-    learning_rate: float = Field(4e-3, gt=0, description="Adam step size.")
+    learning_rate: float = Field(1.6e-3, gt=0, description="Adam step size.")
     adam_eps: float = Field(
-        1e-3,
+        1e-4,
         gt=0,
         description="What Adam adds to the root of a weight's mean squared gradient: far above it, "
         "large gradients move more than small ones; far below, all alike.",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from models.settings import LearnerSettings
 
 EVERY = 16
-RATES = (1e-3, 2e-3, 4e-3, 8e-3)
+RATES = (4e-4, 8e-4, 1.6e-3, 3.2e-3)
 ADAM_RATES = (2e-4, 4e-4, 8e-4, 1.6e-3)
 TRL_RATES = (2e-5, 5e-5, 1e-4, 2e-4)
 
@@ -37,7 +37,7 @@ class Arm:
     about: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     every: int = EVERY
-    rate: float = 4e-3
+    rate: float = 1.6e-3
     rates: tuple[float, ...] = RATES
     kind: str = "ours"
 
@@ -62,6 +62,12 @@ ARMS: Mapping[str, Arm] = {
     "per-token": Arm("the mean over the tokens of a minibatch", {"length_form": "token"}),
     "per-reply": Arm("the mean over each reply's tokens", {"length_form": "reply"}),
     "adam": Arm("Adam's usual ε of 1e-5", {"adam_eps": 1e-5}, rate=8e-4, rates=ADAM_RATES),
+    "momentum": Arm(
+        "an ε of 1e-3: nearly plain momentum",
+        {"adam_eps": 1e-3},
+        rate=4e-3,
+        rates=(1e-3, 2e-3, 4e-3, 8e-3),
+    ),
     "whole-batch": Arm("one optimiser step an epoch", {"minibatch": 0}),
     "replay": Arm("with 32 replayed votes", {"replay_votes": 32}),
     "rank-1": Arm("rank 1", {"lora_rank": 1, "lora_alpha": 2}),
