@@ -17,6 +17,7 @@ from models.learning.gradients import OfMasters
 from models.learning.head import token_logprobs
 from models.learning.trunk import make_trunk
 from models.learning.workers import Workers
+from models.ppo.kl import k1
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,8 +54,8 @@ class Measured:
 
     Attributes:
         start: Log-probs under the policy, ``[B, T]`` fp32.
-        reference: Log-probs under the base, ``[B, T]`` fp32.
-        full_kl: KL between the two over whole distributions, ``[B, T]``, where it was asked for.
+        kl: KL to the base, ``[B, T]`` fp32: exact over whole distributions, or that of the sampled
+            tokens (``kl.k1``).
         states: The policy's last states at the kept positions, row by row, ``[kept, H]``.
         reference_states: The base's last states at the kept positions, row by row, ``[kept, H]``.
             They are what is kept of the base for an update: 1 KB a token, where whole
@@ -62,8 +63,7 @@ class Measured:
     """
 
     start: torch.Tensor
-    reference: torch.Tensor
-    full_kl: torch.Tensor
+    kl: torch.Tensor
     states: torch.Tensor
     reference_states: torch.Tensor
 
@@ -194,16 +194,18 @@ class Policy:
         return self._scores(states, batch, reference)
 
     @torch.no_grad()
-    def measure(self, batch: MicroBatch, *, full_kl: bool = False) -> Measured:
+    def measure(self, batch: MicroBatch, *, sampled_kl: bool = False) -> Measured:
         """Compute what stays fixed during an update, in one pass where the two policies agree."""
         states = self._trunk.hidden(batch, OfMasters())
         if self._is_base():
             found = self._scores(states, batch)
-            return Measured(found.logprobs, found.logprobs, found.kl, states, states)
+            return Measured(found.logprobs, found.kl, states, states)
         base = self._trunk.reference_hidden(batch)
-        found = self._scores(states, batch, base if full_kl else None)
-        reference = self._scores(base, batch).logprobs
-        return Measured(found.logprobs, reference, found.kl, states, base)
+        if sampled_kl:
+            start = self._scores(states, batch).logprobs
+            return Measured(start, k1(start, self._scores(base, batch).logprobs), states, base)
+        found = self._scores(states, batch, base)
+        return Measured(found.logprobs, found.kl, states, base)
 
     def logprobs(self, batch: MicroBatch) -> torch.Tensor:
         """Return log-probs of the reply tokens at their sampling temperature, ``[B, T]`` fp32."""

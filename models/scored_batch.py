@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from models.ppo import kl
 from models.ppo.advantages import (
     batch_mean,
     leave_one_out,
@@ -50,15 +49,13 @@ class AtStart:
 
     Attributes:
         start: Log-probs under the parent version.
-        reference: Log-probs under the base.
-        full_kl: KL between the two over whole distributions; 0 where no setting asks for it.
+        kl: KL of the parent to the base, over whole distributions or of the sampled tokens.
         values: Of the critic; 0 without one.
         reference_states: The base's states of each reply's tokens, ``[T_b, H]`` each.
     """
 
     start: torch.Tensor
-    reference: torch.Tensor
-    full_kl: torch.Tensor
+    kl: torch.Tensor
     values: torch.Tensor
     reference_states: Sequence[torch.Tensor] = ()
 
@@ -67,8 +64,7 @@ class AtStart:
         rows, width = list(micro.rows), micro.mask.shape[1]
         return AtStart(
             start=self.start[rows, :width],
-            reference=self.reference[rows, :width],
-            full_kl=self.full_kl[rows, :width],
+            kl=self.kl[rows, :width],
             values=self.values[rows, :width],
             reference_states=[self.reference_states[row] for row in rows],
         )
@@ -191,16 +187,16 @@ def _credit(
     state: LearnerState,
     settings: LearnerSettings,
 ) -> Credit:
-    full = settings.kl_estimate == "full"
-    drift = at_start.full_kl if full else kl.k1(at_start.start, at_start.reference)
     beta = state.beta if settings.kl_form == "reward" else 0.0
     if settings.advantage == "critic":
-        return _judged(token_rewards(rewards_B, drift, mask, beta=beta), at_start.values, mask)
+        return _judged(
+            token_rewards(rewards_B, at_start.kl, mask, beta=beta), at_start.values, mask
+        )
     scores_B = _scores(samples, rewards_B, state, settings)
     if settings.kl_form in {"weighted", "added"}:
-        found = article_returns(scores_B, drift, mask, form=settings.kl_form, beta=state.beta)
+        found = article_returns(scores_B, at_start.kl, mask, form=settings.kl_form, beta=state.beta)
     else:
-        to_go = reward_to_go(kl_rewards(drift, mask, beta=beta), mask)
+        to_go = reward_to_go(kl_rewards(at_start.kl, mask, beta=beta), mask)
         found = token_advantages(scores_B, to_go, mask)
     return Credit(found, signs=scores_B, returns=torch.zeros_like(found))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from models.learning.scoring import without_logprobs
-from models.ppo import kl
 from models.ppo.masked import effective_sample_size, masked_sum
 
 if TYPE_CHECKING:
@@ -23,10 +22,9 @@ def batch_figures(samples: Sequence[Sample], scored: ScoredBatch) -> dict[str, A
         samples: The new votes: the first rows of the scored batch.
         scored: New votes and replayed ones.
     """
-    at_start = scored.at_start
     rewards = [s.reward for s in samples]
     mask = scored.batch.mask[: len(samples)]
-    kl_per_reply = masked_sum(kl.k1(at_start.start, at_start.reference)[: len(samples)], mask)
+    kl_per_reply = masked_sum(scored.at_start.kl[: len(samples)], mask)
     return {
         "votes": len(samples),
         "replayed": len(scored.kept) - len(samples),

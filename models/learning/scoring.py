@@ -1,4 +1,4 @@
-"""What a batch looks like at the start of an update: log-probs under three policies."""
+"""What a batch looks like at the start of an update: log-probs, and how far the base is."""
 
 from __future__ import annotations
 
@@ -74,21 +74,20 @@ def score_samples(
     progress: Callable[[Progress], None],
     critic: ValueHead | None = None,
 ) -> ScoredBatch:
-    """Compute start and reference log-probs, weights and advantages of the whole batch."""
+    """Compute start log-probs, KL to the base, weights and advantages of the whole batch."""
     whole = collate(samples, range(len(samples)), device=settings.device)
-    at_start = AtStart(*torch.zeros(4, *whole.behaviour.shape, device=settings.device))
+    at_start = AtStart(*torch.zeros(3, *whole.behaviour.shape, device=settings.device))
     states = [torch.empty(0)] * len(samples)
-    full_kl = settings.kl_estimate == "full" and settings.kl_form != "loss"
+    sampled_kl = settings.kl_estimate == "sampled" and settings.kl_form != "loss"
     done = 0
     micros = micro_batches(
         samples, range(len(samples)), tokens=policy.pass_tokens, device=settings.device
     )
-    measure = partial(policy.measure, full_kl=full_kl)
+    measure = partial(policy.measure, sampled_kl=sampled_kl)
     for micro, measured in zip(micros, policy.workers.map(measure, micros), strict=True):
         rows, width = list(micro.rows), micro.mask.shape[1]
         at_start.start[rows, :width] = measured.start
-        at_start.reference[rows, :width] = measured.reference
-        at_start.full_kl[rows, :width] = measured.full_kl
+        at_start.kl[rows, :width] = measured.kl
         if critic is not None:
             at_start.values[rows, :width] = spread(critic(measured.states).detach(), micro)
         of_rows = torch.split(measured.reference_states, micro.mask.sum(-1).tolist())

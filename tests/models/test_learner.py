@@ -40,9 +40,12 @@ def _sample(name: str, response: tuple[int, ...], reward: float, **changes: obje
     return replace(sample, **changes)  # type: ignore[arg-type]
 
 
+FAST = {"learning_rate": 0.01, "adam_eps": 1e-5, "micro_batch_tokens": 16}
+
+
 @pytest.fixture
 def learner(settings: LearnerSettings) -> Learner:
-    return Learner(settings.model_copy(update={"learning_rate": 0.01, "micro_batch_tokens": 16}))
+    return Learner(settings.model_copy(update=FAST))
 
 
 def _fair(learner: Learner, samples: Sequence[Sample]) -> list[Sample]:
@@ -132,8 +135,10 @@ def test_adam_goes_on_where_the_parent_stopped(
 ) -> None:
     first = _publish(learner, _learn(learner, samples), 1)
     samples = _fair(learner, samples)
-    direct = _publish(learner, _learn(learner, samples, first, seed=2), 2, first)
-    again = Learner(settings.model_copy(update={"learning_rate": 0.01, "micro_batch_tokens": 16}))
+    second = _learn(learner, samples, first, seed=2)
+    assert second.report["kl_per_reply"] > 0.0001
+    direct = _publish(learner, second, 2, first)
+    again = Learner(settings.model_copy(update=FAST))
     resumed = _publish(again, _learn(again, samples, first, seed=2), 2, first)
     assert direct == resumed
     # without the parent's state the result is another one
@@ -184,7 +189,7 @@ def test_a_published_version_is_peft_readable_and_passes_the_gate(
     assert figures.candidate is not None
     assert figures.candidate.replies == 4
     assert figures.kl_per_reply is not None
-    assert abs(figures.kl_per_reply) > 0.0001  # of drawn tokens: it may be below 0
+    assert figures.kl_per_reply > 0.0001
     assert figures.kl_to_parent == figures.kl_per_reply  # its parent is the base
     assert judge(figures, GateBounds.from_settings(settings)).passed
 

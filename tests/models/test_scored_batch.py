@@ -41,8 +41,7 @@ def _score(
     samples: Sequence[Sample],
     start: Sequence[Sequence[float]],
     *,
-    reference: Sequence[Sequence[float]] | None = None,
-    full_kl: Sequence[Sequence[float]] | None = None,
+    kl: Sequence[Sequence[float]] | None = None,
     values: Sequence[Sequence[float]] | None = None,
     users: dict[str, UserMean] | None = None,
     **changes: Any,
@@ -50,8 +49,7 @@ def _score(
     given = torch.tensor(start)
     at_start = AtStart(
         given,
-        given if reference is None else torch.tensor(reference),
-        given * 0 if full_kl is None else torch.tensor(full_kl),
+        given * 0 if kl is None else torch.tensor(kl),
         given * 0 if values is None else torch.tensor(values),
     )
     batch = collate(samples, range(len(samples)), device="cpu")
@@ -95,7 +93,7 @@ def test_greedy_replies_have_weight_one(settings: LearnerSettings) -> None:
 
 
 ONE = [_sample("a", 1.0, (-1.0, -1.0))]
-DRIFT = {"start": [[-1.0, -1.0]], "reference": [[-2.0, -4.0]], "full_kl": [[0.5, 2.0]]}
+DRIFT = {"start": [[-1.0, -1.0]], "kl": [[1.0, 3.0]]}
 
 
 def test_drifting_from_the_base_is_paid_for_from_where_it_happens(
@@ -107,14 +105,6 @@ def test_drifting_from_the_base_is_paid_for_from_where_it_happens(
     assert scored.advantages[0].tolist() == pytest.approx([0.95, 1.05])
 
 
-def test_the_kl_in_the_reward_can_be_that_of_whole_distributions(
-    settings: LearnerSettings,
-) -> None:
-    scored = _score(settings, ONE, kl_form="reward", kl_estimate="full", **DRIFT)
-    # rewards -0.05 and -0.2; to go -0.25 and -0.2; centred -0.025 and +0.025
-    assert scored.advantages[0].tolist() == pytest.approx([0.975, 1.025])
-
-
 def test_in_loss_form_the_kl_is_not_in_the_advantages(settings: LearnerSettings) -> None:
     scored = _score(settings, ONE, **DRIFT)
     assert scored.loss_beta == 0.1
@@ -122,18 +112,14 @@ def test_in_loss_form_the_kl_is_not_in_the_advantages(settings: LearnerSettings)
 
 
 @pytest.mark.parametrize(
-    ("form", "estimate", "expected"),
+    ("form", "expected"),
     [
-        ("weighted", "sampled", [0.8 - 0.2 * 1, 0.8 - 0.2 * 3]),
-        ("weighted", "full", [0.8 - 0.2 * 0.5, 0.8 - 0.2 * 2]),
-        ("added", "sampled", [1 - 0.1 * 1, 1 - 0.1 * 3]),
-        ("added", "full", [1 - 0.1 * 0.5, 1 - 0.1 * 2]),
+        ("weighted", [0.8 - 0.2 * 1, 0.8 - 0.2 * 3]),
+        ("added", [1 - 0.1 * 1, 1 - 0.1 * 3]),
     ],
 )
-def test_the_articles_returns(
-    settings: LearnerSettings, form: str, estimate: str, expected: list[float]
-) -> None:
-    scored = _score(settings, ONE, kl_form=form, kl_estimate=estimate, **DRIFT)
+def test_the_articles_returns(settings: LearnerSettings, form: str, expected: list[float]) -> None:
+    scored = _score(settings, ONE, kl_form=form, **DRIFT)
     assert scored.loss_beta == 0
     assert scored.advantages[0].tolist() == pytest.approx(expected)
 

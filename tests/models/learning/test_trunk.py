@@ -101,10 +101,12 @@ def test_packed_passes_are_those_of_transformers(
     padded = _policy(config, settings)
     assert isinstance(padded._trunk, trunk.TransformersTrunk)
     batch = collate(SAMPLES, range(4), device="cpu")
-    ours, theirs = packed.measure(batch), padded.measure(batch)
-    assert torch.allclose(ours.start, theirs.start, atol=1e-4)
-    assert torch.allclose(ours.reference, theirs.reference, atol=1e-4)
-    assert not torch.allclose(ours.start, ours.reference, atol=0.1)
+    for sampled_kl in (False, True):
+        ours, theirs = (p.measure(batch, sampled_kl=sampled_kl) for p in (packed, padded))
+        assert torch.allclose(ours.start, theirs.start, atol=1e-4)
+        assert torch.allclose(ours.kl, theirs.kl, atol=1e-4)
+        assert not torch.allclose(ours.kl, torch.zeros(()), atol=0.1)
+        assert bool((ours.kl < 0).any()) is sampled_kl
     _assert_alike(_gradients(packed), _gradients(padded))
 
 
@@ -135,5 +137,5 @@ def test_a_new_adapter_is_the_base_and_scored_once(
     apart = policy.reference_logprobs(batch)
     monkeypatch.setattr(policy._trunk, "reference_hidden", None)  # a call would fail
     measured = policy.measure(batch)
-    assert torch.equal(measured.start, measured.reference)
-    assert torch.allclose(measured.reference, apart, atol=1e-5)
+    assert torch.allclose(measured.start, apart, atol=1e-5)
+    assert not measured.kl.any()
