@@ -206,10 +206,10 @@ class LearnerSettings(ModelSettings, GateSettings):
     user_prior: float = Field(
         2.0, gt=0, description="Past votes of a user that weigh as much as the batch's baseline."
     )
-    kl_target: float = Field(6.0, gt=0, description="Nats of KL to the base wanted per reply.")
+    kl_target: float = Field(10.0, gt=0, description="Nats of KL to the base wanted per reply.")
     kl_start: float = Field(0.05, ge=0, description="First value of the KL coefficient β.")
     kl_horizon: float = Field(
-        1000.0, gt=0, description="Votes over which β reacts fully to its error; `inf` fixes β."
+        50.0, gt=0, description="Votes over which β reacts fully to its error; `inf` fixes β."
     )
     kl_form: Literal["loss", "reward", "weighted", "added"] = Field(
         "loss",
