@@ -4,6 +4,7 @@ People with a hidden taste chat with a policy and vote; each arm learns from vot
 people under the same rules. After every few updates, held-out prompts tell what share of the
 honest users like the replies. Finished runs are kept in ``bench/results/learning.jsonl``; a later
 start goes on with those that are missing. ``bench/learning_report.py`` makes tables and plots.
+The full form takes hours; ``--short`` takes minutes, and any part can be asked for by itself.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from learn.replies import Replies
 from learn.results import FILE, Job, Run, append, read
 from learn.rounds import rounds
 from learn.trl import trl_rounds
-from machine import describe
+from machine import RESULTS, describe
 from own_server import ROOT, share_base
 
 from models.settings import LearnerSettings
@@ -39,6 +40,14 @@ TOKENS = 48
 HELD_OUT = 128
 MEMORY = ROOT / "var" / "bench"
 """Where the base's own replies are remembered: all runs measure against the same ones."""
+SHORT = {
+    "arms": ["ours", "sft"],
+    "tastes": ["brief"],
+    "seeds": [1],
+    "labels": 64,
+    "out": RESULTS / "learning-short.jsonl",
+}
+"""What stands in for the hours of the full form where minutes are to be had."""
 SEARCH_SEED = 100
 """Seeds from here on are for choosing a learning rate, never for results."""
 
@@ -126,7 +135,14 @@ def main() -> int:
     parser.add_argument("--lag", type=int, default=0, help="versions that people are behind")
     parser.add_argument("--adversaries", type=float, default=0.0, help="share of the users")
     parser.add_argument("--out", type=Path, default=FILE)
+    parser.add_argument(
+        "--short", action="store_true", help="minutes: two arms, one taste, one seed, 64 labels"
+    )
+    if parser.parse_args().short:
+        parser.set_defaults(**SHORT)
     options = parser.parse_args()
+    if options.rates and min(options.seeds) < SEARCH_SEED:
+        parser.error(f"choose rates on seeds of their own: --seeds from {SEARCH_SEED} on")
     wanted = list(jobs(options))
     done = {each.job for each in read(options.out)}
     for number, job in enumerate(wanted, start=1):
