@@ -21,6 +21,7 @@ from models.learner_state import (
 from models.learning.corrections import find_corrections
 from models.learning.epochs import Epochs
 from models.learning.report import batch_figures, learning_figures, recovery_figures
+from models.learning.schedule import decayed
 from models.learning.scoring import recover_behaviour, score_samples, without_logprobs
 from models.memory import give_back_freed_memory
 from models.policy import Policy
@@ -219,9 +220,10 @@ class Learner:
             groups.append(
                 {"params": parameters, "lr": self._settings.critic_rate, "eps": CRITIC_ADAM_EPS}
             )
-        optimizer = torch.optim.Adam(
-            groups, lr=self._settings.learning_rate, eps=self._settings.adam_eps
+        rate = decayed(
+            self._settings.learning_rate, steps=state.step, over=self._settings.rate_decay_steps
         )
+        optimizer = torch.optim.Adam(groups, lr=rate, eps=self._settings.adam_eps)
         restore_adam(optimizer, self._learned(), state)
         return optimizer
 
@@ -255,6 +257,7 @@ class Learner:
                 target=self._settings.kl_target,
                 votes=len(samples),
                 horizon=self._settings.kl_horizon,
+                least=self._settings.kl_start,
             ),
             step=before.step + report["steps"],
             first=first,

@@ -139,6 +139,7 @@ ARTICLE: Mapping[str, Any] = {
     "max_drift": math.inf,
     "learning_rate": 4e-4,
     "adam_eps": 1e-5,
+    "rate_decay_steps": math.inf,
     "epochs": 4,
     "minibatch": 0,
     "clip": 0.2,
@@ -165,6 +166,12 @@ class LearnerSettings(ModelSettings, GateSettings):
         "(docs/learning.md). What is set beside it wins.",
     )
     learning_rate: float = Field(1.6e-3, gt=0, description="Adam step size.")
+    rate_decay_steps: float = Field(
+        64.0,
+        gt=0,
+        description="Optimiser steps of an adapter's life after which its rate has fallen by 1/√2; "
+        "`inf` keeps it.",
+    )
     adam_eps: float = Field(
         1e-4,
         gt=0,
@@ -206,10 +213,12 @@ class LearnerSettings(ModelSettings, GateSettings):
     user_prior: float = Field(
         2.0, gt=0, description="Past votes of a user that weigh as much as the batch's baseline."
     )
-    kl_target: float = Field(10.0, gt=0, description="Nats of KL to the base wanted per reply.")
-    kl_start: float = Field(0.05, ge=0, description="First value of the KL coefficient β.")
+    kl_target: float = Field(8.0, gt=0, description="Nats of KL to the base wanted per reply.")
+    kl_start: float = Field(
+        0.05, ge=0, description="First and least value of the KL coefficient β."
+    )
     kl_horizon: float = Field(
-        50.0, gt=0, description="Votes over which β reacts fully to its error; `inf` fixes β."
+        20.0, gt=0, description="Votes over which β reacts fully to its error; `inf` fixes β."
     )
     kl_form: Literal["loss", "reward", "weighted", "added"] = Field(
         "loss",

@@ -44,11 +44,15 @@ def full(distributions: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     return (distributions.exp() * (distributions - reference)).sum(-1)
 
 
-def adapt_beta(beta: float, *, kl: float, target: float, votes: int, horizon: float) -> float:
-    """Move β so that the KL per reply approaches ``target`` nats.
+def adapt_beta(
+    beta: float, *, kl: float, target: float, votes: int, horizon: float, least: float
+) -> float:
+    """Move β so that the KL per reply approaches ``target`` nats, but not below ``least``.
 
     Ziegler et al., arXiv 1909.08593 §2.2: the relative error is clipped to ±0.2, and ``votes`` of
-    ``horizon`` votes' worth of it is applied.
+    ``horizon`` votes' worth of it is applied, all of it at most. The bounds are ours:
+    a policy that is still near the base would else have lost its β by the time that it needs it,
+    and a large batch would overshoot.
     """
     error = min(max(kl / target - 1.0, -0.2), 0.2)
-    return beta * (1.0 + error * votes / horizon)
+    return max(least, beta * (1.0 + error * min(1.0, votes / horizon)))

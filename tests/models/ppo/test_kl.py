@@ -36,7 +36,7 @@ def test_k2s_gradient_averaged_over_the_distribution_is_that_of_the_kl() -> None
 
 
 def test_an_infinite_horizon_leaves_beta_alone() -> None:
-    assert adapt_beta(0.05, kl=60.0, target=6.0, votes=20, horizon=math.inf) == 0.05
+    assert adapt_beta(0.05, kl=60.0, target=6.0, votes=20, horizon=math.inf, least=0.0) == 0.05
 
 
 def test_the_full_kl_by_hand() -> None:
@@ -67,5 +67,12 @@ def test_k3_is_never_negative(new: float, reference: float) -> None:
     ],
 )
 def test_beta_moves_towards_the_target(kl: float, factor: float) -> None:
-    moved = adapt_beta(0.05, kl=kl, target=6.0, votes=20, horizon=1000)
+    moved = adapt_beta(0.05, kl=kl, target=6.0, votes=20, horizon=1000, least=0.0)
     assert moved == pytest.approx(0.05 * factor, rel=1e-9)
+
+
+def test_beta_is_bounded() -> None:
+    assert adapt_beta(0.05, kl=0.0, target=6.0, votes=20, horizon=1000, least=0.05) == 0.05
+    # of a batch of 500 votes not 25 times the error
+    moved = adapt_beta(0.05, kl=60.0, target=6.0, votes=500, horizon=20, least=0.05)
+    assert moved == pytest.approx(0.06)
