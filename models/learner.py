@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 
 from models.adapters import AdapterStore, Origin
 from models.base import load_base
@@ -21,7 +22,7 @@ from models.learner_state import (
 from models.learning.corrections import find_corrections
 from models.learning.epochs import Epochs
 from models.learning.report import batch_figures, learning_figures, recovery_figures
-from models.learning.schedule import decayed
+from models.learning.schedule import share_of_rate
 from models.learning.scoring import recover_behaviour, score_samples, without_logprobs
 from models.memory import give_back_freed_memory
 from models.policy import Policy
@@ -123,7 +124,7 @@ class Learner:
                 self._policy,
                 batch,
                 scored,
-                optimizer,
+                self._schedule(optimizer, state),
                 order,
                 self._settings,
                 self._critic,
@@ -220,12 +221,23 @@ class Learner:
             groups.append(
                 {"params": parameters, "lr": self._settings.critic_rate, "eps": CRITIC_ADAM_EPS}
             )
-        rate = decayed(
-            self._settings.learning_rate, steps=state.step, over=self._settings.rate_decay_steps
+        optimizer = torch.optim.Adam(
+            groups, lr=self._settings.learning_rate, eps=self._settings.adam_eps
         )
-        optimizer = torch.optim.Adam(groups, lr=rate, eps=self._settings.adam_eps)
         restore_adam(optimizer, self._learned(), state)
         return optimizer
+
+    def _schedule(self, optimizer: torch.optim.Optimizer, state: LearnerState) -> LambdaLR:
+        """Let the policy's rate go on from the adapter's age; the critic's stays as it is."""
+
+        def of_policy(step: int) -> float:
+            return share_of_rate(
+                state.step + step,
+                warmup=self._settings.rate_warmup_steps,
+                decay=self._settings.rate_decay_steps,
+            )
+
+        return LambdaLR(optimizer, [of_policy, lambda _: 1.0][: len(optimizer.param_groups)])
 
     def _recover(self, samples: Sequence[Sample]) -> Sequence[Sample]:
         if not without_logprobs(samples):

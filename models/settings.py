@@ -139,6 +139,7 @@ ARTICLE: Mapping[str, Any] = {
     "max_drift": math.inf,
     "learning_rate": 4e-4,
     "adam_eps": 1e-5,
+    "rate_warmup_steps": 0,
     "rate_decay_steps": math.inf,
     "epochs": 4,
     "minibatch": 0,
@@ -166,6 +167,11 @@ class LearnerSettings(ModelSettings, GateSettings):
         "(docs/learning.md). What is set beside it wins.",
     )
     learning_rate: float = Field(1.6e-3, gt=0, description="Adam step size.")
+    rate_warmup_steps: int = Field(
+        8,
+        ge=0,
+        description="Optimiser steps of a new adapter over which its rate rises to the whole.",
+    )
     rate_decay_steps: float = Field(
         64.0,
         gt=0,
@@ -213,12 +219,12 @@ class LearnerSettings(ModelSettings, GateSettings):
     user_prior: float = Field(
         2.0, gt=0, description="Past votes of a user that weigh as much as the batch's baseline."
     )
-    kl_target: float = Field(8.0, gt=0, description="Nats of KL to the base wanted per reply.")
+    kl_target: float = Field(10.0, gt=0, description="Nats of KL to the base wanted per reply.")
     kl_start: float = Field(
         0.05, ge=0, description="First and least value of the KL coefficient β."
     )
     kl_horizon: float = Field(
-        20.0, gt=0, description="Votes over which β reacts fully to its error; `inf` fixes β."
+        50.0, gt=0, description="Votes over which β reacts fully to its error; `inf` fixes β."
     )
     kl_form: Literal["loss", "reward", "weighted", "added"] = Field(
         "loss",

@@ -14,6 +14,7 @@ import torch
 from given import given, timed
 from ours import samples, settings
 from peft import PeftModel
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import AutoModelForCausalLM
 
 from models.learner import Learner
@@ -32,7 +33,8 @@ def ours(asked: dict[str, Any], folder: Path, dtype: str) -> dict[str, torch.Ten
     batch, state = samples(asked), LearnerState(beta=BETA)
     scored = score_samples(batch, policy, state, chosen, lambda _: None)
     optimizer = torch.optim.Adam(policy.master.values())
-    epochs = Epochs(policy, batch, scored, optimizer, torch.Generator(), chosen)
+    schedule = LambdaLR(optimizer, lambda _: 1.0)
+    epochs = Epochs(policy, batch, scored, schedule, torch.Generator(), chosen)
     epochs.add_gradients(range(len(batch)))
     return {k: m.grad for k, m in policy.master.items() if m.grad is not None}
 

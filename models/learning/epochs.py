@@ -24,6 +24,8 @@ from models.types import Progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from torch.optim.lr_scheduler import LRScheduler
+
     from models.batch import MicroBatch
     from models.learning.gradients import Gradients
     from models.policy import Policy, ReplyScores
@@ -107,10 +109,10 @@ class Epochs:
         policy: What learns; at the start policy's weights.
         samples: The batch.
         scored: The same, as it was at the start.
-        optimizer: Over the policy's masters.
+        schedule: Sets the rates of an optimiser over the policy's masters, and the critic's.
         order: Draws the order of the minibatches.
         settings: How much and how far.
-        critic: Learns beside the policy; its parameters are the optimizer's too.
+        critic: Learns beside the policy.
         corrections: Are made likelier in the steps of the votes that they belong to.
     """
 
@@ -119,7 +121,7 @@ class Epochs:
         policy: Policy,
         samples: Sequence[Sample],
         scored: ScoredBatch,
-        optimizer: torch.optim.Optimizer,
+        schedule: LRScheduler,
         order: torch.Generator,
         settings: LearnerSettings,
         critic: ValueHead | None = None,
@@ -128,7 +130,8 @@ class Epochs:
         self._corrections = corrections or Corrections()
         self._critic = critic
         self._policy, self._samples, self._scored = policy, samples, scored
-        self._optimizer, self._order, self._settings = optimizer, order, settings
+        self._optimizer, self._schedule = schedule.optimizer, schedule
+        self._order, self._settings = order, settings
         self._trace = Trace()
         # The critic's gradients come from autograd, which adds them up in any order.
         self._workers = policy.workers if critic is None else Workers()
@@ -171,6 +174,7 @@ class Epochs:
                 "extreme. Discard the votes of this run, or activate an earlier version."
             )
         self._optimizer.step()
+        self._schedule.step()
         self._policy.publish_master()
         # 3. Remember what it was like.
         self._trace.losses.append(figures.loss)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 
 from models.base import load_base
 from models.batch import collate
@@ -55,8 +56,9 @@ def _gradients(
     state = LearnerState(beta=0.1)
     scored = score_samples(SAMPLES, policy, state, settings, lambda _: None)
     adam = torch.optim.Adam(policy.master.values())
+    schedule = LambdaLR(adam, lambda _: 1.0)
     random = torch.Generator()
-    epochs = Epochs(policy, SAMPLES, scored, adam, random, settings, corrections=corrections)
+    epochs = Epochs(policy, SAMPLES, scored, schedule, random, settings, corrections=corrections)
     for _ in range(2):  # sums of the workers' own begin at 0 each time
         adam.zero_grad()
         epochs.add_gradients(range(len(SAMPLES)))
