@@ -24,7 +24,7 @@ from learn.people import Habits, World
 from learn.replies import Replies
 from learn.results import FILE, Job, Run, append, read
 from learn.rounds import rounds
-from learn.trl import trl_rounds
+from learn.trl_rounds import trl_rounds
 from machine import RESULTS, describe
 from own_server import ROOT, share_base
 

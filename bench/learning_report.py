@@ -2,12 +2,14 @@
 
 Per arm and taste: the labels after which half and four fifths of the gap from the base to the best
 of sixteen were closed, and the gold at the end, each with a bootstrap interval over seeds. A run
-that never got there counts as the whole budget, and the table says how many did.
+that never got there counts as the whole budget, and the table says how many did. "In bounds" counts
+only versions that the gate of the product would not refuse for their distance to the base.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import sys
 from collections import defaultdict
@@ -19,6 +21,8 @@ from learn.arms import ARMS
 from learn.results import FILE, read
 from machine import RESULTS
 
+from models.settings import LearnerSettings
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 
 DRAWS = 2000
 LOW, HIGH = 0.025, 0.975
+GATE_NATS = LearnerSettings.model_fields["gate_max_kl"].default
+"""Nats a reply beyond which the product's gate lets nothing pass: "in bounds" is nearer."""
 
 Key = tuple[str, str, float, int, float]
 """Arm, taste, learning rate, lag and share of adversaries: what the seeds of a row share."""
@@ -49,9 +55,9 @@ def grouped(runs: Sequence[Run]) -> Mapping[Key, list[Run]]:
     return rows
 
 
-def labels_cell(runs: Sequence[Run], share: float) -> str:
+def labels_cell(runs: Sequence[Run], share: float, within: float = math.inf) -> str:
     """Return the median labels to a share of the gap, its interval, and how many got there."""
-    reached = [run.labels_to(share) for run in runs]
+    reached = [run.labels_to(share, within=within) for run in runs]
     values = [run.job.labels if at is None else at for run, at in zip(runs, reached, strict=True)]
     low, high = interval(values, median)
     there = sum(at is not None for at in reached)
@@ -67,8 +73,10 @@ def share_closed(run: Run) -> float:
 
 def table(rows: Mapping[Key, list[Run]]) -> str:
     """Return the results as Markdown."""
-    heads = "arm|taste|rate|lag|adversaries|seeds|labels to 50 %|to 80 %|gap closed|win|KL|words"
-    names = heads.split("|")
+    heads = (
+        "arm|taste|rate|lag|adversaries|seeds|labels to 50 %|to 80 %|to 80 % in bounds|gap closed"
+    )
+    names = [*heads.split("|"), "win", "KL", "words"]
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     for (arm, taste, rate, lag, adversaries), runs in sorted(rows.items(), key=lambda r: r[0][1:]):
         closed = [share_closed(run) for run in runs]
@@ -83,6 +91,7 @@ def table(rows: Mapping[Key, list[Run]]) -> str:
             str(len(runs)),
             labels_cell(runs, 0.5),
             labels_cell(runs, 0.8),
+            labels_cell(runs, 0.8, GATE_NATS),
             f"{fmean(closed):.0%} [{low:.0%}, {high:.0%}]",
             *(f"{fmean(point[name] for point in last):.2f}" for name in ("win", "kl", "words")),
         ]
@@ -114,6 +123,25 @@ def plot(rows: Mapping[Key, list[Run]], folder: Path) -> None:
         figure.savefig(folder / f"learning-{taste}.png", dpi=110)
 
 
+def plot_conditions(rows: Mapping[Key, list[Run]], folder: Path) -> None:
+    """Draw what is closed of the gap against the lag, and against the share of adversaries."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - seconds, and only here
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    titles = ("versions that people are behind", "share of adversaries among the users")
+    for panel, place, other, title in zip(panels, (3, 4), (4, 3), titles, strict=True):
+        plain = [key for key in rows if not key[other]]
+        for arm, taste in sorted({key[:2] for key in plain if key[place]}):
+            keys = sorted((k for k in plain if k[:2] == (arm, taste)), key=lambda k: k[place])
+            closed = [fmean(map(share_closed, rows[key])) for key in keys]
+            panel.plot([key[place] for key in keys], closed, "o-", label=f"{arm}, {taste}")
+        panel.set(xlabel=title, ylabel="share of the gap that is closed at the end")
+        if panel.lines:
+            panel.legend(fontsize="small")
+    figure.savefig(folder / "learning-conditions.png", dpi=110)
+
+
 def main() -> int:
     """Print the table; draw the pictures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -126,6 +154,8 @@ def main() -> int:
         return 1
     print(table(rows))
     plot(rows, options.plots)
+    if any(key[3] or key[4] for key in rows):
+        plot_conditions(rows, options.plots)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,17 +46,19 @@ class Run:
     seconds: float
     machine: dict[str, Any]
 
-    def labels_to(self, share: float) -> float | None:
+    def labels_to(self, share: float, *, within: float = math.inf) -> float | None:
         """Return the labels after which ``share`` of the gap from base to ceiling was reached.
 
-        Between two measurements the curve is a straight line; None if it never got there.
+        Between two measurements the curve is a straight line; None if it never got there. What is
+        further from the base than ``within`` nats a reply does not count.
         """
         aim = self.base + share * (self.ceiling - self.base)
         before, reached = 0.0, self.base
         for point in self.curve:
             labels, gold = point["labels"], point["gold"]
-            if gold >= aim:
-                return before + (labels - before) * (aim - reached) / (gold - reached)
+            if gold >= aim and point["kl"] <= within:
+                part = (aim - reached) / (gold - reached) if reached < aim else 1.0
+                return before + (labels - before) * part
             before, reached = labels, gold
         return None
 

@@ -2,7 +2,8 @@
 
 Takes one JSON object as its argument and prints one JSON line for each adapter that it saved. The
 people are those of the other arms. RLOO and PPO make their own replies and want a reward at once,
-so that their votes come neither late nor reversed: an advantage of theirs. Everything is fp32.
+so that their votes come neither late nor reversed: an advantage of theirs. The products are bf16,
+as TRL has them by default.
 """
 
 from __future__ import annotations
@@ -121,7 +122,8 @@ def common(order: Order) -> dict[str, Any]:
         "lr_scheduler_type": "constant",
         "per_device_train_batch_size": BATCH,
         "max_grad_norm": 1.0,
-        "bf16": False,
+        "bf16": True,
+        "gradient_checkpointing": False,
         "use_cpu": True,
         "report_to": [],
         "save_strategy": "no",
@@ -146,7 +148,6 @@ def rloo(apprentice: Apprentice) -> None:
         num_iterations=4,
         steps_per_generation=per_round // BATCH,
         max_steps=order.labels // per_round * 4 * (per_round // BATCH),
-        gradient_checkpointing=False,
     )
 
     def people(completions: list[Any], turn: list[int], **_: Any) -> list[float]:
@@ -200,7 +201,6 @@ def ppo(apprentice: Apprentice) -> None:
         local_rollout_forward_batch_size=per_round,
         num_ppo_epochs=4,
         kl_coef=0.05,
-        gradient_checkpointing=False,
     )
     rows = [
         {"input_ids": apprentice.encode(row["prompt"][0]["content"])}
@@ -226,6 +226,7 @@ def kto(apprentice: Apprentice) -> None:
     from trl import KTOConfig, KTOTrainer  # noqa: PLC0415 - one method a process
 
     order, tokenizer = apprentice.order, apprentice.tokenizer
+    base = AutoModelForCausalLM.from_pretrained(order.base, dtype=torch.float32)
     model = get_peft_model(apprentice.model, apprentice.lora)
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad], lr=order.rate, weight_decay=0.0
@@ -254,6 +255,7 @@ def kto(apprentice: Apprentice) -> None:
         apprentice.labels += len(here)
         trainer = KTOTrainer(
             model=model,
+            ref_model=base,
             args=KTOConfig(**common(order), num_train_epochs=1, max_length=256, beta=0.1),
             train_dataset=Dataset.from_list(list(votes.values())[-REMEMBERED:]),
             processing_class=tokenizer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import learning_report
@@ -37,6 +38,22 @@ def test_labels_are_interpolated_between_measurements() -> None:
     assert run.labels_to(0.8) is None  # 0.84
     assert run.gold_at(70) == 0.8
     assert run.gold_at(10) == 0.2
+
+
+def test_versions_too_far_from_the_base_can_be_left_out() -> None:
+    run = make_run((32, 0.65), (64, 0.7))
+    near, far = run.curve[1], {**run.curve[0], "kl": 30.0}
+    run = replace(run, curve=(far, near))
+    assert run.labels_to(0.5) == pytest.approx(32 * 0.4 / 0.45)
+    assert run.labels_to(0.5, within=20.0) == 64  # the curve between them is nobody's
+    assert run.labels_to(0.5, within=0.5) is None
+
+
+def test_lags_and_adversaries_have_a_picture_of_their_own(tmp_path: Path) -> None:
+    runs = [make_run((128, 0.6))]
+    runs += [replace(run, job=replace(run.job, lag=4)) for run in runs]
+    learning_report.plot_conditions(learning_report.grouped(runs), tmp_path)
+    assert (tmp_path / "learning-conditions.png").stat().st_size > 5000
 
 
 def test_finished_runs_are_read_as_they_were_written(tmp_path: Path) -> None:
