@@ -144,6 +144,7 @@ ARTICLE: Mapping[str, Any] = {
     "epochs": 4,
     "minibatch": 0,
     "clip": 0.2,
+    "clip_high": 0.2,
     "max_step_kl": math.inf,
     "kl_form": "weighted",
     "kl_estimate": "sampled",
@@ -195,7 +196,12 @@ class LearnerSettings(ModelSettings, GateSettings):
     replay_votes: int = Field(
         0, ge=0, description="Votes of earlier updates that are learned from once more."
     )
-    clip: float = Field(0.2, gt=0, lt=1, description="Ratios are clipped to 1 ± this.")
+    clip: float = Field(0.2, gt=0, lt=1, description="How far below 1 a ratio may count.")
+    clip_high: float = Field(
+        0.2,
+        gt=0,
+        description="How far above 1 a ratio may count; more teaches faster, and strays further.",
+    )
     stale_votes: Literal["decoupled", "coupled", "none"] = Field(
         "decoupled",
         description="How votes on replies of earlier versions are corrected for: weights beside "

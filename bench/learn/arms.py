@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EVERY = 16
 RATES = (4e-4, 8e-4, 1.6e-3, 3.2e-3)
-ADAM_RATES = (2e-4, 4e-4, 8e-4, 1.6e-3)
+ADAM_RATES = (4e-4, 8e-4, 1.6e-3, 3.2e-3)
 TRL_RATES = (2e-5, 5e-5, 1e-4, 2e-4)
 
 
@@ -74,7 +74,8 @@ ARMS: Mapping[str, Arm] = {
     "rank-32": Arm("rank 32", {"lora_rank": 32, "lora_alpha": 64}),
     "batch-32": Arm("32 votes an update", every=32),
     "batch-8": Arm("8 votes an update", every=8),
-    "wide-clip": Arm("ratios clipped to 0.5..1.5", {"clip": 0.5}),
+    "high-clip": Arm("ratios clipped to 0.8..3", {"clip_high": 2.0}),
+    "wide-clip": Arm("ratios clipped to 0.1..1.9", {"clip": 0.9, "clip_high": 0.9}),
     "strong-nudge": Arm("a strong likelihood term on liked replies", {"nudge": 0.5}),
     "more-replay": Arm("with 64 replayed votes", {"replay_votes": 64}),
     "nudge-replay": Arm(
@@ -85,7 +86,7 @@ ARMS: Mapping[str, Arm] = {
     "sft": Arm(
         "filtered fine-tuning on all liked replies",
         every=32,
-        rate=8e-4,
+        rate=1.6e-3,
         rates=ADAM_RATES,
         kind="sft",
     ),

@@ -54,6 +54,7 @@ def objective(
         part.weights,
         part.kept,
         clip=settings.clip,
+        clip_high=settings.clip_high,
         length_constant=part.divisors,
     )
     loss = policy.loss

@@ -118,13 +118,15 @@ def policy_loss(
     mask_BT: torch.Tensor,
     *,
     clip: float,
+    clip_high: float | None = None,
     length_constant: float | torch.Tensor,
 ) -> PolicyLoss:
     """PPO's clipped surrogate with a weight for stale samples, summed over tokens.
 
-    ``-w · min(ρ A, clip(ρ, 1 ± clip) A)`` with ρ = π_new / π_start (arXiv 1707.06347 eq. 7; the
-    weight: arXiv 2110.00641). The sum over a reply's tokens is divided by a constant, not by its
-    length, so that long bad replies are not let off; then averaged over the ``B`` replies.
+    ``-w · min(ρ A, clip(ρ, 1 - clip, 1 + clip_high) A)`` with ρ = π_new / π_start (arXiv
+    1707.06347 eq. 7; two bounds: arXiv 2503.14476 §3.1; the weight: arXiv 2110.00641). The sum over
+    a reply's tokens is divided by a constant, not by its length, so that long bad replies are not
+    let off; then averaged over the ``B`` replies.
     With R for A and a weight of 1 it is the article's loss.
 
     Args:
@@ -133,14 +135,16 @@ def policy_loss(
         advantages_BT: From ``token_advantages``, ``gae`` or ``article_returns``.
         weights_BT: ``OldPolicy.weights``.
         mask_BT: True where a token counts.
-        clip: Half-width of the ratio's free range.
+        clip: How far below 1 the ratio is free.
+        clip_high: How far above; None for as far as below.
         length_constant: Tokens that weigh 1 together: for all replies, or ``[B]`` from
             ``length_divisors`` for other ways to weigh lengths.
     """
     log_ratio = (new_BT - start_BT).masked_fill(~mask_BT, 0.0)
     ratio = log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
     free = ratio * advantages_BT
-    clipped = ratio.clamp(1 - clip, 1 + clip) * advantages_BT
+    high = clip if clip_high is None else clip_high
+    clipped = ratio.clamp(1 - clip, 1 + high) * advantages_BT
     surrogate = weights_BT * free.minimum(clipped)
     seen = ratio.detach()
     return PolicyLoss(

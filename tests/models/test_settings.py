@@ -50,7 +50,7 @@ def test_a_learner_gets_half_of_the_cores_or_what_the_settings_say(
 def test_a_preset_changes_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THUMBLOOP_PRESET", "article")
     found = LearnerSettings()
-    assert (found.epochs, found.clip, found.minibatch) == (4, 0.2, 0)
+    assert (found.epochs, found.clip, found.clip_high, found.minibatch) == (4, 0.2, 0.2, 0)
     assert (found.advantage, found.stale_votes, found.kl_form) == ("none", "none", "weighted")
     assert found.max_step_kl == found.max_drift == found.kl_horizon == math.inf
     # what the article says nothing of stays as it is

@@ -94,13 +94,13 @@ def policy_loss(
     advantages: Array,
     weights: Array,
     mask: Array,
-    clip: float,
+    clip: tuple[float, float],
     scales: list[float],
 ) -> float:
     total = 0.0
     for b, t in zip(*np.nonzero(mask), strict=True):
         ratio = math.exp(new[b, t] - start[b, t])
-        held = min(max(ratio, 1 - clip), 1 + clip)
+        held = min(max(ratio, 1 - clip[0]), 1 + clip[1])
         a = advantages[b, t]
         total -= scales[b] * weights[b, t] * min(ratio * a, held * a)
     return total

@@ -8,7 +8,13 @@ import torch
 from models.ppo.losses import behaviour_weights, keep_sequences, old_policy, policy_loss
 
 
-def _loss(new: torch.Tensor, start: float, advantage: float, weight: float = 1.0) -> float:
+def _loss(
+    new: torch.Tensor,
+    start: float,
+    advantage: float,
+    weight: float = 1.0,
+    clip_high: float | None = None,
+) -> float:
     shape = (1, 1)
     return policy_loss(
         new,
@@ -17,6 +23,7 @@ def _loss(new: torch.Tensor, start: float, advantage: float, weight: float = 1.0
         torch.full(shape, weight),
         torch.ones(shape, dtype=torch.bool),
         clip=0.2,
+        clip_high=clip_high,
         length_constant=1.0,
     ).loss.item()
 
@@ -37,6 +44,21 @@ def test_the_clipped_surrogate_of_one_token(
 ) -> None:
     new = torch.tensor([[-1.0 + math.log(ratio)]])
     assert _loss(new, -1.0, advantage) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "expected"),
+    [
+        (2.5, 2.0, -5.0),  # liked: may become three times as likely
+        (3.5, 2.0, -6.0),
+        (0.5, -2.0, 1.6),  # disliked: held at 0.8 all the same
+    ],
+)
+def test_what_is_liked_may_go_further_up_than_the_disliked_down(
+    ratio: float, advantage: float, expected: float
+) -> None:
+    new = torch.tensor([[-1.0 + math.log(ratio)]])
+    assert _loss(new, -1.0, advantage, clip_high=2.0) == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_stale_samples_weight_multiplies_the_surrogate() -> None:

@@ -84,8 +84,8 @@ def test_baselines(batch: Batch) -> None:
 
 
 @often
-@given(batches(), FORMS, st.floats(1, 5))
-def test_the_policy_loss(batch: Batch, form: str, cap: float) -> None:
+@given(batches(), FORMS, st.floats(1, 5), st.floats(0.1, 4))
+def test_the_policy_loss(batch: Batch, form: str, cap: float, high: float) -> None:
     mask, start = batch.tensor("mask"), batch.tensor("start")
     # what is further apart than the bound of the log-ratio is another test's business
     new = np.clip(batch.new, batch.start - MAX_LOG_RATIO, batch.start + MAX_LOG_RATIO)
@@ -101,10 +101,14 @@ def test_the_policy_loss(batch: Batch, form: str, cap: float) -> None:
         weights,
         mask,
         clip=0.2,
+        clip_high=high,
         length_constant=divisors.double(),
     )
     scales = oracle.reply_scales(batch.mask, form, 7.0)
-    expected = oracle.policy_loss(new, batch.start, batch.values, capped, batch.mask, 0.2, scales)
+    bounds = (0.2, high)
+    expected = oracle.policy_loss(
+        new, batch.start, batch.values, capped, batch.mask, bounds, scales
+    )
     same(result.loss, expected, rel=1e-5)
     seen = [math.exp(x) for x in oracle.kept(new - batch.start, batch.mask)]
     same(result.ratio_mean, oracle.mean(seen))
