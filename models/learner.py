@@ -200,7 +200,7 @@ class Learner:
     def _learned(self) -> dict[str, torch.nn.Parameter]:
         """Return all that an update changes, by name."""
         critic = self._critic.parameters if self._critic else {}
-        return {**self._policy.master, **critic}
+        return {**self._policy.learned, **critic}
 
     def _start_from(self, parent: str, seed: int) -> LearnerState:
         state = LearnerState(beta=self._settings.kl_start)
@@ -215,7 +215,7 @@ class Learner:
         return state
 
     def _optimizer(self, state: LearnerState) -> torch.optim.Adam:
-        groups: list[dict[str, Any]] = [{"params": list(self._policy.master.values())}]
+        groups: list[dict[str, Any]] = [{"params": list(self._policy.learned.values())}]
         if self._critic:
             parameters = list(self._critic.parameters.values())
             groups.append(

@@ -14,6 +14,7 @@ from models.ppo.advantages import (
     scale_scores,
     shrunken_baseline,
     token_advantages,
+    weigh_by_probability,
 )
 from models.ppo.critic import gae
 from models.ppo.lengths import length_divisors
@@ -95,7 +96,7 @@ class ScoredBatch:
         proximal: What ratios are taken against.
         weights: What a token counts for, as its reply may be stale.
         kept: True where a token is learned from.
-        advantages: From ``Credit``.
+        advantages: From ``Credit``, weighed by the probabilities of the tokens.
         returns: Likewise.
         approvals: What the nudge counts each reply for, ``[B]``.
         divisors: Of the sums over kept tokens, ``[B]``; set by ``minibatch``.
@@ -170,7 +171,9 @@ def score_batch(
         proximal=old.proximal,
         weights=old.weights,
         kept=batch.mask & keep_B[:, None],
-        advantages=credit.advantages,
+        advantages=weigh_by_probability(
+            credit.advantages, start, share=settings.probability_weight
+        ),
         returns=credit.returns,
         approvals=approvals(votes_B),
         divisors=torch.ones_like(votes_B),

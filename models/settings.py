@@ -6,12 +6,12 @@ import math
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from models.gate.settings import GateSettings
+from models.gate.settings import GateSettings, split_at_commas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -135,6 +135,8 @@ def _cores() -> int:
 
 ARTICLE: Mapping[str, Any] = {
     "advantage": "none",
+    "probability_weight": 0.0,
+    "learned_layers": (),
     "stale_votes": "none",
     "max_drift": math.inf,
     "learning_rate": 4e-4,
@@ -185,6 +187,12 @@ class LearnerSettings(ModelSettings, GateSettings):
         description="What Adam adds to the root of a weight's mean squared gradient: far above it, "
         "large gradients move more than small ones; far below, all alike.",
     )
+    learned_layers: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Linear layers whose low-rank pairs an update changes, by the ends of their "
+        "names, separated by commas; the others stay as the parent has them. All where it is empty "
+        "or the base has none of these.",
+    )
     epochs: int = Field(4, ge=1, description="Passes over the batch (N).")
     micro_batch_tokens: int = Field(
         1024,
@@ -220,6 +228,13 @@ class LearnerSettings(ModelSettings, GateSettings):
         "leave_one_out",
         description="What a vote is compared with: the other votes and its user's past, all votes, "
         "a learned critic, or nothing.",
+    )
+    probability_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="How much of a token's advantage is multiplied by the token's probability: "
+        "with 0, the least likely tokens move the policy most.",
     )
     critic_rate: float = Field(1e-3, gt=0, description="Adam step size of the critic's head.")
     user_prior: float = Field(
@@ -270,6 +285,11 @@ class LearnerSettings(ModelSettings, GateSettings):
     length_constant: float = Field(64.0, gt=0, description="Tokens that weigh 1 together.")
     learner_threads: int = Field(0, ge=0, description="torch threads of the learner; 0 = all.")
     learner_nice: int = Field(10, ge=0, le=19, description="Scheduling priority of the learner.")
+
+    @field_validator("learned_layers", mode="before")
+    @classmethod
+    def _split_learned(cls, value: object) -> object:
+        return split_at_commas(value)
 
     @model_validator(mode="before")
     @classmethod

@@ -68,6 +68,13 @@ ARMS: Mapping[str, Arm] = {
         rate=4e-3,
         rates=(1e-3, 2e-3, 4e-3, 8e-3),
     ),
+    "gates": Arm(
+        "only the MLPs' first layers are learned",
+        {"learned_layers": ("gate_proj", "up_proj")},
+        rate=4e-3,
+        rates=(2e-3, 4e-3, 5.6e-3, 8e-3),
+    ),
+    "likely-tokens": Arm("unlikely tokens count for less", {"probability_weight": 0.7}),
     "whole-batch": Arm("one optimiser step an epoch", {"minibatch": 0}),
     "replay": Arm("with 32 replayed votes", {"replay_votes": 32}),
     "rank-1": Arm("rank 1", {"lora_rank": 1, "lora_alpha": 2}),

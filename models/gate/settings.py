@@ -34,6 +34,13 @@ CheckName = Literal[
 always block."""
 
 
+def split_at_commas(value: object) -> object:
+    """Return the parts of a text, as an environment variable has them; all else as it is."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
 class GateSettings(BaseModel):
     """The bounds of the checks; "over the base" is a difference to the base's own figure."""
 
@@ -107,6 +114,4 @@ class GateSettings(BaseModel):
     @field_validator("gate_advisory", mode="before")
     @classmethod
     def _split_advisory(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
+        return split_at_commas(value)

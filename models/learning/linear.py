@@ -110,14 +110,20 @@ class LowRankLinear:
     def learn(
         self, x: torch.Tensor, dy: torch.Tensor, pulled: torch.Tensor, gradients: Gradients
     ) -> None:
-        """Add to the masters' gradients; ``pulled`` is what ``pull`` gave, the rest as before."""
+        """Add to the masters' gradients; ``pulled`` is what ``pull`` gave, the rest as before.
+
+        Pairs that are not learned need no gradient.
+        """
+        if not any(pair.a.requires_grad for pair in self._pairs):
+            return
         dlow = pulled[:, self._low]
         da = dlow.T @ x[:, : self.inputs]
         db = x[:, self._low].T.contiguous() @ dy
         for number, (rows, pair) in enumerate(zip(self._outputs, self._pairs, strict=True)):
-            ranks = self._ranks(number)
-            gradients.add(pair.a, da[ranks])
-            gradients.add(pair.b, db[ranks, rows].T, scale=self._scale)
+            if pair.a.requires_grad:
+                ranks = self._ranks(number)
+                gradients.add(pair.a, da[ranks])
+                gradients.add(pair.b, db[ranks, rows].T, scale=self._scale)
 
     def _ranks(self, number: int) -> slice:
         return slice(number * self._rank, (number + 1) * self._rank)

@@ -108,8 +108,9 @@ class TransformersTrunk:
         self._trunk = getattr(model, model.base_model_prefix)
         self._wrapper = wrapper
         for key, parameter in working.items():
-            hook = _hand_on_to(master[key])
-            parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+            if parameter.requires_grad:
+                hook = _hand_on_to(master[key])
+                parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
 
     def refresh(self) -> None:
         """See ``Trunk``; the wrapper's weights are the policy's to copy."""

@@ -105,6 +105,18 @@ def token_advantages(
     return (scores_B[:, None] + centred).masked_fill(~mask_BT, 0.0)
 
 
+def weigh_by_probability(
+    advantages_BT: torch.Tensor, start_BT: torch.Tensor, *, share: float
+) -> torch.Tensor:
+    """Return A (share · π_start + 1 - share), ``[B, T]``: unlikely tokens count for less.
+
+    The gradient of a token's log-prob is the larger the less likely the token was, so that a few
+    surprises would outweigh all else; most of them have nothing to do with the vote. Both this and
+    the form are those of arXiv 2505.12929.
+    """
+    return advantages_BT * (share * start_BT.exp() + 1 - share)
+
+
 def scale_scores(scores_B: torch.Tensor, *, least_votes: int, floor: float) -> torch.Tensor:
     """Divide by the batch's standard deviation, once there are enough votes to know it.
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from models.adapters import WEIGHTS_FILE
 from models.base import load_base
 from models.batch import collate
 from models.learner import Learner
@@ -101,6 +103,9 @@ def _moves(learner: Learner, samples: Sequence[Sample]) -> tuple[float, float]:
         {"length_form": "token"},
         {"kl_form": "reward", "kl_estimate": "full"},
         {"nudge": 0.1},
+        {"clip_high": 2.0},
+        {"learned_layers": ("gate_proj", "up_proj")},
+        {"probability_weight": 0.7},
         {"missing_end_penalty": 0.5},
     ],
     ids=str,
@@ -220,6 +225,32 @@ def test_the_critic_learns_what_replies_are_worth_and_is_carried_on(
     plain = _publish(make_learner(), _learn(make_learner(), samples, first), 3, first)
     assert load_state(settings.adapters_dir / plain, beta=0.0).critic == {}
     _learn(learner, samples, plain)
+
+
+def test_layers_that_are_not_learned_stay_and_can_be_learned_later(
+    make_learner: Callable[..., Learner], settings: LearnerSettings
+) -> None:
+    learner = make_learner(learned_layers=("gate_proj",))
+    samples = _samples(learner, VOTES)
+    first = _publish(learner, _learn(learner, samples), 1)
+    before = load_file(settings.adapters_dir / first / WEIGHTS_FILE)
+    for key, weights in before.items():
+        if ".lora_B." in key:
+            assert bool(weights.any()) is (".gate_proj." in key), key
+    # Adam has no past of the others, and starts afresh with them
+    second = _publish(learner := make_learner(), _learn(learner, samples, first), 2, first)
+    after = load_file(settings.adapters_dir / second / WEIGHTS_FILE)
+    assert all(bool(weights.any()) for weights in after.values())
+    # and the other way round
+    third = _publish(
+        learner := make_learner(learned_layers=("gate_proj",)),
+        _learn(learner, samples, second),
+        3,
+        second,
+    )
+    last = load_file(settings.adapters_dir / third / WEIGHTS_FILE)
+    for key, weights in last.items():
+        assert torch.equal(weights, after[key]) is (".gate_proj." not in key), key
 
 
 @pytest.mark.parametrize("form", ["weighted", "added"])

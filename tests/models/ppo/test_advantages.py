@@ -14,6 +14,7 @@ from models.ppo.advantages import (
     shrunken_baseline,
     token_advantages,
     update_user_means,
+    weigh_by_probability,
 )
 
 
@@ -71,6 +72,15 @@ def test_token_advantages_join_the_score_and_the_centred_kl() -> None:
     joined = token_advantages(torch.tensor([1.0, -1.0]), to_go, mask)
     # the kept KL terms average to -2
     assert joined.tolist() == [[0.0, 2.0], [-1.0, 0.0]]
+
+
+def test_unlikely_tokens_count_for_less() -> None:
+    advantages = torch.tensor([[2.0, 2.0, -4.0]])
+    start = torch.tensor([[1.0, 0.5, 0.1]]).log()
+    found = weigh_by_probability(advantages, start, share=0.75)
+    # times three quarters of the probability and a quarter
+    assert found[0].tolist() == pytest.approx([2.0, 1.25, -1.3])
+    assert torch.equal(weigh_by_probability(advantages, start, share=0.0), advantages)
 
 
 def test_few_votes_are_not_scaled() -> None:
