@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -27,7 +28,8 @@ class Measured:
     Attributes:
         gold: Mean share of honest users who like a reply, in [0, 1].
         win: Share of replies that more users like than the base's to the same prompt; ties half.
-        kl: Nats from the base a reply, estimated from the drawn tokens; 0 for the base.
+        kl: Nats from the base a reply, estimated from the drawn tokens; about 0 for the base.
+        perplexity: The base's, of all replies' tokens: how strange it would find them.
         distinct: Share of different 3-grams of words among all replies.
         words: Mean words of a reply.
         cut: Share of replies that ran into the token limit.
@@ -36,6 +38,7 @@ class Measured:
     gold: float
     win: float
     kl: float
+    perplexity: float
     distinct: float
     words: float
     cut: float
@@ -59,10 +62,14 @@ class Yardstick:
         replies = self._ask(version)
         gold = [self._world.gold(reply.text) for reply in replies]
         wins = [(a > b) + (a == b) / 2 for a, b in zip(gold, self._base, strict=True)]
+        own = [sum(reply.logprobs) for reply in replies]
+        base = [self._replies.base_logprob(reply) for reply in replies]
+        tokens = sum(len(reply.ids) for reply in replies)
         return Measured(
             gold=fmean(gold),
             win=fmean(wins),
-            kl=0.0 if version == BASE else fmean(map(self._kl, replies)),
+            kl=fmean(own) - fmean(base),
+            perplexity=math.exp(-sum(base) / tokens),
             distinct=distinct([reply.text for reply in replies]),
             words=fmean(len(reply.text.split()) for reply in replies),
             cut=fmean(not reply.ended for reply in replies),
@@ -84,9 +91,6 @@ class Yardstick:
     def _ask(self, version: str) -> list[Reply]:
         seeds = [_FIRST_SEED + number for number in range(len(self._prompts))]
         return self._replies.ask(self._prompts, version, seeds)
-
-    def _kl(self, reply: Reply) -> float:
-        return sum(reply.logprobs) - self._replies.base_logprob(reply)
 
 
 def distinct(texts: Sequence[str]) -> float:
