@@ -52,8 +52,8 @@ def trl_rounds(order: Mapping[str, Any], settings: LearnerSettings) -> Iterator[
     origin = Origin(BASE, None, "", 0, base.name, base.content_hash, time.time())
     try:
         for line in process.stdout or ():
-            if not line.startswith("{"):
-                continue  # a trainer's own chatter
+            if not line.startswith('{"labels"'):
+                continue  # a trainer's own chatter, which may be a dict in Python's form
             saved, number = json.loads(line), number + 1
             folder = Path(saved["folder"])
             manifest = store.publish(number, origin, lambda to, at=folder: _copy(at, to))
