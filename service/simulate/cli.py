@@ -34,7 +34,7 @@ def simulate(
         Path | None, typer.Option(help="JSON lines with a prompt each, instead of the built-in.")
     ] = None,
     pace: Annotated[
-        bool, typer.Option(help="Wait while an update is learned, as if hours went by.")
+        bool, typer.Option(help="Wait while an update is due or learned, as if hours went by.")
     ] = True,
     max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens in a reply.")] = 48,
     concurrency: Annotated[int, typer.Option(min=1, help="Users who chat at a time.")] = 4,

@@ -32,6 +32,19 @@ class Reply:
     recorded: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """How learning stands.
+
+    Attributes:
+        updating: Whether an update is being learned or checked.
+        due: Whether the votes for one wait, so that it is about to begin.
+    """
+
+    updating: bool
+    due: bool
+
+
 class Api:
     """What simulated users ask of a Thumbloop server."""
 
@@ -94,11 +107,15 @@ class Api:
         except (KeyError, TypeError) as error:
             raise RequestFailedError(f"/admin/rollout names no live version: {rollout}") from error
 
-    async def updating(self) -> bool:
-        """Whether an update is being learned or checked now; raises RequestFailedError."""
+    async def learning(self) -> Learning:
+        """Return how learning stands; raises RequestFailedError."""
         updates = await self._ask("GET", "/admin/updates?limit=5")
         try:
-            return any(run["state"] in _OPEN_RUN_STATES for run in updates["data"])
+            stands = updates["learning"]
+            return Learning(
+                updating=any(run["state"] in _OPEN_RUN_STATES for run in updates["data"]),
+                due=not stands["paused"] and stands["waiting_votes"] >= stands["min_votes"],
+            )
         except (KeyError, TypeError) as error:
             raise RequestFailedError(f"/admin/updates lists no runs: {updates}") from error
 

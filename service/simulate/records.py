@@ -24,7 +24,7 @@ class Plan:
         votes: Votes to cast in all.
         rate: Share of the turns on which the user votes, in (0, 1].
         flip: Share of the clicks that come out as their opposite, in [0, 1].
-        pace: Whether users wait while an update is being learned, as if hours went by.
+        pace: Whether users wait while an update is due or being learned, as if hours went by.
         concurrency: Users who chat at the same time.
         score_replies: Fresh replies on which each version is measured.
     """

@@ -42,6 +42,7 @@ class Simulation:
         self._turns = 0
         self._votes_planned = 0
         self._free_to_chat = asyncio.Event()
+        self._due_since: float | None = None
 
     async def run(self) -> Result:
         """Chat and vote, wait for the last update, measure.
@@ -80,7 +81,12 @@ class Simulation:
 
     async def _look(self) -> None:
         self.tally.see(await self._api.live())
-        self.tally.updating = await self._api.updating()
+        stands = await self._api.learning()
+        self.tally.updating = stands.updating
+        if not stands.due or stands.updating:
+            self._due_since = None
+        elif self._due_since is None:
+            self._due_since = time.monotonic()
 
     async def _watch(self) -> None:
         while True:
@@ -88,11 +94,15 @@ class Simulation:
                 await self._look()
             except RequestFailedError as error:
                 self.tally.failures.append(str(error))
-            if self.plan.pace and self.tally.updating:
+            if self.plan.pace and (self.tally.updating or self._update_may_begin()):
                 self._free_to_chat.clear()
             else:
                 self._free_to_chat.set()
             await asyncio.sleep(_POLL_SECONDS)
+
+    def _update_may_begin(self) -> bool:
+        """Whether the votes for an update came in a moment ago; later, something holds it up."""
+        return self._due_since is not None and time.monotonic() - self._due_since < _QUIET_SECONDS
 
     async def _all_chat(self) -> None:
         try:

@@ -34,6 +34,8 @@ class FakeServer:
         self.broken = False
         self.updating = False
         self.updating_until_votes: int | None = None
+        self.paused = False
+        self.waiting_votes = 0
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if self.broken:
@@ -47,7 +49,9 @@ class FakeServer:
         if request.url.path == "/admin/rollout":
             return httpx.Response(200, json={"live": self.live})
         state = "claimed" if self.updating else "approved"
-        return httpx.Response(200, json={"data": [{"number": 1, "state": state}]})
+        learning = {"paused": self.paused, "waiting_votes": self.waiting_votes, "min_votes": 8}
+        runs = [{"number": 1, "state": state}]
+        return httpx.Response(200, json={"data": runs, "learning": learning})
 
     def chat(self, body: dict[str, Any]) -> dict[str, Any]:
         self.chats.append(body)
@@ -159,6 +163,38 @@ async def test_users_wait_while_an_update_is_learned(api: Api, server: FakeServe
     server.updating = False
     await task
     assert len(server.votes) == 16
+
+
+async def test_users_wait_for_an_update_that_is_due(
+    api: Api, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "_QUIET_SECONDS", 60.0)
+    server.waiting_votes = 8
+    simulation = Simulation(api, make_plan(), PROMPTS)
+    task = asyncio.create_task(simulation.run())
+    await asyncio.sleep(0.05)
+    assert server.chats == []
+    server.waiting_votes = 7
+    await asyncio.sleep(0.05)
+    assert len(server.votes) == 16
+    task.cancel()
+
+
+async def test_nobody_waits_for_an_update_that_never_begins(api: Api, server: FakeServer) -> None:
+    server.waiting_votes = 8
+    await Simulation(api, make_plan(), PROMPTS).run()
+    assert len(server.votes) == 16
+
+
+async def test_nobody_waits_for_an_update_while_learning_is_paused(
+    api: Api, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "_QUIET_SECONDS", 60.0)
+    server.waiting_votes, server.paused = 8, True
+    task = asyncio.create_task(Simulation(api, make_plan(), PROMPTS).run())
+    await asyncio.sleep(0.1)
+    assert len(server.votes) == 16
+    task.cancel()
 
 
 async def test_without_pacing_nobody_waits(api: Api, server: FakeServer) -> None:
