@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from service.simulate.scoring import Score
 
 _LIVE_MODEL = "policy"
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = 0.2
 _QUIET_SECONDS = 12.0
 """An update may begin this long after the votes for it are in: the worker looks every two
 seconds, and its child process takes a few more to start."""
@@ -155,6 +155,7 @@ class Simulation:
                 "The reply was not recorded, so it cannot be voted on. Is Redis running? "
                 "See: thumbloop doctor"
             )
+        await self._free_to_chat.wait()
         thumb = click(turn, reply.text)
         await self._api.vote(reply.id, user=turn.user.name, thumb=thumb)
         self.tally.clicks.append(Click(reply.version, thumb))
