@@ -33,8 +33,8 @@ LOW, HIGH = 0.025, 0.975
 GATE_NATS = LearnerSettings.model_fields["gate_max_kl"].default
 """Nats a reply beyond which the product's gate lets nothing pass: "in bounds" is nearer."""
 
-Key = tuple[str, str, float, int, float]
-"""Arm, taste, learning rate, lag and share of adversaries: what the seeds of a row share."""
+Key = tuple[str, str, float, int, float, int]
+"""Arm, taste, rate, lag, share of adversaries and budget: what the seeds of a row share."""
 
 
 def interval(
@@ -51,7 +51,8 @@ def grouped(runs: Sequence[Run]) -> Mapping[Key, list[Run]]:
     rows: defaultdict[Key, list[Run]] = defaultdict(list)
     for run in runs:
         job = run.job
-        rows[job.arm, job.taste, job.rate, job.lag, job.adversaries].append(run)
+        key = (job.arm, job.taste, job.rate, job.lag, job.adversaries, job.labels)
+        rows[key].append(run)
     return rows
 
 
@@ -73,12 +74,12 @@ def share_closed(run: Run) -> float:
 
 def table(rows: Mapping[Key, list[Run]]) -> str:
     """Return the results as Markdown."""
-    heads = (
-        "arm|taste|rate|lag|adversaries|seeds|labels to 50 %|to 80 %|to 80 % in bounds|gap closed"
-    )
-    names = [*heads.split("|"), "win", "KL", "words"]
+    heads = "arm|taste|rate|lag|adversaries|budget|seeds|labels to 50 %|to 80 %|to 80 % in bounds"
+    names = [*heads.split("|"), "gap closed", "win", "KL", "words"]
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    for (arm, taste, rate, lag, adversaries), runs in sorted(rows.items(), key=lambda r: r[0][1:]):
+    for (arm, taste, rate, lag, adversaries, budget), runs in sorted(
+        rows.items(), key=lambda r: r[0][1:]
+    ):
         closed = [share_closed(run) for run in runs]
         low, high = interval(closed, fmean)
         last = [run.curve[-1] for run in runs]
@@ -88,6 +89,7 @@ def table(rows: Mapping[Key, list[Run]]) -> str:
             f"{rate:g}",
             str(lag),
             f"{adversaries:.0%}",
+            str(budget),
             str(len(runs)),
             labels_cell(runs, 0.5),
             labels_cell(runs, 0.8),
@@ -112,13 +114,15 @@ def plot(rows: Mapping[Key, list[Run]], folder: Path) -> None:
             labels = sorted({point["labels"] for run in runs for point in run.curve})
             gold = [fmean(run.gold_at(at) for run in runs) for at in labels]
             start = fmean(run.base for run in runs)
-            against_labels.plot([0, *labels], [start, *gold], label=key[0])
+            against_labels.plot([0, *labels], [start, *gold], label=f"{key[0]}, {key[5]}")
             points = [(p["kl"], p["gold"]) for run in runs for p in run.curve]
             roots = [max(0.0, nats) ** 0.5 for nats, _ in points]
-            against_kl.scatter(roots, [gold for _, gold in points], s=8, label=key[0])
+            against_kl.scatter(
+                roots, [gold for _, gold in points], s=8, label=f"{key[0]}, {key[5]}"
+            )
         against_labels.set(xlabel="labels", ylabel="gold: share of users who like a reply")
         against_kl.set(xlabel="√KL to the base (nats a reply)")
-        against_labels.legend(fontsize="small")
+        against_labels.legend(fontsize="small", title="arm, budget")
         figure.suptitle(f"taste: {taste}")
         figure.savefig(folder / f"learning-{taste}.png", dpi=110)
 
@@ -132,10 +136,13 @@ def plot_conditions(rows: Mapping[Key, list[Run]], folder: Path) -> None:
     titles = ("versions that people are behind", "share of adversaries among the users")
     for panel, place, other, title in zip(panels, (3, 4), (4, 3), titles, strict=True):
         plain = [key for key in rows if not key[other]]
-        for arm, taste in sorted({key[:2] for key in plain if key[place]}):
-            keys = sorted((k for k in plain if k[:2] == (arm, taste)), key=lambda k: k[place])
+        for arm, taste, budget in sorted({(*key[:2], key[5]) for key in plain if key[place]}):
+            alike = (key for key in plain if (*key[:2], key[5]) == (arm, taste, budget))
+            keys = sorted(alike, key=lambda key: key[place])
             closed = [fmean(map(share_closed, rows[key])) for key in keys]
-            panel.plot([key[place] for key in keys], closed, "o-", label=f"{arm}, {taste}")
+            panel.plot(
+                [key[place] for key in keys], closed, "o-", label=f"{arm}, {taste}, {budget} labels"
+            )
         panel.set(xlabel=title, ylabel="share of the gap that is closed at the end")
         if panel.lines:
             panel.legend(fontsize="small")
