@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +21,13 @@ from models.learner_state import (
 )
 from models.learning.corrections import find_corrections
 from models.learning.epochs import Epochs
-from models.learning.report import batch_figures, learning_figures, recovery_figures
+from models.learning.iterations import among, divide
+from models.learning.report import (
+    batch_figures,
+    learning_figures,
+    recovery_figures,
+    update_figures,
+)
 from models.learning.schedule import share_of_rate
 from models.learning.scoring import recover_behaviour, score_samples, without_logprobs
 from models.memory import give_back_freed_memory
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
 
     from models.adapters import Manifest
     from models.gate import GateFigures
+    from models.learning.iterations import Iteration
     from models.settings import LearnerSettings
     from models.types import Sample
 
@@ -106,42 +113,25 @@ class Learner:
                 "No vote of the batch has log-probs, and the versions that wrote the replies are "
                 "gone: discard the votes, or restore the versions' folders from a backup."
             )
-        batch = [*known, *known_replay]
         # 2. Start from the parent's weights and state.
         with stopwatch.phase("load"):
             state = self._start_from(parent, seed)
             optimizer = self._optimizer(state)
             order = state.generator(seed)
-        # 3. Fix what the batch looks like at the start of the update.
-        with stopwatch.phase("score"):
-            scored = score_samples(
-                batch, self._policy, state, self._settings, progress, self._critic
-            )
-        # 4. Learn for N epochs.
-        with stopwatch.phase("learn"):
-            corrections = find_corrections(batch, self._base, self._settings)
-            epochs = Epochs(
-                self._policy,
-                batch,
-                scored,
-                self._schedule(optimizer, state),
-                order,
-                self._settings,
-                self._critic,
-                corrections,
-            )
-            trace = epochs.run(progress)
+        # 3. Learn in PPO iterations, each from where the one before it ended.
+        schedule, found = self._schedule(optimizer, state), []
+        parts = divide(known, known_replay, votes=self._settings.iteration_votes)
+        for number, part in enumerate(parts):
+            tell = among(progress, number, len(parts))
+            state, figures = self._iterate(part, state, schedule, order, stopwatch, tell)
+            found.append(figures)
         self._check_finite()
-        # 5. Tell where the policy went, and carry the state on.
-        with stopwatch.phase("measure"):
-            report = {
-                **batch_figures(known, scored),
-                **learning_figures(trace),
-                **recovery_figures([*samples, *replay], batch),
-                **corrections.figures(),
-                "beta": state.beta,
-            }
-        after = self._state_after(known, optimizer, order, state, report)
+        # 4. Tell where the policy went, and carry the state on.
+        report = {
+            **update_figures(found),
+            **recovery_figures([*samples, *replay], [*known, *known_replay]),
+        }
+        after = self._state_after(state, optimizer, order, report["steps"])
         report["seconds"] = stopwatch.seconds
         report["peak_memory_mib"] = peak_memory_mib()
 
@@ -244,6 +234,56 @@ class Learner:
             return samples
         return recover_behaviour(samples, self._policy, self._store, self._settings)
 
+    def _iterate(
+        self,
+        part: Iteration,
+        state: LearnerState,
+        schedule: LambdaLR,
+        order: torch.Generator,
+        stopwatch: Stopwatch,
+        progress: Callable[[Progress], None],
+    ) -> tuple[LearnerState, dict[str, Any]]:
+        """Run one PPO iteration; return the state with β and users' means after it, and figures."""
+        batch = [*part.votes, *part.replayed]
+        # 1. Fix what the batch looks like at the start.
+        with stopwatch.phase("score"):
+            scored = score_samples(
+                batch, self._policy, state, self._settings, progress, self._critic
+            )
+        # 2. Learn for N epochs.
+        with stopwatch.phase("learn"):
+            corrections = find_corrections(batch, self._base, self._settings)
+            epochs = Epochs(
+                self._policy,
+                batch,
+                scored,
+                schedule,
+                order,
+                self._settings,
+                self._critic,
+                corrections,
+            )
+            trace = epochs.run(progress)
+        # 3. Tell where it went.
+        with stopwatch.phase("measure"):
+            figures = {
+                **batch_figures(part.votes, scored),
+                **learning_figures(trace),
+                **corrections.figures(),
+                "beta": state.beta,
+            }
+        users, rewards = [s.user for s in part.votes], [s.reward for s in part.votes]
+        beta = kl.adapt_beta(
+            state.beta,
+            kl=figures["kl_per_reply"],
+            target=self._settings.kl_target,
+            votes=len(part.votes),
+            horizon=self._settings.kl_horizon,
+            least=self._settings.kl_start,
+        )
+        means = update_user_means(state.users, users, rewards, decay=USER_DECAY)
+        return replace(state, beta=beta, users=means), figures
+
     def _check_finite(self) -> None:
         if not all(m.isfinite().all() for m in self._learned().values()):
             raise LearningError(
@@ -253,28 +293,18 @@ class Learner:
 
     def _state_after(
         self,
-        samples: Sequence[Sample],
+        last: LearnerState,
         optimizer: torch.optim.Adam,
         order: torch.Generator,
-        before: LearnerState,
-        report: dict[str, Any],
+        steps: int,
     ) -> LearnerState:
         first, second = adam_moments(optimizer, self._learned())
         critic = self._critic.parameters if self._critic else {}
-        users, rewards = [s.user for s in samples], [s.reward for s in samples]
-        return LearnerState(
-            beta=kl.adapt_beta(
-                before.beta,
-                kl=report["kl_per_reply"],
-                target=self._settings.kl_target,
-                votes=len(samples),
-                horizon=self._settings.kl_horizon,
-                least=self._settings.kl_start,
-            ),
-            step=before.step + report["steps"],
+        return replace(
+            last,
+            step=last.step + steps,
             first=first,
             second=second,
-            users=update_user_means(before.users, users, rewards, decay=USER_DECAY),
             random=order.get_state(),
             critic={n: p.detach() for n, p in critic.items()},
         )

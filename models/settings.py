@@ -148,6 +148,7 @@ ARTICLE: Mapping[str, Any] = {
     "clip": 0.2,
     "clip_high": 0.2,
     "max_step_kl": math.inf,
+    "iteration_votes": 0,
     "kl_form": "weighted",
     "kl_estimate": "sampled",
     "kl_start": 1.0,
@@ -193,7 +194,13 @@ class LearnerSettings(ModelSettings, GateSettings):
         "names, separated by commas; the others stay as the parent has them. All where it is empty "
         "or the base has none of these.",
     )
-    epochs: int = Field(4, ge=1, description="Passes over the batch (N).")
+    iteration_votes: int = Field(
+        16,
+        ge=0,
+        description="Fewest votes of one PPO iteration: a batch of at least twice as many is "
+        "learned in several, each from where the one before it ended; 0 = always in one.",
+    )
+    epochs: int = Field(4, ge=1, description="Passes over an iteration's votes (N).")
     micro_batch_tokens: int = Field(
         1024,
         ge=1,
@@ -274,7 +281,7 @@ class LearnerSettings(ModelSettings, GateSettings):
         0.0, ge=0, description="Taken from the vote on a reply that was cut off."
     )
     max_step_kl: float = Field(
-        0.1, gt=0, description="KL per token to the start policy that ends the epochs."
+        0.1, gt=0, description="KL per token to the start of an iteration that ends its epochs."
     )
     max_grad_norm: float = Field(1.0, gt=0, description="Bound of the gradient's global norm.")
     length_form: Literal["constant", "reply", "token"] = Field(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from operator import mul
 from typing import TYPE_CHECKING, Any
 
 from models.learning.scoring import without_logprobs
 from models.ppo.masked import effective_sample_size, masked_sum
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from models.learning.epochs import Trace
     from models.scored_batch import ScoredBatch
@@ -66,6 +67,46 @@ def learning_figures(trace: Trace) -> dict[str, Any]:
         "steps": len(trace.losses),
         "stopped_early": trace.stopped_early,
     }
+
+
+_SUMS = frozenset(
+    {
+        "votes",
+        "replayed",
+        "dropped_as_stale",
+        "up",
+        "down",
+        "tokens",
+        "tokens_read",
+        "steps",
+        "corrections",
+        "corrections_cut",
+    }
+)
+_MAXIMA = frozenset({"ratio_max", "step_kl", "epochs", "stopped_early"})
+
+
+def update_figures(iterations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the figures of an update from those of its iterations, JSON-able.
+
+    Counts are summed; of ratios and KL to the start the largest counts; the loss is told of the
+    first and the last step, β as it was in the last iteration; all else is a mean over votes.
+    """
+    votes = [each["votes"] for each in iterations]
+
+    def together(name: str) -> Any:
+        values = [each[name] for each in iterations]
+        if name in _SUMS:
+            return sum(values)
+        if name in _MAXIMA:
+            return max(values)
+        if name in {"loss_last", "beta"}:
+            return values[-1]
+        if name == "loss_first":
+            return values[0]
+        return sum(map(mul, values, votes)) / sum(votes)
+
+    return {"iterations": len(iterations), **{name: together(name) for name in iterations[0]}}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from models.adapters import AdapterStore, Origin
+from models.adapters import STATE_FILE, AdapterStore, Origin
 from models.batch import collate
 from models.errors import LearningError
 from models.learner import Learner
@@ -96,6 +96,27 @@ def test_learning_on_from_a_folder_gives_the_bits_of_never_having_stopped(
     second = make_learner()
     _learn(second, SAMPLES[::-1], version, seed=2)
     assert _same_bits(_weights(second), _weights(steady))
+
+
+def test_iterations_of_one_update_give_the_bits_of_as_many_updates(
+    make_learner: Callable[[], Learner], settings: LearnerSettings
+) -> None:
+    apart = make_learner()
+    version = _publish(apart, _learn(apart, SAMPLES), 1)
+    last = _publish(apart, _learn(apart, SAMPLES[::-1], version), 2, version)
+
+    changes = {"learning_rate": 0.01, "minibatch": 2, "max_step_kl": 100.0, "iteration_votes": 4}
+    at_once = Learner(settings.model_copy(update=changes))
+    dealt = [sample for both in zip(SAMPLES, SAMPLES[::-1], strict=True) for sample in both]
+    learned = _learn(at_once, dealt)
+    joined = _publish(at_once, learned, 3)
+    assert _same_bits(_weights(at_once), _weights(apart))
+    folders = [settings.adapters_dir / name for name in (last, joined)]
+    assert folders[0].joinpath(STATE_FILE).read_bytes() == (
+        folders[1].joinpath(STATE_FILE).read_bytes()
+    )
+    figures = learned.report
+    assert (figures["iterations"], figures["votes"], figures["steps"]) == (2, 8, 16)
 
 
 def test_the_order_of_minibatches_goes_on_where_the_parent_stopped(
