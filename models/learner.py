@@ -19,21 +19,12 @@ from models.learner_state import (
     restore_adam,
     save_state,
 )
-from models.learning.corrections import find_corrections
-from models.learning.epochs import Epochs
-from models.learning.iterations import among, divide
-from models.learning.report import (
-    batch_figures,
-    learning_figures,
-    recovery_figures,
-    update_figures,
-)
+from models.learning.iterations import Iterations, among, divide
+from models.learning.report import recovery_figures, update_figures
 from models.learning.schedule import share_of_rate
-from models.learning.scoring import recover_behaviour, score_samples, without_logprobs
+from models.learning.scoring import recover_behaviour, without_logprobs
 from models.memory import give_back_freed_memory
 from models.policy import Policy
-from models.ppo import kl
-from models.ppo.advantages import update_user_means
 from models.ppo.critic import ValueHead
 from models.probes.probe import probe_policy
 from models.timing import Stopwatch, peak_memory_mib
@@ -45,13 +36,10 @@ if TYPE_CHECKING:
 
     from models.adapters import Manifest
     from models.gate import GateFigures
-    from models.learning.iterations import Iteration
     from models.settings import LearnerSettings
     from models.types import Sample
 
 CRITIC_ADAM_EPS = 1e-5
-USER_DECAY = 0.95
-"""What a user's past counts for after each further run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +107,18 @@ class Learner:
             optimizer = self._optimizer(state)
             order = state.generator(seed)
         # 3. Learn in PPO iterations, each from where the one before it ended.
-        schedule, found = self._schedule(optimizer, state), []
-        parts = divide(known, known_replay, votes=self._settings.iteration_votes)
+        iterations = Iterations(
+            self._policy,
+            self._base,
+            self._settings,
+            self._schedule(optimizer, state),
+            order,
+            stopwatch,
+            self._critic,
+        )
+        parts, found = divide(known, known_replay, votes=self._settings.iteration_votes), []
         for number, part in enumerate(parts):
-            tell = among(progress, number, len(parts))
-            state, figures = self._iterate(part, state, schedule, order, stopwatch, tell)
+            state, figures = iterations.run(part, state, among(progress, number, len(parts)))
             found.append(figures)
         self._check_finite()
         # 4. Tell where the policy went, and carry the state on.
@@ -233,56 +228,6 @@ class Learner:
         if not without_logprobs(samples):
             return samples
         return recover_behaviour(samples, self._policy, self._store, self._settings)
-
-    def _iterate(
-        self,
-        part: Iteration,
-        state: LearnerState,
-        schedule: LambdaLR,
-        order: torch.Generator,
-        stopwatch: Stopwatch,
-        progress: Callable[[Progress], None],
-    ) -> tuple[LearnerState, dict[str, Any]]:
-        """Run one PPO iteration; return the state with β and users' means after it, and figures."""
-        batch = [*part.votes, *part.replayed]
-        # 1. Fix what the batch looks like at the start.
-        with stopwatch.phase("score"):
-            scored = score_samples(
-                batch, self._policy, state, self._settings, progress, self._critic
-            )
-        # 2. Learn for N epochs.
-        with stopwatch.phase("learn"):
-            corrections = find_corrections(batch, self._base, self._settings)
-            epochs = Epochs(
-                self._policy,
-                batch,
-                scored,
-                schedule,
-                order,
-                self._settings,
-                self._critic,
-                corrections,
-            )
-            trace = epochs.run(progress)
-        # 3. Tell where it went.
-        with stopwatch.phase("measure"):
-            figures = {
-                **batch_figures(part.votes, scored),
-                **learning_figures(trace),
-                **corrections.figures(),
-                "beta": state.beta,
-            }
-        users, rewards = [s.user for s in part.votes], [s.reward for s in part.votes]
-        beta = kl.adapt_beta(
-            state.beta,
-            kl=figures["kl_per_reply"],
-            target=self._settings.kl_target,
-            votes=len(part.votes),
-            horizon=self._settings.kl_horizon,
-            least=self._settings.kl_start,
-        )
-        means = update_user_means(state.users, users, rewards, decay=USER_DECAY)
-        return replace(state, beta=beta, users=means), figures
 
     def _check_finite(self) -> None:
         if not all(m.isfinite().all() for m in self._learned().values()):

@@ -49,7 +49,9 @@ ARMS: Mapping[str, Arm] = {
     "no-baseline": Arm("votes as advantages", {"advantage": "none"}),
     "batch-mean": Arm("mean of the batch as baseline", {"advantage": "batch_mean"}),
     "no-user-means": Arm("leave-one-out mean only", {"user_prior": 1e9}),
-    "uncorrected": Arm("stale votes as if they were fresh", {"stale_votes": "none"}),
+    "uncorrected": Arm(
+        "stale votes as if they were fresh", {"stale_votes": "none", "max_drift": math.inf}
+    ),
     "coupled": Arm("the clip around the version that replied", {"stale_votes": "coupled"}),
     "no-mask": Arm("disliked replies from afar are kept", {"max_drift": math.inf}),
     "forgetful": Arm("a new Adam, β and user means for each update", kind="forgetful"),

@@ -48,19 +48,10 @@ class Votes(torch.nn.Module):
         return hidden
 
 
-def main() -> None:
-    """Run the arm."""
-    asked = given()
-    votes, size = asked["votes"], asked["minibatch"]
+def use_given_replies(votes: list[dict[str, Any]]) -> None:
+    """Let one pass over the given replies stand for TRL's generation."""
     replies = {tuple(vote["prompt"]): vote["reply"] for vote in votes}
-    tokenizer = AutoTokenizer.from_pretrained(asked["base"])
-    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
-    model = AutoModelForCausalLM.from_pretrained(asked["base"], dtype=torch.float32)
-    value = AutoModelForSequenceClassification.from_pretrained(
-        asked["base"], num_labels=1, dtype=torch.float32
-    )
     prompt = len(votes[0]["prompt"])
-    reward = Votes({tuple(v["prompt"]): v["reward"] for v in votes}, prompt)
 
     @torch.no_grad()
     def given_replies(
@@ -75,40 +66,61 @@ def main() -> None:
         return whole, torch.cat(logits)
 
     ppo_trainer.batch_generation = given_replies
+
+
+def arguments(asked: dict[str, Any], folder: str) -> PPOConfig:
+    """Return the trainer's settings for one update over all votes."""
+    votes, size = asked["votes"], asked["minibatch"]
+    return PPOConfig(
+        output_dir=folder,
+        per_device_train_batch_size=size,
+        gradient_accumulation_steps=len(votes) // size,
+        num_mini_batches=len(votes) // size,
+        local_rollout_forward_batch_size=size,
+        num_ppo_epochs=asked["epochs"],
+        total_episodes=len(votes),
+        response_length=len(votes[0]["reply"]),
+        num_sample_generations=0,
+        learning_rate=4e-4,
+        bf16=False,
+        use_cpu=True,
+        report_to=[],
+        save_strategy="no",
+        gradient_checkpointing=False,
+    )
+
+
+def make_trainer(asked: dict[str, Any], folder: str) -> PPOTrainer:
+    """Load the policy and the value model, and give them the votes."""
+    base, votes = asked["base"], asked["votes"]
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    load_value = AutoModelForSequenceClassification.from_pretrained
+    rewards = {tuple(vote["prompt"]): vote["reward"] for vote in votes}
+    return PPOTrainer(
+        args=arguments(asked, folder),
+        processing_class=tokenizer,
+        model=AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
+        ref_model=None,
+        reward_model=Votes(rewards, len(votes[0]["prompt"])),
+        train_dataset=Dataset.from_dict({"input_ids": [v["prompt"] for v in votes]}),
+        eval_dataset=Dataset.from_dict({"input_ids": [votes[0]["prompt"]]}),
+        value_model=load_value(base, num_labels=1, dtype=torch.float32),
+        peft_config=LoraConfig(
+            r=asked["rank"],
+            lora_alpha=asked["alpha"],
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        ),
+    )
+
+
+def main() -> None:
+    """Run the arm."""
+    asked = given()
+    use_given_replies(asked["votes"])
     with tempfile.TemporaryDirectory() as folder:
-        config = PPOConfig(
-            output_dir=folder,
-            per_device_train_batch_size=size,
-            gradient_accumulation_steps=len(votes) // size,
-            num_mini_batches=len(votes) // size,
-            local_rollout_forward_batch_size=size,
-            num_ppo_epochs=asked["epochs"],
-            total_episodes=len(votes),
-            response_length=len(votes[0]["reply"]),
-            num_sample_generations=0,
-            learning_rate=4e-4,
-            bf16=False,
-            use_cpu=True,
-            report_to=[],
-            save_strategy="no",
-            gradient_checkpointing=False,
-        )
-        trainer = PPOTrainer(
-            args=config,
-            processing_class=tokenizer,
-            model=model,
-            ref_model=None,
-            reward_model=reward,
-            train_dataset=Dataset.from_dict({"input_ids": [v["prompt"] for v in votes]}),
-            eval_dataset=Dataset.from_dict({"input_ids": [votes[0]["prompt"]]}),
-            value_model=value,
-            peft_config=LoraConfig(
-                r=asked["rank"],
-                lora_alpha=asked["alpha"],
-                target_modules="all-linear",
-                task_type="CAUSAL_LM",
-            ),
-        )
+        trainer = make_trainer(asked, folder)
         with timed():
             trainer.train()
 

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+from models.learning.corrections import find_corrections
+from models.learning.epochs import Epochs
+from models.learning.report import batch_figures, learning_figures
+from models.learning.scoring import score_samples
+from models.ppo import kl
+from models.ppo.advantages import update_user_means
 from models.types import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    import torch
+    from torch.optim.lr_scheduler import LRScheduler
+
+    from models.base import Base
+    from models.learner_state import LearnerState
+    from models.policy import Policy
+    from models.ppo.critic import ValueHead
+    from models.settings import LearnerSettings
+    from models.timing import Stopwatch
     from models.types import Sample
+
+USER_DECAY = 0.95
+"""What a user's past counts for after each further iteration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +64,82 @@ def among(
         progress(Progress(at.phase, number * at.total + at.done, count * at.total))
 
     return tell
+
+
+class Iterations:
+    """Takes a policy through the iterations of one update.
+
+    Args:
+        policy: What learns; at the parent's weights.
+        base: Encodes what people wrote.
+        settings: How much and how far.
+        schedule: Sets the rates of an optimiser over the policy's masters, and the critic's.
+        order: Draws the order of the minibatches.
+        stopwatch: Counts the seconds of each phase.
+        critic: Learns beside the policy.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        base: Base,
+        settings: LearnerSettings,
+        schedule: LRScheduler,
+        order: torch.Generator,
+        stopwatch: Stopwatch,
+        critic: ValueHead | None,
+    ) -> None:
+        self._policy, self._base, self._settings = policy, base, settings
+        self._schedule, self._order = schedule, order
+        self._stopwatch, self._critic = stopwatch, critic
+
+    def run(
+        self, part: Iteration, state: LearnerState, progress: Callable[[Progress], None]
+    ) -> tuple[LearnerState, dict[str, Any]]:
+        """Learn from one part; return the state with β and users' means after it, and figures.
+
+        Raises:
+            LearningError: A gradient is not finite.
+        """
+        batch, settings = [*part.votes, *part.replayed], self._settings
+        # 1. Fix what the batch looks like at the start.
+        with self._stopwatch.phase("score"):
+            scored = score_samples(batch, self._policy, state, settings, progress, self._critic)
+        # 2. Learn for N epochs.
+        with self._stopwatch.phase("learn"):
+            corrections = find_corrections(batch, self._base, settings)
+            epochs = Epochs(
+                self._policy,
+                batch,
+                scored,
+                self._schedule,
+                self._order,
+                settings,
+                self._critic,
+                corrections,
+            )
+            trace = epochs.run(progress)
+        # 3. Tell where it went, and what that means for the next one.
+        with self._stopwatch.phase("measure"):
+            figures = {
+                **batch_figures(part.votes, scored),
+                **learning_figures(trace),
+                **corrections.figures(),
+                "beta": state.beta,
+            }
+        return self._after(part.votes, state, figures), figures
+
+    def _after(
+        self, votes: Sequence[Sample], state: LearnerState, figures: Mapping[str, Any]
+    ) -> LearnerState:
+        beta = kl.adapt_beta(
+            state.beta,
+            kl=figures["kl_per_reply"],
+            target=self._settings.kl_target,
+            votes=len(votes),
+            horizon=self._settings.kl_horizon,
+            least=self._settings.kl_start,
+        )
+        users, rewards = [vote.user for vote in votes], [vote.reward for vote in votes]
+        means = update_user_means(state.users, users, rewards, decay=USER_DECAY)
+        return replace(state, beta=beta, users=means)
