@@ -11,6 +11,7 @@ from learn.students import FilteredSft, Ours
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from learn.people import Form
     from learn.rounds import Student
 
     from models.settings import LearnerSettings
@@ -28,7 +29,8 @@ class Arm:
     Attributes:
         about: What it is, for the tables.
         settings: What it changes of our learner's settings.
-        every: Labels in one update.
+        every: Votes in one update; a comparison is two votes, and one label.
+        form: What people say of replies.
         rate: Its learning rate, chosen from the grid.
         rates: The grid, tried on seeds of its own.
         kind: Which student it has; ``trl`` learns in a process of its own (``trl_arm.py``).
@@ -37,6 +39,7 @@ class Arm:
     about: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     every: int = EVERY
+    form: Form = "thumbs"
     rate: float = 1.6e-3
     rates: tuple[float, ...] = RATES
     kind: str = "ours"
@@ -91,6 +94,12 @@ ARMS: Mapping[str, Arm] = {
     "more-replay": Arm("with 64 replayed votes", {"replay_votes": 64}),
     "nudge-replay": Arm(
         "48 replayed votes and a strong likelihood term", {"replay_votes": 48, "nudge": 0.5}
+    ),
+    # Learning from what else people say.
+    "ratings": Arm("0 to 5 stars instead of thumbs", form="ratings"),
+    "comparisons": Arm("which of two replies is better", every=2 * EVERY, form="comparisons"),
+    "corrections": Arm(
+        "three of ten dislikes come with a better reply", {"corrections": 0.5}, form="corrections"
     ),
     # Others.
     "article": Arm("the article's PPO", {"preset": "article"}, rate=4e-4, rates=ADAM_RATES),

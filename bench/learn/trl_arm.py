@@ -74,7 +74,7 @@ class Apprentice:
     def react(self, turn: Any, text: str) -> float:
         """Return what a turn's user clicks at once; it costs a label."""
         self.labels += 1
-        meant = self.world.votes(turn, text, 0)[-1]
+        meant = self.world.votes(turn, [text], 0)[-1]
         return 1.0 if meant.up else -1.0
 
     def save(self, model: Any) -> None:
@@ -238,7 +238,7 @@ def kto(apprentice: Apprentice) -> None:
         turns = [apprentice.ask() for _ in range(SAVE_EVERY)]
         texts = answer(apprentice, model, [turn.prompt for turn in turns])
         for turn, text in zip(turns, texts, strict=True):
-            for cast in apprentice.world.votes(turn, text, number):
+            for cast in apprentice.world.votes(turn, [text], number):
                 row = {
                     "prompt": [{"role": "user", "content": turn.prompt}],
                     "completion": [{"role": "assistant", "content": text}],

@@ -81,7 +81,7 @@ def test_the_interval_holds_what_the_values_hold() -> None:
 def test_a_reversed_vote_comes_wrong_first_and_right_later() -> None:
     world = World("brief", 1, 40, Habits(flip=0.0, reversal=1.0, late=0.0))
     for number in range(20):
-        first, second = world.votes(world.turn(number), "Yes, you can.", 4)
+        first, second = world.votes(world.turn(number), ["Yes, you can."], 4)
         assert first.up != second.up
         assert (first.arrives, second.arrives) == (4, 4 + REVERSED_AFTER)
         assert second.up  # nobody with this taste dislikes three short words
@@ -96,11 +96,42 @@ def test_adversaries_click_against_what_they_like_and_are_not_asked_for_gold() -
     different = [
         turn.user.name
         for turn in turns
-        if honest.votes(turn, "Yes, you can.", 0)[0].up
-        != mixed.votes(turn, "Yes, you can.", 0)[0].up
+        if honest.votes(turn, ["Yes, you can."], 0)[0].up
+        != mixed.votes(turn, ["Yes, you can."], 0)[0].up
     ]
     assert len(set(different)) == 2
     assert mixed.gold("Yes, you can.") == 1.0
+
+
+LONG = "word " * 60
+
+
+def test_stars_and_comparisons_come_from_the_same_opinion_as_thumbs() -> None:
+    habits = Habits(flip=0.0, reversal=0.0, late=0.0)
+    thumbs, stars, pairs = (
+        World("brief", 1, 40, replace(habits, form=form))
+        for form in ("thumbs", "ratings", "comparisons")
+    )
+    given = []
+    for number in range(200):
+        turn = thumbs.turn(number)
+        text = "word " * (5 + number % 40)
+        (thumb,), (rating,) = thumbs.votes(turn, [text], 0), stars.votes(turn, [text], 0)
+        assert rating.reward == 0 or rating.up == thumb.up
+        given.append(rating.reward)
+        chosen, rejected = pairs.votes(turn, ["Yes, you can.", LONG], 0)
+        assert (chosen.side, chosen.reward, rejected.side, rejected.reward) == (0, 1.0, 1, -1.0)
+    assert {2.5 * reward + 2.5 for reward in given} <= {half / 2 for half in range(11)}
+    assert len(set(given)) > 4
+
+
+def test_a_slip_turns_what_is_said_round() -> None:
+    right, wrong = (World("brief", 1, 40, Habits(flip=flip, form="ratings")) for flip in (0.0, 1.0))
+    for number in range(20):
+        one, two = (
+            world.votes(world.turn(number), [LONG], 0)[-1].reward for world in (right, wrong)
+        )
+        assert one == -two
 
 
 def test_distinct_counts_repeated_word_triples() -> None:
@@ -153,3 +184,22 @@ def test_with_a_lag_people_chat_with_older_versions() -> None:
     echo, counter, _ = play(Habits(reversal=0.0, late=0.0, lag=2), 64)
     assert echo.served == ["base", "base", "base", "v1"]
     assert {voted.sample.version for voted in counter.batches[3]} == {"v1"}
+
+
+def test_a_comparison_is_one_label_and_two_votes() -> None:
+    _, counter, learned = play(Habits(reversal=0.0, late=0.0, form="comparisons"), 64)
+    assert [each.labels for each in learned] == [8, 16, 24, 32, 40, 48, 56, 64]
+    for batch in counter.batches:
+        rewards = [voted.sample.reward for voted in batch]
+        assert sorted(rewards) == [-1.0] * 8 + [1.0] * 8
+        sides = {voted.sample.completion_id.rpartition("-")[2] for voted in batch}
+        assert sides == {"0", "1"}
+
+
+def test_some_of_what_is_disliked_is_corrected() -> None:
+    _, counter, _ = play(Habits(form="corrections", writes=0.5), 160)
+    votes = [voted.sample for batch in counter.batches for voted in batch]
+    assert not any(vote.correction for vote in votes if vote.reward > 0)
+    disliked = [vote.correction for vote in votes if vote.reward < 0]
+    assert 0.2 < sum(map(bool, disliked)) / len(disliked) < 0.8
+    assert set(disliked) == {"", "I am base today"}
