@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EVERY = 16
 RATES = (4e-4, 8e-4, 1.6e-3, 3.2e-3)
 ADAM_RATES = (4e-4, 8e-4, 1.6e-3, 3.2e-3)
-TRL_RATES = (2e-5, 5e-5, 1e-4, 2e-4)
+TRL_RATES = (5e-5, 2e-4, 8e-4, 3.2e-3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,11 @@ ARMS: Mapping[str, Arm] = {
     ),
     "coupled": Arm("the clip around the version that replied", {"stale_votes": "coupled"}),
     "no-mask": Arm("disliked replies from afar are kept", {"max_drift": math.inf}),
+    "no-saturation": Arm("votes count alike, taken in or not", {"saturation": 0.0}),
+    "clip-alone": Arm(
+        "ratios up to 1.2, four epochs, no saturation: the defaults before",
+        {"clip_high": 0.2, "epochs": 4, "saturation": 0.0},
+    ),
     "forgetful": Arm("a new Adam, β and user means for each update", kind="forgetful"),
     "one-epoch": Arm("one pass over each batch", {"epochs": 1}),
     # With one thing more, or another.
@@ -88,8 +93,9 @@ ARMS: Mapping[str, Arm] = {
     "batch-64": Arm("64 votes an update, in iterations of 16", every=64),
     "undivided": Arm("64 votes an update, in one iteration", {"iteration_votes": 0}, every=64),
     "batch-8": Arm("8 votes an update", every=8),
-    "high-clip": Arm("ratios clipped to 0.8..3", {"clip_high": 2.0}),
     "wide-clip": Arm("ratios clipped to 0.1..1.9", {"clip": 0.9, "clip_high": 0.9}),
+    "narrow-clip": Arm("ratios clipped to 0.8..1.2", {"clip_high": 0.2}),
+    "four-epochs": Arm("four passes over each batch", {"epochs": 4}),
     "strong-nudge": Arm("a strong likelihood term on liked replies", {"nudge": 0.5}),
     "more-replay": Arm("with 64 replayed votes", {"replay_votes": 64}),
     "nudge-replay": Arm(
@@ -110,7 +116,7 @@ ARMS: Mapping[str, Arm] = {
         rates=ADAM_RATES,
         kind="sft",
     ),
-    "kto": Arm("TRL 1.9 KTO", rate=1e-4, rates=TRL_RATES, kind="trl"),
+    "kto": Arm("TRL 1.9 KTO", rate=8e-4, rates=TRL_RATES, kind="trl"),
     "rloo": Arm("TRL 1.9 RLOO, two rated replies a prompt", rate=1e-4, rates=TRL_RATES, kind="trl"),
     "ppo": Arm("TRL 1.9 PPO, a label for each rollout", rate=1e-4, rates=TRL_RATES, kind="trl"),
 }
