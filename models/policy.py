@@ -55,7 +55,6 @@ class Measured:
 
     Attributes:
         start: Log-probs under the policy, ``[B, T]`` fp32.
-        reference: Log-probs under the base, ``[B, T]`` fp32.
         kl: KL to the base, ``[B, T]`` fp32: exact over whole distributions, or that of the sampled
             tokens (``kl.k1``).
         states: The policy's last states at the kept positions, row by row, ``[kept, H]``.
@@ -65,7 +64,6 @@ class Measured:
     """
 
     start: torch.Tensor
-    reference: torch.Tensor
     kl: torch.Tensor
     states: torch.Tensor
     reference_states: torch.Tensor
@@ -207,12 +205,13 @@ class Policy:
         states = self._trunk.hidden(batch, OfMasters())
         if self._is_base():
             found = self._scores(states, batch)
-            return Measured(found.logprobs, found.logprobs, found.kl, states, states)
+            return Measured(found.logprobs, found.kl, states, states)
         base = self._trunk.reference_hidden(batch)
-        reference = self._scores(base, batch).logprobs
-        found = self._scores(states, batch, None if sampled_kl else base)
-        kl = k1(found.logprobs, reference) if sampled_kl else found.kl
-        return Measured(found.logprobs, reference, kl, states, base)
+        if sampled_kl:
+            start = self._scores(states, batch).logprobs
+            return Measured(start, k1(start, self._scores(base, batch).logprobs), states, base)
+        found = self._scores(states, batch, base)
+        return Measured(found.logprobs, found.kl, states, base)
 
     def logprobs(self, batch: MicroBatch) -> torch.Tensor:
         """Return log-probs of the reply tokens at their sampling temperature, ``[B, T]`` fp32."""

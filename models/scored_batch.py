@@ -11,7 +11,6 @@ from models.ppo.advantages import (
     batch_mean,
     leave_one_out,
     reward_to_go,
-    saturation,
     scale_scores,
     shrunken_baseline,
     token_advantages,
@@ -51,14 +50,12 @@ class AtStart:
 
     Attributes:
         start: Log-probs under the parent version.
-        reference: Log-probs under the base.
         kl: KL of the parent to the base, over whole distributions or of the sampled tokens.
         values: Of the critic; 0 without one.
         reference_states: The base's states of each reply's tokens, ``[T_b, H]`` each.
     """
 
     start: torch.Tensor
-    reference: torch.Tensor
     kl: torch.Tensor
     values: torch.Tensor
     reference_states: Sequence[torch.Tensor] = ()
@@ -68,7 +65,6 @@ class AtStart:
         rows, width = list(micro.rows), micro.mask.shape[1]
         return AtStart(
             start=self.start[rows, :width],
-            reference=self.reference[rows, :width],
             kl=self.kl[rows, :width],
             values=self.values[rows, :width],
             reference_states=[self.reference_states[row] for row in rows],
@@ -200,8 +196,6 @@ def _credit(
             token_rewards(rewards_B, at_start.kl, mask, beta=beta), at_start.values, mask
         )
     scores_B = _scores(samples, rewards_B, state, settings)
-    log_ratios_B = masked_sum(at_start.start - at_start.reference, mask)
-    scores_B = scores_B * saturation(log_ratios_B, rate=settings.saturation)
     if settings.kl_form in {"weighted", "added"}:
         found = article_returns(scores_B, at_start.kl, mask, form=settings.kl_form, beta=state.beta)
     else:

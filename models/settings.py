@@ -135,7 +135,6 @@ def _cores() -> int:
 
 ARTICLE: Mapping[str, Any] = {
     "advantage": "none",
-    "saturation": 0.0,
     "probability_weight": 0.0,
     "learned_layers": (),
     "stale_votes": "none",
@@ -201,7 +200,7 @@ class LearnerSettings(ModelSettings, GateSettings):
         description="Fewest votes of one PPO iteration: a batch of at least twice as many is "
         "learned in several, each from where the one before it ended; 0 = always in one.",
     )
-    epochs: int = Field(2, ge=1, description="Passes over an iteration's votes (N).")
+    epochs: int = Field(4, ge=1, description="Passes over an iteration's votes (N).")
     micro_batch_tokens: int = Field(
         1024,
         ge=1,
@@ -214,7 +213,7 @@ class LearnerSettings(ModelSettings, GateSettings):
     )
     clip: float = Field(0.2, gt=0, lt=1, description="How far below 1 a ratio may count.")
     clip_high: float = Field(
-        2.0,
+        0.2,
         gt=0,
         description="How far above 1 a ratio may count; more teaches faster, and strays further.",
     )
@@ -236,12 +235,6 @@ class LearnerSettings(ModelSettings, GateSettings):
         "leave_one_out",
         description="What a vote is compared with: the other votes and its user's past, all votes, "
         "a learned critic, or nothing.",
-    )
-    saturation: float = Field(
-        0.1,
-        ge=0,
-        description="How fast a vote counts for less, per nat by which the policy has moved its "
-        "reply more than replies on average; 0 lets all count alike.",
     )
     probability_weight: float = Field(
         0.0,

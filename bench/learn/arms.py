@@ -57,11 +57,6 @@ ARMS: Mapping[str, Arm] = {
     ),
     "coupled": Arm("the clip around the version that replied", {"stale_votes": "coupled"}),
     "no-mask": Arm("disliked replies from afar are kept", {"max_drift": math.inf}),
-    "no-saturation": Arm("votes count alike, taken in or not", {"saturation": 0.0}),
-    "clip-alone": Arm(
-        "ratios up to 1.2, four epochs, no saturation: the defaults before",
-        {"clip_high": 0.2, "epochs": 4, "saturation": 0.0},
-    ),
     "forgetful": Arm("a new Adam, β and user means for each update", kind="forgetful"),
     "one-epoch": Arm("one pass over each batch", {"epochs": 1}),
     # With one thing more, or another.
@@ -93,9 +88,8 @@ ARMS: Mapping[str, Arm] = {
     "batch-64": Arm("64 votes an update, in iterations of 16", every=64),
     "undivided": Arm("64 votes an update, in one iteration", {"iteration_votes": 0}, every=64),
     "batch-8": Arm("8 votes an update", every=8),
+    "high-clip": Arm("ratios clipped to 0.8..3", {"clip_high": 2.0}),
     "wide-clip": Arm("ratios clipped to 0.1..1.9", {"clip": 0.9, "clip_high": 0.9}),
-    "narrow-clip": Arm("ratios clipped to 0.8..1.2", {"clip_high": 0.2}),
-    "four-epochs": Arm("four passes over each batch", {"epochs": 4}),
     "strong-nudge": Arm("a strong likelihood term on liked replies", {"nudge": 0.5}),
     "more-replay": Arm("with 64 replayed votes", {"replay_votes": 64}),
     "nudge-replay": Arm(

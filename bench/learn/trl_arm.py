@@ -134,7 +134,7 @@ def common(order: Order) -> dict[str, Any]:
 
 
 def rloo(apprentice: Apprentice) -> None:
-    """Two replies a prompt, both rated; four passes over each batch, as in PPO."""
+    """Two replies a prompt, both rated; four passes over each batch, as ours."""
     from trl import RLOOConfig, RLOOTrainer  # noqa: PLC0415 - one method a process
 
     order = apprentice.order

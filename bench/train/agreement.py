@@ -23,7 +23,6 @@ from models.learning.epochs import Epochs
 from models.learning.scoring import score_samples
 
 BETA = 0.05
-SATURATION = 0.1
 
 
 def ours(asked: dict[str, Any], folder: Path, dtype: str) -> dict[str, torch.Tensor]:
@@ -50,18 +49,13 @@ def plain(asked: dict[str, Any]) -> dict[str, torch.Tensor]:
     scores = rewards - others
     if count >= 16:
         scores /= scores.std(correction=0).clamp(min=0.25)
-    references, moved = [], []
-    with torch.no_grad():
-        for vote in asked["votes"]:
-            with model.disable_adapter():
-                references.append(_distributions(model, vote))
-            gained = _chosen(_distributions(model, vote), vote) - _chosen(references[-1], vote)
-            moved.append(gained.sum())
-    away = torch.stack(moved) - torch.stack(moved).mean().clamp(min=0)
-    scores = scores / (SATURATION * away / 2).cosh() ** 2
-    for vote, score, reference in zip(asked["votes"], scores, references, strict=True):
-        new = _distributions(model, vote)
-        chosen = _chosen(new, vote)
+    for vote, score in zip(asked["votes"], scores, strict=True):
+        ids = torch.tensor([vote["prompt"] + vote["reply"]])
+        prompt = len(vote["prompt"])
+        with torch.no_grad(), model.disable_adapter():
+            reference = model(input_ids=ids).logits[0, prompt - 1 : -1].log_softmax(-1)
+        new = model(input_ids=ids).logits[0, prompt - 1 : -1].log_softmax(-1)
+        chosen = new.gather(1, ids[0, prompt:, None])[:, 0]
         start, behaviour = chosen.detach(), torch.tensor(vote["logprobs"])
         if score < 0 and (behaviour - start).mean() > 0.5:
             weights = torch.zeros_like(start)
@@ -75,16 +69,6 @@ def plain(asked: dict[str, Any]) -> dict[str, torch.Tensor]:
         for name, p in model.named_parameters()
         if p.grad is not None
     }
-
-
-def _distributions(model: PeftModel, vote: dict[str, Any]) -> torch.Tensor:
-    """Return the log-probs of all tokens before each token of a reply, ``[T, V]``."""
-    ids = torch.tensor([vote["prompt"] + vote["reply"]])
-    return model(input_ids=ids).logits[0, len(vote["prompt"]) - 1 : -1].log_softmax(-1)
-
-
-def _chosen(distributions: torch.Tensor, vote: dict[str, Any]) -> torch.Tensor:
-    return distributions.gather(1, torch.tensor(vote["reply"])[:, None])[:, 0]
 
 
 def compare(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> dict[str, float]:

@@ -76,7 +76,7 @@ def score_samples(
 ) -> ScoredBatch:
     """Compute start log-probs, KL to the base, weights and advantages of the whole batch."""
     whole = collate(samples, range(len(samples)), device=settings.device)
-    at_start = AtStart(*torch.zeros(4, *whole.behaviour.shape, device=settings.device))
+    at_start = AtStart(*torch.zeros(3, *whole.behaviour.shape, device=settings.device))
     states = [torch.empty(0)] * len(samples)
     sampled_kl = settings.kl_estimate == "sampled" and settings.kl_form != "loss"
     done = 0
@@ -87,7 +87,6 @@ def score_samples(
     for micro, measured in zip(micros, policy.workers.map(measure, micros), strict=True):
         rows, width = list(micro.rows), micro.mask.shape[1]
         at_start.start[rows, :width] = measured.start
-        at_start.reference[rows, :width] = measured.reference
         at_start.kl[rows, :width] = measured.kl
         if critic is not None:
             at_start.values[rows, :width] = spread(critic(measured.states).detach(), micro)

@@ -105,23 +105,6 @@ def token_advantages(
     return (scores_B[:, None] + centred).masked_fill(~mask_BT, 0.0)
 
 
-def saturation(log_ratios_B: torch.Tensor, *, rate: float) -> torch.Tensor:
-    """Return what each vote still counts for, ``[B]`` in (0, 1]: less, the further its reply moved.
-
-    4 σ(z) (1 - σ(z)) with z = rate · (log_ratio - reference): the slope of KTO's value function
-    (arXiv 2402.01306; its β is our rate), 1 where a reply stands as replies do on average. A vote
-    is taken in when the policy has gone far the way that it says. One that the policy has gone far
-    against is outvoted by the others, and more likely noise.
-
-    Args:
-        log_ratios_B: Nats by which each reply is likelier under the policy than under the base.
-        rate: How fast it falls, 1 / nats; with 0 all votes count alike.
-    """
-    reference = log_ratios_B.mean().clamp(min=0)
-    value_B = torch.sigmoid(rate * (log_ratios_B - reference))
-    return 4 * value_B * (1 - value_B)
-
-
 def weigh_by_probability(
     advantages_BT: torch.Tensor, start_BT: torch.Tensor, *, share: float
 ) -> torch.Tensor:

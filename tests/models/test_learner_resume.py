@@ -44,12 +44,10 @@ SAMPLES = [
 ]
 
 
-CHANGES = {"learning_rate": 0.01, "minibatch": 2, "max_step_kl": 100.0}
-
-
 @pytest.fixture
 def make_learner(settings: LearnerSettings) -> Callable[[], Learner]:
-    return lambda: Learner(settings.model_copy(update=CHANGES))
+    changes = {"learning_rate": 0.01, "minibatch": 2, "max_step_kl": 100.0}
+    return lambda: Learner(settings.model_copy(update=changes))
 
 
 def _learn(learner: Learner, samples: Sequence[Sample], parent: str = BASE, seed: int = 1) -> Any:
@@ -107,7 +105,8 @@ def test_iterations_of_one_update_give_the_bits_of_as_many_updates(
     version = _publish(apart, _learn(apart, SAMPLES), 1)
     last = _publish(apart, _learn(apart, SAMPLES[::-1], version), 2, version)
 
-    at_once = Learner(settings.model_copy(update={**CHANGES, "iteration_votes": 4}))
+    changes = {"learning_rate": 0.01, "minibatch": 2, "max_step_kl": 100.0, "iteration_votes": 4}
+    at_once = Learner(settings.model_copy(update=changes))
     dealt = [sample for both in zip(SAMPLES, SAMPLES[::-1], strict=True) for sample in both]
     learned = _learn(at_once, dealt)
     joined = _publish(at_once, learned, 3)
@@ -117,7 +116,7 @@ def test_iterations_of_one_update_give_the_bits_of_as_many_updates(
         folders[1].joinpath(STATE_FILE).read_bytes()
     )
     figures = learned.report
-    assert (figures["iterations"], figures["votes"], figures["steps"]) == (2, 8, 8)
+    assert (figures["iterations"], figures["votes"], figures["steps"]) == (2, 8, 16)
 
 
 def test_the_order_of_minibatches_goes_on_where_the_parent_stopped(
@@ -140,7 +139,7 @@ def test_going_back_to_a_version_takes_its_own_state(
     expected = _weights(learner)
     two = _publish(learner, _learn(learner, SAMPLES[:3], one), 2, one)
     steps = [load_state(settings.adapters_dir / v, beta=0.0).step for v in (one, two)]
-    assert steps == [4, 8]  # 2 epochs of 2 minibatches each
+    assert steps == [8, 16]  # 4 epochs of 2 minibatches each
     _learn(learner, SAMPLES[::-1], one)
     assert _same_bits(_weights(learner), expected)
 

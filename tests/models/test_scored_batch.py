@@ -41,7 +41,6 @@ def _score(
     samples: Sequence[Sample],
     start: Sequence[Sequence[float]],
     *,
-    reference: Sequence[Sequence[float]] | None = None,
     kl: Sequence[Sequence[float]] | None = None,
     values: Sequence[Sequence[float]] | None = None,
     users: dict[str, UserMean] | None = None,
@@ -50,7 +49,6 @@ def _score(
     given = torch.tensor(start)
     at_start = AtStart(
         given,
-        given if reference is None else torch.tensor(reference),
         given * 0 if kl is None else torch.tensor(kl),
         given * 0 if values is None else torch.tensor(values),
     )
@@ -145,21 +143,6 @@ def test_what_a_vote_is_compared_with(
     users = {"user-a": UserMean(-1.0, 1.0)}
     scored = _score(settings, THREE, [[-1.0]] * 3, users=users, advantage=advantage)
     assert scored.advantages[:, 0].tolist() == pytest.approx(expected)
-
-
-def test_votes_on_replies_that_moved_far_count_for_less(settings: LearnerSettings) -> None:
-    # the first reply is 2 + 12 nats likelier than under the base, the others as likely: 14/3 on
-    # average; what is beyond a reply's end counts for nothing
-    samples = [_sample("a", 1.0, (-1.0, -1.0)), *THREE[1:]]
-    start, reference = (
-        [[-1.0, -1.0], [-1.0, 7.0], [-1.0, 7.0]],
-        [[-3.0, -13.0], [-1.0, 0], [-1.0, 0]],
-    )
-    scored = _score(settings, samples, start, reference=reference, saturation=0.3)
-    alike = _score(settings, samples, start, reference=reference, saturation=0.0)
-    shares = [1 / math.cosh(0.15 * away) ** 2 for away in (28 / 3, 14 / 3, 14 / 3)]
-    found = scored.advantages[:, 0] / alike.advantages[:, 0]
-    assert found.tolist() == pytest.approx(shares, rel=1e-5)
 
 
 def test_a_critic_is_what_each_token_is_compared_with(settings: LearnerSettings) -> None:

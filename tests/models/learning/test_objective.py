@@ -26,7 +26,7 @@ def part() -> ScoredBatch:
     one = torch.ones(2, 1)
     return ScoredBatch(
         batch=collate(samples, [0, 1], device="cpu"),
-        at_start=AtStart(-one, -one, one * 0, one * 0),
+        at_start=AtStart(-one, one * 0, one * 0),
         proximal=-one,
         weights=one,
         kept=one.bool(),

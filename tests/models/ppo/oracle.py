@@ -77,12 +77,6 @@ def leave_one_out(rewards: Array) -> Array:
     return np.array([np.delete(rewards, b).mean() for b in range(len(rewards))])
 
 
-def saturation(log_ratios: Array, rate: float) -> list[float]:
-    """The slope of KTO's value, by its share at the reference point."""
-    reference = max(0.0, sum(log_ratios) / len(log_ratios))
-    return [1 / math.cosh(rate * (each - reference) / 2) ** 2 for each in log_ratios]
-
-
 def reply_scales(mask: Array, form: str, constant: float) -> list[float]:
     """What each token of a reply is multiplied by in a loss; replies that keep nothing left out."""
     lengths = [int(row.sum()) for row in mask]

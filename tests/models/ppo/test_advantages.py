@@ -10,7 +10,6 @@ from models.ppo.advantages import (
     batch_mean,
     leave_one_out,
     reward_to_go,
-    saturation,
     scale_scores,
     shrunken_baseline,
     token_advantages,
@@ -82,22 +81,6 @@ def test_unlikely_tokens_count_for_less() -> None:
     # times three quarters of the probability and a quarter
     assert found[0].tolist() == pytest.approx([2.0, 1.25, -1.3])
     assert torch.equal(weigh_by_probability(advantages, start, share=0.0), advantages)
-
-
-def test_votes_on_replies_that_moved_far_count_for_less() -> None:
-    # on average 4 nats likelier than under the base: that is where a vote counts in full
-    found = saturation(torch.tensor([4.0, 14.0, 14.0, -16.0]), rate=0.1)
-    # 4 σ(z) σ(-z) with z = 0, 1, 1 and -2
-    assert found.tolist() == pytest.approx([1.0, 0.786448, 0.786448, 0.419974], abs=1e-6)
-
-
-def test_where_replies_became_unlikely_they_are_held_against_the_base() -> None:
-    found = saturation(torch.tensor([-10.0, 0.0]), rate=0.1)
-    assert found.tolist() == pytest.approx([0.786448, 1.0], abs=1e-6)
-
-
-def test_without_saturation_all_votes_count_alike() -> None:
-    assert saturation(torch.tensor([50.0, -3.0]), rate=0.0).tolist() == [1.0, 1.0]
 
 
 def test_few_votes_are_not_scaled() -> None:

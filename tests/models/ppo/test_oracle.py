@@ -13,18 +13,12 @@ from hypothesis import strategies as st
 from random_batches import Batch, batches
 
 from models.ppo import kl
-from models.ppo.advantages import batch_mean, leave_one_out, reward_to_go, saturation
+from models.ppo.advantages import batch_mean, leave_one_out, reward_to_go
 from models.ppo.critic import critic_loss, gae
 from models.ppo.lengths import length_divisors
 from models.ppo.likelihood import approvals, likelihood_loss
 from models.ppo.losses import MAX_LOG_RATIO, behaviour_weights, keep_sequences, policy_loss
-from models.ppo.masked import (
-    effective_sample_size,
-    masked_mean,
-    masked_sum,
-    masked_variance,
-    whiten,
-)
+from models.ppo.masked import effective_sample_size, masked_mean, masked_variance, whiten
 from models.ppo.rewards import article_returns, token_rewards
 
 FORMS = st.sampled_from(["constant", "reply", "token"])
@@ -77,14 +71,6 @@ def test_generalised_advantages(batch: Batch, gamma: float, lam: float) -> None:
         lam=lam,
     )
     same(found, oracle.gae(rewards, batch.values, batch.mask, gamma, lam))
-
-
-@often
-@given(batches(), st.floats(0, 1))
-def test_saturation(batch: Batch, rate: float) -> None:
-    ratios = masked_sum(batch.tensor("values"), batch.tensor("mask"))
-    found = saturation(ratios, rate=rate)
-    same(found, oracle.saturation(ratios.numpy(), rate))
 
 
 @often
