@@ -111,8 +111,8 @@ ARMS: Mapping[str, Arm] = {
         kind="sft",
     ),
     "kto": Arm("TRL 1.9 KTO", rate=8e-4, rates=TRL_RATES, kind="trl"),
-    "rloo": Arm("TRL 1.9 RLOO, two rated replies a prompt", rate=1e-4, rates=TRL_RATES, kind="trl"),
-    "ppo": Arm("TRL 1.9 PPO, a label for each rollout", rate=1e-4, rates=TRL_RATES, kind="trl"),
+    "rloo": Arm("TRL 1.9 RLOO, two rated replies a prompt", rate=8e-4, rates=TRL_RATES, kind="trl"),
+    "ppo": Arm("TRL 1.9 PPO, a label for each rollout", rate=8e-4, rates=TRL_RATES, kind="trl"),
 }
 
 
