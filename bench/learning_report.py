@@ -4,6 +4,8 @@ Per arm and taste: the labels after which half and four fifths of the gap from t
 of sixteen were closed, and the gold at the end, each with a bootstrap interval over seeds. A run
 that never got there counts as the whole budget, and the table says how many did. "In bounds" counts
 only versions that the gate of the product would not refuse for their distance to the base.
+
+A second table sets each arm beside ours, seed by seed. Runs of few labels are in that one only.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ DRAWS = 2000
 LOW, HIGH = 0.025, 0.975
 GATE_NATS = LearnerSettings.model_fields["gate_max_kl"].default
 """Nats a reply beyond which the product's gate lets nothing pass: "in bounds" is nearer."""
+
+FULL = 256
+"""Labels from which on a run can tell when four fifths of the gap are closed."""
 
 Key = tuple[str, str, float, int, float, int]
 """Arm, taste, rate, lag, share of adversaries and budget: what the seeds of a row share."""
@@ -101,6 +106,45 @@ def table(rows: Mapping[Key, list[Run]]) -> str:
     return "\n".join(lines)
 
 
+def gains(ours: Sequence[Run], theirs: Sequence[Run]) -> list[float]:
+    """Return by how much more of the gap an arm has closed than ours, one figure a seed.
+
+    Each is the mean over the looks that both runs have: one look alone is noisier than what most
+    settings change.
+    """
+    by_seed = {run.job.seed: run for run in ours}
+    pairs = ((by_seed[run.job.seed], run) for run in theirs if run.job.seed in by_seed)
+    found = []
+    for one, other in pairs:
+        looks = [{p["labels"]: p["gold"] for p in run.curve} for run in (one, other)]
+        shared = sorted(looks[0].keys() & looks[1].keys())
+        if shared:
+            gap = one.ceiling - one.base
+            found.append(fmean((looks[1][at] - looks[0][at]) / gap for at in shared))
+    return found
+
+
+def beside_ours(rows: Mapping[Key, list[Run]]) -> str:
+    """Return as Markdown what each arm gains over ours under the same conditions."""
+    names = "arm|taste|lag|adversaries|budget|seeds|more of the gap|seed by seed|KL|KL of ours"
+    lines = ["| " + names.replace("|", " | ") + " |", "|" + "---|" * (names.count("|") + 1)]
+    ours = {(key[1], *key[3:]): runs for key, runs in rows.items() if key[0] == "ours"}
+    for key, runs in sorted(rows.items(), key=lambda row: (*row[0][1:], row[0][0])):
+        arm, taste, _, lag, adversaries, budget = key
+        partners = ours.get((taste, lag, adversaries, budget), [])
+        found = gains(partners, runs)
+        if arm == "ours" or not found:
+            continue
+        each = " / ".join(f"{100 * gain:+.0f}" for gain in found)
+        seeds = {run.job.seed for run in runs}
+        alike = [run for run in partners if run.job.seed in seeds]
+        nats = [fmean(run.curve[-1]["kl"] for run in group) for group in (runs, alike)]
+        cells = [arm, taste, str(lag), f"{adversaries:.0%}", str(budget), str(len(found))]
+        cells += [f"{100 * fmean(found):+.0f} %", each, *(f"{value:.1f}" for value in nats)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def plot(rows: Mapping[Key, list[Run]], folder: Path) -> None:
     """Draw gold against labels, and gold against √KL, one picture a taste."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - seconds, and only here
@@ -150,7 +194,7 @@ def plot_conditions(rows: Mapping[Key, list[Run]], folder: Path) -> None:
 
 
 def main() -> int:
-    """Print the table; draw the pictures."""
+    """Print the tables; draw the pictures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=Path, default=FILE)
     parser.add_argument("--plots", type=Path, default=RESULTS)
@@ -159,10 +203,11 @@ def main() -> int:
     if not rows:
         sys.stderr.write(f"No finished runs in {options.runs}: start with bench/learning.py.\n")
         return 1
-    print(table(rows))
-    plot(rows, options.plots)
-    if any(key[3] or key[4] for key in rows):
-        plot_conditions(rows, options.plots)
+    full = {key: runs for key, runs in rows.items() if key[5] >= FULL}
+    print(f"{table(full)}\n\n{beside_ours(rows)}")
+    plot(full, options.plots)
+    if any(key[3] or key[4] for key in full):
+        plot_conditions(full, options.plots)
     return 0
 
 

@@ -72,6 +72,20 @@ def test_the_report_says_how_many_runs_never_got_there() -> None:
     assert "| ours | brief |" in learning_report.table(learning_report.grouped(runs))
 
 
+def test_arms_are_set_beside_ours_seed_by_seed_at_the_looks_that_both_have() -> None:
+    ours = [
+        make_run((32, 0.4), (64, 0.8)),
+        make_run((32, 0.4), seed=2),
+        make_run((32, 0.4), seed=9),
+    ]
+    others = [make_run((32, 0.6), (64, 0.9), (96, 0.0)), make_run((32, 0.2), seed=2)]
+    assert learning_report.gains(ours, others) == pytest.approx([0.1875, -0.25])  # of a gap of 0.8
+    assert learning_report.gains(ours, [make_run((48, 0.6))]) == []
+    others = [replace(run, job=replace(run.job, arm="sft", rate=1e-3)) for run in others]
+    lines = learning_report.beside_ours(learning_report.grouped([*ours, *others])).splitlines()
+    assert lines[2:] == ["| sft | brief | 0 | 0% | 128 | 2 | -3 % | +19 / -25 | 1.0 | 1.0 |"]
+
+
 def test_the_interval_holds_what_the_values_hold() -> None:
     assert learning_report.interval([3.0, 3.0], max) == (3.0, 3.0)
     low, high = learning_report.interval([0.0, 1.0] * 20, lambda values: sum(values) / len(values))
