@@ -114,14 +114,21 @@ async def test_cancelled_calls_never_mix_up_answers(store: Store) -> None:
     assert await store._client.command("GET", "k0") == "v0"
 
 
-async def test_a_cancelled_write_ends_whole(store: Store, completion: MakeCompletion) -> None:
+@pytest.mark.parametrize("known", [True, False], ids=["known", "sent again in full"])
+async def test_a_cancelled_write_ends_whole(
+    store: Store, completion: MakeCompletion, known: bool
+) -> None:
     await store.completions.record(completion("c1"))
+    await store._client.command("SCRIPT FLUSH")
+    if known:
+        await store._client.command("SCRIPT LOAD", client.source("vote_put"))
     call = asyncio.ensure_future(store.votes.put("c1", ANN, UP, 1.0, now=2000.0))
     await asyncio.sleep(0)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    await asyncio.wait(store._client._promises._groups)
+    while groups := store._client._promises._groups:
+        await asyncio.wait(groups)
     assert (await store.votes.get("c1", ANN)).revision == 1
 
 
