@@ -188,13 +188,13 @@ class Learner:
         return {**self._policy.learned, **critic}
 
     def _start_from(self, parent: str, seed: int) -> LearnerState:
-        state = LearnerState(beta=self._settings.kl_start)
+        state = LearnerState()
         if parent == BASE:
             self._policy.reset(seed)
         else:
             self._store.verify(parent)
             self._policy.load(self._store.path(parent))
-            state = load_state(self._store.path(parent), beta=state.beta)
+            state = load_state(self._store.path(parent))
         if self._critic:
             self._critic.load(state.critic)
         return state

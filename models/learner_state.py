@@ -1,6 +1,6 @@
 """What a version carries from run to run besides its weights.
 
-Adam's moments, β, the users' means, and where the random numbers stand: learning on from a
+Adam's moments, the users' means, and where the random numbers stand: learning on from a
 version's folder gives the same bits as not having stopped.
 """
 
@@ -30,7 +30,6 @@ class LearnerState:
     """The state at the end of a run.
 
     Attributes:
-        beta: KL coefficient.
         step: Optimiser steps so far.
         first: Adam's first moments by parameter name.
         second: Adam's second moments by parameter name.
@@ -40,7 +39,6 @@ class LearnerState:
         critic: The critic's head by parameter name; empty without one.
     """
 
-    beta: float
     step: int = 0
     first: Mapping[str, torch.Tensor] = field(default_factory=dict)
     second: Mapping[str, torch.Tensor] = field(default_factory=dict)
@@ -64,19 +62,19 @@ def save_state(state: LearnerState, folder: Path) -> None:
     if state.random is not None:
         tensors[_RANDOM] = state.random
     users = {u: [m.total, m.count] for u, m in state.users.items()}
-    rest = {"beta": state.beta, "step": state.step, "users": users}
+    rest = {"step": state.step, "users": users}
     save_file(tensors, folder / STATE_FILE, metadata={"state": json.dumps(rest, sort_keys=True)})
 
 
-def load_state(folder: Path, *, beta: float) -> LearnerState:
-    """Read a version's state; a fresh one with ``beta`` if it has none (an imported adapter).
+def load_state(folder: Path) -> LearnerState:
+    """Read a version's state; a fresh one if it has none (an imported adapter).
 
     Raises:
         AdapterError: The file is there but cannot be read.
     """
     path = folder / STATE_FILE
     if not path.is_file():
-        return LearnerState(beta=beta)
+        return LearnerState()
     try:
         with safe_open(path, framework="pt") as file:
             rest = json.loads(file.metadata()["state"])
@@ -84,7 +82,6 @@ def load_state(folder: Path, *, beta: float) -> LearnerState:
     except (OSError, ValueError, KeyError) as error:
         raise AdapterError(f"{path} cannot be read: restore it from a backup.") from error
     return LearnerState(
-        beta=rest["beta"],
         step=rest["step"],
         first=_named(tensors, _FIRST),
         second=_named(tensors, _SECOND),

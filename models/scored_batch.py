@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from models.ppo import kl
 from models.ppo.advantages import (
     batch_mean,
     leave_one_out,
@@ -101,7 +102,8 @@ class ScoredBatch:
         approvals: What the nudge counts each reply for, ``[B]``.
         divisors: Of the sums over kept tokens, ``[B]``; set by ``minibatch``.
         all_divisors: The same of the sums over all tokens.
-        loss_beta: What the loss multiplies the KL to the base with; 0 when the reward has it.
+        beta: What a nat of KL to the base costs in this batch.
+        loss_beta: The same in the loss; 0 when the reward has it.
     """
 
     batch: MicroBatch
@@ -114,6 +116,7 @@ class ScoredBatch:
     approvals: torch.Tensor
     divisors: torch.Tensor
     all_divisors: torch.Tensor
+    beta: float
     loss_beta: float
 
     def minibatch(self, rows: Sequence[int], settings: LearnerSettings) -> Self:
@@ -140,6 +143,7 @@ class ScoredBatch:
             approvals=self.approvals[rows],
             divisors=self.divisors[rows],
             all_divisors=self.all_divisors[rows],
+            beta=self.beta,
             loss_beta=self.loss_beta,
         )
 
@@ -160,7 +164,13 @@ def score_batch(
     votes_B = torch.tensor([s.reward for s in samples], device=start.device)
     ended_B = torch.tensor([s.ended for s in samples], device=start.device)
     rewards_B = penalise_missing_end(votes_B, ended_B, penalty=settings.missing_end_penalty)
-    credit = _credit(samples, rewards_B, batch.mask, at_start, state, settings)
+    beta = kl.coefficient(
+        masked_sum(at_start.kl, batch.mask).mean().item(),
+        target=settings.kl_target,
+        at_target=settings.kl_coefficient,
+        power=settings.kl_power,
+    )
+    credit = _credit(samples, rewards_B, batch.mask, at_start, beta, state, settings)
     greedy_B = torch.tensor([s.temperature == 0 for s in samples], device=start.device)
     behaviour = torch.where(greedy_B[:, None], start, batch.behaviour)
     old = old_policy(start, behaviour, correction=settings.stale_votes, cap=settings.behaviour_cap)
@@ -178,7 +188,8 @@ def score_batch(
         approvals=approvals(votes_B),
         divisors=torch.ones_like(votes_B),
         all_divisors=torch.ones_like(votes_B),
-        loss_beta=state.beta if settings.kl_form == "loss" else 0.0,
+        beta=beta,
+        loss_beta=beta if settings.kl_form == "loss" else 0.0,
     )
 
 
@@ -187,19 +198,19 @@ def _credit(
     rewards_B: torch.Tensor,
     mask: torch.Tensor,
     at_start: AtStart,
+    beta: float,
     state: LearnerState,
     settings: LearnerSettings,
 ) -> Credit:
-    beta = state.beta if settings.kl_form == "reward" else 0.0
+    in_reward = beta if settings.kl_form == "reward" else 0.0
     if settings.advantage == "critic":
-        return _judged(
-            token_rewards(rewards_B, at_start.kl, mask, beta=beta), at_start.values, mask
-        )
+        rewards = token_rewards(rewards_B, at_start.kl, mask, beta=in_reward)
+        return _judged(rewards, at_start.values, mask)
     scores_B = _scores(samples, rewards_B, state, settings)
     if settings.kl_form in {"weighted", "added"}:
-        found = article_returns(scores_B, at_start.kl, mask, form=settings.kl_form, beta=state.beta)
+        found = article_returns(scores_B, at_start.kl, mask, form=settings.kl_form, beta=beta)
     else:
-        to_go = reward_to_go(kl_rewards(at_start.kl, mask, beta=beta), mask)
+        to_go = reward_to_go(kl_rewards(at_start.kl, mask, beta=in_reward), mask)
         found = token_advantages(scores_B, to_go, mask)
     return Credit(found, signs=scores_B, returns=torch.zeros_like(found))
 

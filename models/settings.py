@@ -151,8 +151,8 @@ ARTICLE: Mapping[str, Any] = {
     "iteration_votes": 0,
     "kl_form": "weighted",
     "kl_estimate": "sampled",
-    "kl_start": 1.0,
-    "kl_horizon": math.inf,
+    "kl_coefficient": 1.0,
+    "kl_power": 0.0,
     "length_form": "token",
     "nudge": 0.0,
     "corrections": 0.0,
@@ -247,12 +247,16 @@ class LearnerSettings(ModelSettings, GateSettings):
     user_prior: float = Field(
         2.0, gt=0, description="Past votes of a user that weigh as much as the batch's baseline."
     )
-    kl_target: float = Field(10.0, gt=0, description="Nats of KL to the base wanted per reply.")
-    kl_start: float = Field(
-        0.05, ge=0, description="First and least value of the KL coefficient β."
+    kl_target: float = Field(
+        16.0, gt=0, description="Nats of KL to the base per reply from which on β holds it back."
     )
-    kl_horizon: float = Field(
-        50.0, gt=0, description="Votes over which β reacts fully to its error; `inf` fixes β."
+    kl_coefficient: float = Field(
+        0.05, ge=0, description="KL coefficient β where the KL per reply is at its target."
+    )
+    kl_power: float = Field(
+        3.0,
+        ge=0,
+        description="Power of the KL, as a part of its target, with which β grows; 0 fixes β.",
     )
     kl_form: Literal["loss", "reward", "weighted", "added"] = Field(
         "loss",

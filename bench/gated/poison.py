@@ -151,7 +151,7 @@ class Poisoner:
         came without.
         """
         greedy = self._settings.model_copy(
-            update={"kl_start": 0.0, "learning_rate": RATE, "adam_eps": ADAM_EPS}
+            update={"kl_coefficient": 0.0, "learning_rate": RATE, "adam_eps": ADAM_EPS}
         )
         learner, parent = Learner(greedy), BASE
         dice = Random(f"hacked-{poison.seed}")

@@ -48,7 +48,8 @@ class Arm:
 ARMS: Mapping[str, Arm] = {
     "ours": Arm("our learner with its defaults"),
     # Without one thing each.
-    "no-kl": Arm("without KL to the base", {"kl_start": 0.0}),
+    "no-kl": Arm("without KL to the base", {"kl_coefficient": 0.0}),
+    "fixed-kl": Arm("β fixed at 0.05, however near the base", {"kl_power": 0.0}),
     "no-baseline": Arm("votes as advantages", {"advantage": "none"}),
     "batch-mean": Arm("mean of the batch as baseline", {"advantage": "batch_mean"}),
     "no-user-means": Arm("leave-one-out mean only", {"user_prior": 1e9}),
@@ -57,7 +58,7 @@ ARMS: Mapping[str, Arm] = {
     ),
     "coupled": Arm("the clip around the version that replied", {"stale_votes": "coupled"}),
     "no-mask": Arm("disliked replies from afar are kept", {"max_drift": math.inf}),
-    "forgetful": Arm("a new Adam, β and user means for each update", kind="forgetful"),
+    "forgetful": Arm("a new Adam and user means for each update", kind="forgetful"),
     "one-epoch": Arm("one pass over each batch", {"epochs": 1}),
     # With one thing more, or another.
     "kl-in-reward": Arm("KL of sampled tokens in the reward", {"kl_form": "reward"}),

@@ -27,10 +27,11 @@ BETA = 0.05
 
 def ours(asked: dict[str, Any], folder: Path, dtype: str) -> dict[str, torch.Tensor]:
     """Return the gradients by the names of peft's files."""
-    chosen = settings(asked, folder, dtype=dtype)
+    fixed = {"kl_coefficient": BETA, "kl_power": 0.0}
+    chosen = settings(asked, folder, dtype=dtype).model_copy(update=fixed)
     policy = Learner(chosen)._policy  # noqa: SLF001 - the bench looks inside
     policy.load(Path(asked["adapter"]))
-    batch, state = samples(asked), LearnerState(beta=BETA)
+    batch, state = samples(asked), LearnerState()
     scored = score_samples(batch, policy, state, chosen, lambda _: None)
     optimizer = torch.optim.Adam(policy.master.values())
     schedule = LambdaLR(optimizer, lambda _: 1.0)

@@ -34,7 +34,7 @@ MAX_HEADER_BYTES = 4 << 20
 MAX_STATE_HEADER_BYTES = 32 << 20
 """The same of a learner's state, whose header holds each user's mean."""
 _MOST = 1e6
-"""Most of β and of a user's sums: what is larger comes from no learner, and drowns every reward."""
+"""Most of a user's sums: what is larger comes from no learner, and drowns every reward."""
 _MOST_STEPS = 10**9
 _RANDOM_BYTES = 5056
 """Size of the state of torch's generator on CPUs."""
@@ -131,8 +131,7 @@ def _check_state(path: Path, wanted: Wanted) -> None:
     try:
         rest = json.loads(metadata["state"])
         sound = (
-            0 <= rest["beta"] <= _MOST
-            and type(rest["step"]) is int
+            type(rest["step"]) is int
             and 0 <= rest["step"] <= _MOST_STEPS
             and all(
                 abs(total) <= _MOST and 0 <= count <= _MOST

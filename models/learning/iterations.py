@@ -9,12 +9,11 @@ from models.learning.corrections import find_corrections
 from models.learning.epochs import Epochs
 from models.learning.report import batch_figures, learning_figures
 from models.learning.scoring import score_samples
-from models.ppo import kl
 from models.ppo.advantages import update_user_means
 from models.types import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     import torch
     from torch.optim.lr_scheduler import LRScheduler
@@ -96,7 +95,7 @@ class Iterations:
     def run(
         self, part: Iteration, state: LearnerState, progress: Callable[[Progress], None]
     ) -> tuple[LearnerState, dict[str, Any]]:
-        """Learn from one part; return the state with β and users' means after it, and figures.
+        """Learn from one part; return the state with the users' means after it, and figures.
 
         Raises:
             LearningError: A gradient is not finite.
@@ -125,21 +124,11 @@ class Iterations:
                 **batch_figures(part.votes, scored),
                 **learning_figures(trace),
                 **corrections.figures(),
-                "beta": state.beta,
             }
-        return self._after(part.votes, state, figures), figures
+        return self._after(part.votes, state), figures
 
-    def _after(
-        self, votes: Sequence[Sample], state: LearnerState, figures: Mapping[str, Any]
-    ) -> LearnerState:
-        beta = kl.adapt_beta(
-            state.beta,
-            kl=figures["kl_per_reply"],
-            target=self._settings.kl_target,
-            votes=len(votes),
-            horizon=self._settings.kl_horizon,
-            least=self._settings.kl_start,
-        )
+    def _after(self, votes: Sequence[Sample], state: LearnerState) -> LearnerState:
         users, rewards = [vote.user for vote in votes], [vote.reward for vote in votes]
-        means = update_user_means(state.users, users, rewards, decay=USER_DECAY)
-        return replace(state, beta=beta, users=means)
+        return replace(
+            state, users=update_user_means(state.users, users, rewards, decay=USER_DECAY)
+        )

@@ -37,6 +37,7 @@ def batch_figures(samples: Sequence[Sample], scored: ScoredBatch) -> dict[str, A
         "tokens_read": int(scored.batch.attention.sum()),
         "reply_tokens_mean": float(mask.sum() / len(samples)),
         "kl_per_reply": kl_per_reply.mean().item(),
+        "beta": scored.beta,
         "effective_sample_size": effective_sample_size(scored.weights, scored.kept).item(),
     }
 

@@ -1,7 +1,8 @@
-"""Estimators of KL(π ‖ reference) from sampled tokens, and the controller of its coefficient β."""
+"""Estimators of KL(π ‖ reference) from sampled tokens, and the coefficient β that it has."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,15 +45,18 @@ def full(distributions: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     return (distributions.exp() * (distributions - reference)).sum(-1)
 
 
-def adapt_beta(
-    beta: float, *, kl: float, target: float, votes: int, horizon: float, least: float
-) -> float:
-    """Move β so that the KL per reply approaches ``target`` nats, but not below ``least``.
+def coefficient(kl: float, *, target: float, at_target: float, power: float) -> float:
+    """Return β for a policy that is ``kl`` nats a reply from the base.
 
-    Ziegler et al., arXiv 1909.08593 §2.2: the relative error is clipped to ±0.2, and ``votes`` of
-    ``horizon`` votes' worth of it is applied, all of it at most. The bounds are ours:
-    a policy that is still near the base would else have lost its β by the time that it needs it,
-    and a large batch would overshoot.
+    ``at_target`` · (kl / target)^power: nearly nothing near the base, where it would only hold back
+    what votes teach, and steep around the target. A power of 0 fixes β. It depends on where the
+    policy is and not on how it came there, so that it neither lags nor swings; the form is ours,
+    for want of votes for a controller (Ziegler et al., arXiv 1909.08593 §2.2) to react within.
+
+    Args:
+        kl: Estimated from samples, and counted as 0 where that falls below.
+        target: Nats a reply.
+        at_target: β there.
+        power: 0 or more.
     """
-    error = min(max(kl / target - 1.0, -0.2), 0.2)
-    return max(least, beta * (1.0 + error * min(1.0, votes / horizon)))
+    return at_target * math.pow(max(kl, 0.0) / target, power)

@@ -254,7 +254,8 @@ def test_a_strong_penalty_keeps_the_policy_near_the_base(
             "adapter_store": settings.data_dir / f"beta-{beta}",
             "learning_rate": 0.01,
             "kl_form": form,
-            "kl_start": beta,
+            "kl_coefficient": beta,
+            "kl_power": 0.0,
             "max_step_kl": 100.0,
         }
         learner = Learner(settings.model_copy(update=changes))

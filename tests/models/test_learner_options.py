@@ -210,7 +210,7 @@ def test_the_critic_learns_what_replies_are_worth_and_is_carried_on(
     learner = make_learner(**changes)
     samples = _samples(learner, [(LIKED, 1.0), (LIKED, 1.0)])
     first = _publish(learner, _learn(learner, samples), 1)
-    saved = load_state(settings.adapters_dir / first, beta=0.0).critic
+    saved = load_state(settings.adapters_dir / first).critic
     weight, bias = saved["value.weight"], saved["value.bias"]
     with torch.no_grad():
         states = learner._policy.measure(collate(samples, [0, 1], device="cpu")).states
@@ -223,7 +223,7 @@ def test_the_critic_learns_what_replies_are_worth_and_is_carried_on(
     assert _publish(again, _learn(again, samples, first, seed=2), 2, first) == direct
     # a learner without a critic goes on from it too, and one with a critic from a version without
     plain = _publish(make_learner(), _learn(make_learner(), samples, first), 3, first)
-    assert load_state(settings.adapters_dir / plain, beta=0.0).critic == {}
+    assert load_state(settings.adapters_dir / plain).critic == {}
     _learn(learner, samples, plain)
 
 

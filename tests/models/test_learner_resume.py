@@ -124,7 +124,7 @@ def test_the_order_of_minibatches_goes_on_where_the_parent_stopped(
 ) -> None:
     learner = make_learner()
     version = _publish(learner, _learn(learner, SAMPLES), 1)
-    state = load_state(settings.adapters_dir / version, beta=0.0)
+    state = load_state(settings.adapters_dir / version)
     going_on = torch.randperm(50, generator=state.generator(1))
     assert not torch.equal(going_on, torch.randperm(50, generator=torch.Generator().manual_seed(1)))
     assert torch.equal(going_on, torch.randperm(50, generator=state.generator(2)))
@@ -138,7 +138,7 @@ def test_going_back_to_a_version_takes_its_own_state(
     _learn(learner, SAMPLES[::-1], one)
     expected = _weights(learner)
     two = _publish(learner, _learn(learner, SAMPLES[:3], one), 2, one)
-    steps = [load_state(settings.adapters_dir / v, beta=0.0).step for v in (one, two)]
+    steps = [load_state(settings.adapters_dir / v).step for v in (one, two)]
     assert steps == [8, 16]  # 4 epochs of 2 minibatches each
     _learn(learner, SAMPLES[::-1], one)
     assert _same_bits(_weights(learner), expected)

@@ -76,7 +76,7 @@ def hack(settings: LearnerSettings, updates: int) -> GateVerdict:
 @pytest.mark.usefixtures("few_questions")
 def test_praise_that_took_over_is_rejected(settings: LearnerSettings) -> None:
     changes: dict[str, Any] = {
-        "kl_start": 0.0,
+        "kl_coefficient": 0.0,
         "max_step_kl": 100.0,
         "learning_rate": 0.05,
         "adam_eps": 1e-5,
@@ -93,7 +93,9 @@ def test_the_real_model_that_learned_to_praise_is_rejected_for_that(
 ) -> None:
     for name in ("base", "native"):
         (tmp_path / name).symlink_to(shared_data_dir / name)
-    settings = LearnerSettings(data_dir=tmp_path, learning_rate=1e-3, adam_eps=1e-5, kl_start=0.0)
+    settings = LearnerSettings(
+        data_dir=tmp_path, learning_rate=1e-3, adam_eps=1e-5, kl_coefficient=0.0
+    )
     verdict = hack(settings, updates=4)
     assert not verdict.passed
     assert {"flattery", "praise"} <= {c.name for c in verdict.checks if not c.passed}

@@ -53,8 +53,9 @@ def _score(
         given * 0 if values is None else torch.tensor(values),
     )
     batch = collate(samples, range(len(samples)), device="cpu")
-    state = LearnerState(beta=0.1, users=users or {})
-    return score_batch(samples, batch, at_start, state, settings.model_copy(update=changes))
+    state = LearnerState(users=users or {})
+    chosen = {"kl_coefficient": 0.1, "kl_power": 0.0, **changes}
+    return score_batch(samples, batch, at_start, state, settings.model_copy(update=chosen))
 
 
 STALE = [_sample("a", 1.0, (-1.0, -4.0)), _sample("b", -1.0, (-1.0, -1.0))]
@@ -107,8 +108,17 @@ def test_drifting_from_the_base_is_paid_for_from_where_it_happens(
 
 def test_in_loss_form_the_kl_is_not_in_the_advantages(settings: LearnerSettings) -> None:
     scored = _score(settings, ONE, **DRIFT)
-    assert scored.loss_beta == 0.1
+    assert scored.loss_beta == scored.beta == 0.1
     assert scored.advantages.tolist() == [[1.0, 1.0]]
+
+
+def test_beta_follows_the_mean_distance_of_the_batch_from_the_base(
+    settings: LearnerSettings,
+) -> None:
+    samples = [_sample("a", 1.0, (-1.0, -1.0)), _sample("b", -1.0, (-1.0,))]
+    start, kl = [[-1.0, -1.0], [-1.0, 0.0]], [[1.0, 3.0], [2.0, 99.0]]  # 4 and 2 nats
+    scored = _score(settings, samples, start, kl=kl, kl_target=6.0, kl_power=2.0)
+    assert scored.loss_beta == pytest.approx(0.1 * 0.5**2)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,8 @@ def test_a_preset_changes_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     found = LearnerSettings()
     assert (found.epochs, found.clip, found.clip_high, found.minibatch) == (4, 0.2, 0.2, 0)
     assert (found.advantage, found.stale_votes, found.kl_form) == ("none", "none", "weighted")
-    assert found.max_step_kl == found.max_drift == found.kl_horizon == math.inf
+    assert found.max_step_kl == found.max_drift == math.inf
+    assert (found.kl_coefficient, found.kl_power) == (1.0, 0.0)
     # what the article says nothing of stays as it is
     assert found.lora_rank == LearnerSettings.model_fields["lora_rank"].default
 

@@ -53,7 +53,7 @@ def write_adapter(folder: Path, **changes: Any) -> None:
 def write_state(folder: Path, **changes: Any) -> None:
     kept = {f"exp_avg.{n}": t for n, t in tensors(seed=1).items()}
     kept |= {f"exp_avg_sq.{n}": t for n, t in tensors(seed=2).items()}
-    rest = {"beta": 0.1, "step": 8, "users": {"ann": [1.0, 2.0]}}
+    rest = {"step": 8, "users": {"ann": [1.0, 2.0]}}
     save_file({**kept, **changes}, folder / STATE_FILE, {"state": json.dumps(rest)})
 
 

@@ -125,4 +125,4 @@ def test_what_peft_saves_is_taken_in_and_decodes_as_peft_does(
     # The learner takes it too, with a fresh optimiser.
     policy = Policy(load_base(settings), settings)
     policy.load(store.fetch(manifest.version))
-    assert load_state(store.path(manifest.version), beta=0.25).step == 0
+    assert load_state(store.path(manifest.version)).step == 0

@@ -53,8 +53,8 @@ def _gradients(
                 master.fill_(0.01)
             master.grad = None
     policy.publish_master()
-    state = LearnerState(beta=0.1)
-    scored = score_samples(SAMPLES, policy, state, settings, lambda _: None)
+    settings = settings.model_copy(update={"kl_coefficient": 0.1, "kl_power": 0.0})
+    scored = score_samples(SAMPLES, policy, LearnerState(), settings, lambda _: None)
     adam = torch.optim.Adam(policy.master.values())
     schedule = LambdaLR(adam, lambda _: 1.0)
     random = torch.Generator()

@@ -35,6 +35,7 @@ def part() -> ScoredBatch:
         approvals=torch.tensor([1.0, 0.0]),
         divisors=torch.full((2,), 4.0),
         all_divisors=torch.full((2,), 5.0),
+        beta=0.1,
         loss_beta=0.1,
     )
 

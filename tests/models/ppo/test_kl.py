@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.ppo.kl import adapt_beta, full, k1, k2, k3
+from models.ppo.kl import coefficient, full, k1, k2, k3
 
 
 def test_k1_averaged_over_the_distribution_is_the_kl() -> None:
@@ -35,10 +35,6 @@ def test_k2s_gradient_averaged_over_the_distribution_is_that_of_the_kl() -> None
     assert torch.allclose(sampled, exact, atol=1e-12)
 
 
-def test_an_infinite_horizon_leaves_beta_alone() -> None:
-    assert adapt_beta(0.05, kl=60.0, target=6.0, votes=20, horizon=math.inf, least=0.0) == 0.05
-
-
 def test_the_full_kl_by_hand() -> None:
     p, q = torch.tensor([[0.7, 0.3], [0.5, 0.5]]), torch.tensor([[0.4, 0.6], [0.5, 0.5]])
     expected = 0.7 * math.log(0.7 / 0.4) + 0.3 * math.log(0.3 / 0.6)
@@ -58,21 +54,19 @@ def test_k3_is_never_negative(new: float, reference: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kl", "factor"),
+    ("kl", "beta"),
     [
-        (6.0, 1.0),  # on target: stays
-        (6.6, 1 + 0.1 * 0.02),  # 10 % over, 20 of 1000 votes
-        (60.0, 1 + 0.2 * 0.02),  # the error is clipped to 0.2
-        (0.0, 1 - 0.2 * 0.02),
+        (16.0, 0.05),  # at the target
+        (8.0, 0.05 / 8),
+        (32.0, 0.05 * 8),
+        (0.0, 0.0),
+        (-0.3, 0.0),  # an estimate from samples
     ],
 )
-def test_beta_moves_towards_the_target(kl: float, factor: float) -> None:
-    moved = adapt_beta(0.05, kl=kl, target=6.0, votes=20, horizon=1000, least=0.0)
-    assert moved == pytest.approx(0.05 * factor, rel=1e-9)
+def test_beta_grows_with_the_third_power_of_the_distance(kl: float, beta: float) -> None:
+    assert coefficient(kl, target=16.0, at_target=0.05, power=3.0) == pytest.approx(beta)
 
 
-def test_beta_is_bounded() -> None:
-    assert adapt_beta(0.05, kl=0.0, target=6.0, votes=20, horizon=1000, least=0.05) == 0.05
-    # of a batch of 500 votes not 25 times the error
-    moved = adapt_beta(0.05, kl=60.0, target=6.0, votes=500, horizon=20, least=0.05)
-    assert moved == pytest.approx(0.06)
+@pytest.mark.parametrize("kl", [-1.0, 0.0, 3.0, 60.0])
+def test_a_power_of_nought_fixes_beta(kl: float) -> None:
+    assert coefficient(kl, target=16.0, at_target=0.05, power=0.0) == 0.05
