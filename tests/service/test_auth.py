@@ -170,7 +170,7 @@ async def test_keys_are_listed_without_their_secrets(running: Any, make_key: Any
     await keyed(running)
     answer = await ask(running, whole, "/admin/keys")
     assert [row["scopes"] for row in answer.json()["data"]] == [["admin"]]
-    assert whole.split("_")[2] not in answer.text
+    assert whole.split("_", 2)[2] not in answer.text  # a secret may have underscores itself
     unknown = await running.client.delete("/admin/keys/none", headers=bearer(whole))
     assert unknown.status_code == 404
 
