@@ -70,7 +70,7 @@ def run(job: Job, every: int, until: float) -> Run:
         share_base(Path(folder) / "data")
         overrides = {"learning_rate": job.rate, **arm.settings}
         settings = LearnerSettings(data_dir=Path(folder) / "data", **overrides)
-        habits = Habits(lag=job.lag, adversaries=job.adversaries, form=arm.form)
+        habits = Habits(lag=job.lag, adversaries=job.adversaries, **arm.habits)
         world = World(job.taste, job.seed, USERS, habits)
         replies = Replies(settings, TOKENS, MEMORY)
         yardstick = Yardstick(world, replies, HELD_OUT)

@@ -11,7 +11,6 @@ from learn.students import FilteredSft, Ours
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from learn.people import Form
     from learn.rounds import Student
 
     from models.settings import LearnerSettings
@@ -30,7 +29,7 @@ class Arm:
         about: What it is, for the tables.
         settings: What it changes of our learner's settings.
         every: Votes in one update; a comparison is two votes, and one label.
-        form: What people say of replies.
+        habits: What it changes of how people vote.
         rate: Its learning rate, chosen from the grid.
         rates: The grid, tried on seeds of its own.
         kind: Which student it has; ``trl`` learns in a process of its own (``trl_arm.py``).
@@ -39,7 +38,7 @@ class Arm:
     about: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     every: int = EVERY
-    form: Form = "thumbs"
+    habits: Mapping[str, Any] = field(default_factory=dict)
     rate: float = 1.6e-3
     rates: tuple[float, ...] = RATES
     kind: str = "ours"
@@ -50,6 +49,8 @@ ARMS: Mapping[str, Arm] = {
     # Without one thing each.
     "no-kl": Arm("without KL to the base", {"kl_coefficient": 0.0}),
     "fixed-kl": Arm("β fixed at 0.05, however near the base", {"kl_power": 0.0}),
+    "near": Arm("β of 0.05 at 12 nats instead of 16", {"kl_target": 12.0}),
+    "steep": Arm("β that grows with the sixth power of the distance", {"kl_power": 6.0}),
     "no-baseline": Arm("votes as advantages", {"advantage": "none"}),
     "batch-mean": Arm("mean of the batch as baseline", {"advantage": "batch_mean"}),
     "no-user-means": Arm("leave-one-out mean only", {"user_prior": 1e9}),
@@ -97,11 +98,17 @@ ARMS: Mapping[str, Arm] = {
         "48 replayed votes and a strong likelihood term", {"replay_votes": 48, "nudge": 0.5}
     ),
     # Learning from what else people say.
-    "ratings": Arm("0 to 5 stars instead of thumbs", form="ratings"),
-    "comparisons": Arm("which of two replies is better", every=2 * EVERY, form="comparisons"),
-    "corrections": Arm(
-        "three of ten dislikes come with a better reply", {"corrections": 0.5}, form="corrections"
+    "ratings": Arm("0 to 5 stars instead of thumbs", habits={"form": "ratings"}),
+    "comparisons": Arm(
+        "which of two replies is better", every=2 * EVERY, habits={"form": "comparisons"}
     ),
+    "corrections": Arm(
+        "three of ten dislikes come with a better reply",
+        {"corrections": 0.5},
+        habits={"form": "corrections"},
+    ),
+    # Our learner under the conditions that TRL's RLOO and PPO ask for.
+    "punctual": Arm("no vote late or reversed", habits={"late": 0.0, "reversal": 0.0}),
     # Others.
     "article": Arm("the article's PPO", {"preset": "article"}, rate=4e-4, rates=ADAM_RATES),
     "sft": Arm(
@@ -112,6 +119,9 @@ ARMS: Mapping[str, Arm] = {
         kind="sft",
     ),
     "kto": Arm("TRL 1.9 KTO", rate=8e-4, rates=TRL_RATES, kind="trl"),
+    "kto-weighted": Arm(
+        "TRL 1.9 KTO, likes and dislikes alike", rate=8e-4, rates=TRL_RATES, kind="trl"
+    ),
     "rloo": Arm("TRL 1.9 RLOO, two rated replies a prompt", rate=8e-4, rates=TRL_RATES, kind="trl"),
     "ppo": Arm("TRL 1.9 PPO, a label for each rollout", rate=8e-4, rates=TRL_RATES, kind="trl"),
 }

@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
@@ -24,6 +25,9 @@ from transformers import (
     AutoTokenizer,
     TrainerCallback,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SAVE_EVERY = 32
 """Labels between two saved adapters."""
@@ -221,8 +225,11 @@ def ppo(apprentice: Apprentice) -> None:
     trainer.train()
 
 
-def kto(apprentice: Apprentice) -> None:
-    """Chat, collect votes, and go over the newest ones with TRL's KTO after each 32 labels."""
+def kto(apprentice: Apprentice, *, weighted: bool = False) -> None:
+    """Chat, collect votes, and go over the newest ones with TRL's KTO after each 32 labels.
+
+    ``weighted`` lets likes and dislikes count the same together, as TRL advises.
+    """
     from trl import KTOConfig, KTOTrainer  # noqa: PLC0415 - one method a process
 
     order, tokenizer = apprentice.order, apprentice.tokenizer
@@ -253,11 +260,15 @@ def kto(apprentice: Apprentice) -> None:
             votes.pop(turn_number, None)
             votes[turn_number] = row
         apprentice.labels += len(here)
+        newest = list(votes.values())[-REMEMBERED:]
+        weights = even_weights([row["label"] for row in newest]) if weighted else {}
         trainer = KTOTrainer(
             model=model,
             ref_model=base,
-            args=KTOConfig(**common(order), num_train_epochs=1, max_length=256, beta=0.1),
-            train_dataset=Dataset.from_list(list(votes.values())[-REMEMBERED:]),
+            args=KTOConfig(
+                **common(order), **weights, num_train_epochs=1, max_length=256, beta=0.1
+            ),
+            train_dataset=Dataset.from_list(newest),
             processing_class=tokenizer,
             optimizers=(optimizer, constant),
         )
@@ -265,6 +276,18 @@ def kto(apprentice: Apprentice) -> None:
         apprentice.save(model)
         if apprentice.labels >= order.labels:
             return
+
+
+def even_weights(liked: list[bool]) -> dict[str, float]:
+    """Return KTO's weights by which the commoner kind of vote counts no more than the other."""
+    likes = sum(liked)
+    dislikes = len(liked) - likes
+    if not likes or not dislikes:
+        return {}
+    return {
+        "desirable_weight": min(1.0, dislikes / likes),
+        "undesirable_weight": min(1.0, likes / dislikes),
+    }
 
 
 @torch.inference_mode()
@@ -290,7 +313,12 @@ def answer(apprentice: Apprentice, model: Any, prompts: list[str]) -> list[str]:
     return texts
 
 
-METHODS = {"rloo": rloo, "ppo": ppo, "kto": kto}
+METHODS: dict[str, Callable[[Apprentice], None]] = {
+    "rloo": rloo,
+    "ppo": ppo,
+    "kto": kto,
+    "kto-weighted": partial(kto, weighted=True),
+}
 
 
 if __name__ == "__main__":
