@@ -84,6 +84,10 @@ ARMS: Mapping[str, Arm] = {
     "likely-tokens": Arm("unlikely tokens count for less", {"probability_weight": 0.7}),
     "whole-batch": Arm("one optimiser step an epoch", {"minibatch": 0}),
     "replay": Arm("with 32 replayed votes", {"replay_votes": 32}),
+    "replay-wide": Arm(
+        "32 replayed votes in minibatches of 24: as many steps as without, of less noise",
+        {"replay_votes": 32, "minibatch": 24},
+    ),
     "rank-1": Arm("rank 1", {"lora_rank": 1, "lora_alpha": 2}),
     "rank-32": Arm("rank 32", {"lora_rank": 32, "lora_alpha": 64}),
     "batch-32": Arm("32 votes an iteration", {"iteration_votes": 0}, every=32),

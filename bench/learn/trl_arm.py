@@ -128,7 +128,7 @@ def common(order: Order) -> dict[str, Any]:
         "max_grad_norm": 1.0,
         "bf16": True,
         "gradient_checkpointing": False,
-        "use_cpu": True,
+        "use_cpu": not torch.cuda.is_available(),
         "report_to": [],
         "save_strategy": "no",
         "disable_tqdm": True,
@@ -188,7 +188,7 @@ def ppo(apprentice: Apprentice) -> None:
         texts = tokenizer.batch_decode(ids[:, context:], skip_special_tokens=True)
         # The trainer shuffles the prompts: whoever asks next gets the reply to this one.
         scores = [apprentice.react(apprentice.ask(), text) for text in texts]
-        return None, torch.tensor(scores), None
+        return None, torch.tensor(scores, device=ids.device), None
 
     ppo_trainer.get_reward = get_reward
     per_round = 16
@@ -301,8 +301,8 @@ def answer(apprentice: Apprentice, model: Any, prompts: list[str]) -> list[str]:
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in encoded])
     model.eval()
     out = model.generate(
-        input_ids=ids,
-        attention_mask=mask,
+        input_ids=ids.to(model.device),
+        attention_mask=mask.to(model.device),
         max_new_tokens=apprentice.order.tokens,
         do_sample=True,
         top_k=0,
