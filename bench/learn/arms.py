@@ -88,6 +88,25 @@ ARMS: Mapping[str, Arm] = {
         "32 replayed votes in minibatches of 24: as many steps as without, of less noise",
         {"replay_votes": 32, "minibatch": 24},
     ),
+    "spread": Arm(
+        "each vote's four passes in four updates, not in one", {"replay_votes": 48, "epochs": 1}
+    ),
+    "spread-uncorrected": Arm(
+        "the same, stale votes as if they were fresh",
+        {"replay_votes": 48, "epochs": 1, "stale_votes": "none"},
+    ),
+    "spread-twice": Arm(
+        "two passes in each of four updates, stale votes as if they were fresh",
+        {"replay_votes": 48, "epochs": 2, "stale_votes": "none"},
+    ),
+    "spread-far": Arm(
+        "one pass in each of eight updates, stale votes as if they were fresh",
+        {"replay_votes": 112, "epochs": 1, "stale_votes": "none"},
+    ),
+    "spread-high": Arm(
+        "one pass in each of four updates, uncorrected, ratios clipped to 0.8..3",
+        {"replay_votes": 48, "epochs": 1, "stale_votes": "none", "clip_high": 2.0},
+    ),
     "rank-1": Arm("rank 1", {"lora_rank": 1, "lora_alpha": 2}),
     "rank-32": Arm("rank 32", {"lora_rank": 32, "lora_alpha": 64}),
     "batch-32": Arm("32 votes an iteration", {"iteration_votes": 0}, every=32),
