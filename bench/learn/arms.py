@@ -107,6 +107,39 @@ ARMS: Mapping[str, Arm] = {
         "one pass in each of four updates, uncorrected, ratios clipped to 0.8..3",
         {"replay_votes": 48, "epochs": 1, "stale_votes": "none", "clip_high": 2.0},
     ),
+    "window": Arm(
+        "32 votes and 96 replayed ones, one pass, uncorrected, at a constant rate",
+        {
+            "replay_votes": 96,
+            "iteration_votes": 0,
+            "epochs": 1,
+            "stale_votes": "none",
+            "adam_eps": 1e-8,
+            "rate_warmup_steps": 0,
+            "rate_decay_steps": math.inf,
+        },
+        every=32,
+        rate=8e-4,
+        rates=ADAM_RATES,
+    ),
+    "window-unclipped": Arm(
+        "the same without clip and early stop",
+        {
+            "replay_votes": 96,
+            "iteration_votes": 0,
+            "epochs": 1,
+            "stale_votes": "none",
+            "adam_eps": 1e-8,
+            "rate_warmup_steps": 0,
+            "rate_decay_steps": math.inf,
+            "clip": 0.99,
+            "clip_high": 1e9,
+            "max_step_kl": math.inf,
+        },
+        every=32,
+        rate=8e-4,
+        rates=ADAM_RATES,
+    ),
     "rank-1": Arm("rank 1", {"lora_rank": 1, "lora_alpha": 2}),
     "rank-32": Arm("rank 32", {"lora_rank": 32, "lora_alpha": 64}),
     "batch-32": Arm("32 votes an iteration", {"iteration_votes": 0}, every=32),
@@ -144,6 +177,9 @@ ARMS: Mapping[str, Arm] = {
     "kto": Arm("TRL 1.9 KTO", rate=8e-4, rates=TRL_RATES, kind="trl"),
     "kto-weighted": Arm(
         "TRL 1.9 KTO, likes and dislikes alike", rate=8e-4, rates=TRL_RATES, kind="trl"
+    ),
+    "kto-linear": Arm(
+        "the same, with a loss that never saturates", rate=8e-4, rates=TRL_RATES, kind="trl"
     ),
     "rloo": Arm("TRL 1.9 RLOO, two rated replies a prompt", rate=8e-4, rates=TRL_RATES, kind="trl"),
     "ppo": Arm("TRL 1.9 PPO, a label for each rollout", rate=8e-4, rates=TRL_RATES, kind="trl"),

@@ -225,10 +225,11 @@ def ppo(apprentice: Apprentice) -> None:
     trainer.train()
 
 
-def kto(apprentice: Apprentice, *, weighted: bool = False) -> None:
+def kto(apprentice: Apprentice, *, weighted: bool = False, beta: float = 0.1) -> None:
     """Chat, collect votes, and go over the newest ones with TRL's KTO after each 32 labels.
 
-    ``weighted`` lets likes and dislikes count the same together, as TRL advises.
+    ``weighted`` lets likes and dislikes count the same together, as TRL advises. With a small
+    ``beta`` the loss is a straight line: no vote is ever learned enough.
     """
     from trl import KTOConfig, KTOTrainer  # noqa: PLC0415 - one method a process
 
@@ -266,7 +267,7 @@ def kto(apprentice: Apprentice, *, weighted: bool = False) -> None:
             model=model,
             ref_model=base,
             args=KTOConfig(
-                **common(order), **weights, num_train_epochs=1, max_length=256, beta=0.1
+                **common(order), **weights, num_train_epochs=1, max_length=256, beta=beta
             ),
             train_dataset=Dataset.from_list(newest),
             processing_class=tokenizer,
@@ -318,6 +319,7 @@ METHODS: dict[str, Callable[[Apprentice], None]] = {
     "ppo": ppo,
     "kto": kto,
     "kto-weighted": partial(kto, weighted=True),
+    "kto-linear": partial(kto, weighted=True, beta=1e-3),
 }
 
 
