@@ -44,6 +44,19 @@ class Arm:
     kind: str = "ours"
 
 
+SPREAD: Mapping[str, Any] = {"replay_votes": 48, "epochs": 1}
+"""Four updates go over each vote once each."""
+WINDOW: Mapping[str, Any] = {
+    "replay_votes": 96,
+    "iteration_votes": 0,
+    "epochs": 1,
+    "stale_votes": "none",
+    "adam_eps": 1e-8,
+    "rate_warmup_steps": 0,
+    "rate_decay_steps": math.inf,
+}
+"""The votes, passes and optimiser that the arm of TRL's KTO has."""
+
 ARMS: Mapping[str, Arm] = {
     "ours": Arm("our learner with its defaults"),
     # Without one thing each.
@@ -88,54 +101,20 @@ ARMS: Mapping[str, Arm] = {
         "32 replayed votes in minibatches of 24: as many steps as without, of less noise",
         {"replay_votes": 32, "minibatch": 24},
     ),
-    "spread": Arm(
-        "each vote's four passes in four updates, not in one", {"replay_votes": 48, "epochs": 1}
-    ),
+    "spread": Arm("each vote's four passes in four updates, not in one", SPREAD),
     "spread-uncorrected": Arm(
-        "the same, stale votes as if they were fresh",
-        {"replay_votes": 48, "epochs": 1, "stale_votes": "none"},
-    ),
-    "spread-twice": Arm(
-        "two passes in each of four updates, stale votes as if they were fresh",
-        {"replay_votes": 48, "epochs": 2, "stale_votes": "none"},
-    ),
-    "spread-far": Arm(
-        "one pass in each of eight updates, stale votes as if they were fresh",
-        {"replay_votes": 112, "epochs": 1, "stale_votes": "none"},
-    ),
-    "spread-high": Arm(
-        "one pass in each of four updates, uncorrected, ratios clipped to 0.8..3",
-        {"replay_votes": 48, "epochs": 1, "stale_votes": "none", "clip_high": 2.0},
+        "spread passes, stale votes as if they were fresh", {**SPREAD, "stale_votes": "none"}
     ),
     "window": Arm(
         "32 votes and 96 replayed ones, one pass, uncorrected, at a constant rate",
-        {
-            "replay_votes": 96,
-            "iteration_votes": 0,
-            "epochs": 1,
-            "stale_votes": "none",
-            "adam_eps": 1e-8,
-            "rate_warmup_steps": 0,
-            "rate_decay_steps": math.inf,
-        },
+        WINDOW,
         every=32,
         rate=8e-4,
         rates=ADAM_RATES,
     ),
     "window-unclipped": Arm(
-        "the same without clip and early stop",
-        {
-            "replay_votes": 96,
-            "iteration_votes": 0,
-            "epochs": 1,
-            "stale_votes": "none",
-            "adam_eps": 1e-8,
-            "rate_warmup_steps": 0,
-            "rate_decay_steps": math.inf,
-            "clip": 0.99,
-            "clip_high": 1e9,
-            "max_step_kl": math.inf,
-        },
+        "such a window without clip and early stop",
+        {**WINDOW, "clip": 0.99, "clip_high": 1e9, "max_step_kl": math.inf},
         every=32,
         rate=8e-4,
         rates=ADAM_RATES,
@@ -179,7 +158,10 @@ ARMS: Mapping[str, Arm] = {
         "TRL 1.9 KTO, likes and dislikes alike", rate=8e-4, rates=TRL_RATES, kind="trl"
     ),
     "kto-linear": Arm(
-        "the same, with a loss that never saturates", rate=8e-4, rates=TRL_RATES, kind="trl"
+        "TRL 1.9 KTO, likes and dislikes alike, a loss that never saturates",
+        rate=8e-4,
+        rates=TRL_RATES,
+        kind="trl",
     ),
     "rloo": Arm("TRL 1.9 RLOO, two rated replies a prompt", rate=8e-4, rates=TRL_RATES, kind="trl"),
     "ppo": Arm("TRL 1.9 PPO, a label for each rollout", rate=8e-4, rates=TRL_RATES, kind="trl"),
