@@ -7,6 +7,7 @@ import json
 import math
 from collections import Counter
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
 from feedback.events import FrozenVote, StaleVote
@@ -131,6 +132,18 @@ def replayable(runs: Sequence[Run]) -> tuple[FrozenVote, ...]:
             for vote in reversed(run.votes):
                 newest.setdefault(vote.completion_id, vote)
     return tuple(newest.values())
+
+
+def refused_in_a_row(runs: Sequence[Run], run: Run) -> int:
+    """Return how many runs right before ``run`` had its parent and were refused at their gate.
+
+    Args:
+        runs: Runs of the ledger, newest first; ``run`` and later ones are passed over.
+        run: What is about to be learned.
+    """
+    before = (each for each in runs if each.number < run.number)
+    refused = takewhile(lambda each: each.state == "rejected" and each.parent == run.parent, before)
+    return sum(1 for _ in refused)
 
 
 def replay_window(

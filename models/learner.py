@@ -19,6 +19,7 @@ from models.learner_state import (
     restore_adam,
     save_state,
 )
+from models.learning.caution import cautious
 from models.learning.iterations import Iterations, among, divide
 from models.learning.report import recovery_figures, update_figures
 from models.learning.schedule import share_of_rate
@@ -76,6 +77,7 @@ class Learner:
         seed: int,
         progress: Callable[[Progress], None],
         replay: Sequence[Sample] = (),
+        refusals: int = 0,
     ) -> Learned:
         """Run one update from ``parent`` on a frozen batch.
 
@@ -86,12 +88,14 @@ class Learner:
             progress: Told how far it is.
             replay: Votes of earlier updates to learn from once more; what the policy has since
                 become counts through their weights.
+            refusals: Updates of this parent that the gate refused just before; each makes this one
+                more cautious.
 
         Raises:
             LearningError: The batch cannot be learned from, or the result is not finite.
             AdapterError: The parent is missing, broken or of another shape.
         """
-        stopwatch = Stopwatch()
+        stopwatch, settings = Stopwatch(), cautious(self._settings, refusals)
         check_samples([*samples, *replay])
         # 1. Find the log-probs that are missing; leave out what nobody can tell them of.
         with stopwatch.phase("recover"):
@@ -104,19 +108,19 @@ class Learner:
         # 2. Start from the parent's weights and state.
         with stopwatch.phase("load"):
             state = self._start_from(parent, seed)
-            optimizer = self._optimizer(state)
+            optimizer = self._optimizer(state, settings.learning_rate)
             order = state.generator(seed)
         # 3. Learn in PPO iterations, each from where the one before it ended.
         iterations = Iterations(
             self._policy,
             self._base,
-            self._settings,
+            settings,
             self._schedule(optimizer, state),
             order,
             stopwatch,
             self._critic,
         )
-        parts, found = divide(known, known_replay, votes=self._settings.iteration_votes), []
+        parts, found = divide(known, known_replay, votes=settings.iteration_votes), []
         for number, part in enumerate(parts):
             state, figures = iterations.run(part, state, among(progress, number, len(parts)))
             found.append(figures)
@@ -125,6 +129,7 @@ class Learner:
         report = {
             **update_figures(found),
             **recovery_figures([*samples, *replay], [*known, *known_replay]),
+            "refusals": refusals,
         }
         after = self._state_after(state, optimizer, order, report["steps"])
         report["seconds"] = stopwatch.seconds
@@ -199,16 +204,14 @@ class Learner:
             self._critic.load(state.critic)
         return state
 
-    def _optimizer(self, state: LearnerState) -> torch.optim.Adam:
+    def _optimizer(self, state: LearnerState, rate: float) -> torch.optim.Adam:
         groups: list[dict[str, Any]] = [{"params": list(self._policy.learned.values())}]
         if self._critic:
             parameters = list(self._critic.parameters.values())
             groups.append(
                 {"params": parameters, "lr": self._settings.critic_rate, "eps": CRITIC_ADAM_EPS}
             )
-        optimizer = torch.optim.Adam(
-            groups, lr=self._settings.learning_rate, eps=self._settings.adam_eps
-        )
+        optimizer = torch.optim.Adam(groups, lr=rate, eps=self._settings.adam_eps)
         restore_adam(optimizer, self._learned(), state)
         return optimizer
 

@@ -116,6 +116,26 @@ def test_liked_replies_become_likelier_and_disliked_ones_less(
     assert report["peak_memory_mib"] > 100
 
 
+def test_each_refusal_shortens_the_step_and_doubles_beta(
+    learner: Learner, samples: list[Sample]
+) -> None:
+    def weights() -> torch.Tensor:
+        return torch.cat([m.detach().flatten() for m in learner._policy.master.values()])
+
+    first = _publish(learner, _learn(learner, samples), 1)
+    start, found = weights(), []
+    for refusals in range(3):
+        report = learner.learn(
+            samples, parent=first, seed=2, progress=lambda _: None, refusals=refusals
+        ).report
+        assert report["refusals"] == refusals
+        found.append((report["beta"], (weights() - start).norm().item()))
+    (beta, step), (twice, half), (four_times, quarter) = found
+    assert (twice / beta, four_times / beta) == pytest.approx((2, 4))
+    assert half < 0.75 * step
+    assert quarter < 0.75 * half
+
+
 def test_votes_that_are_all_alike_change_nothing(learner: Learner, samples: list[Sample]) -> None:
     # each reply is exactly as good as the others: there is nothing to prefer
     before = _logprob(learner, LIKED)

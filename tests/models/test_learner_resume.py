@@ -76,8 +76,8 @@ def test_learning_on_from_a_folder_gives_the_bits_of_never_having_stopped(
     memory: dict[str, Any] = {}
     make_optimizer, make_state = steady._optimizer, steady._state_after
 
-    def keep_optimizer(state: Any) -> Any:
-        memory["optimizer"] = make_optimizer(state)
+    def keep_optimizer(*arguments: Any) -> Any:
+        memory["optimizer"] = make_optimizer(*arguments)
         return memory["optimizer"]
 
     def keep_state(*arguments: Any) -> Any:
@@ -88,7 +88,7 @@ def test_learning_on_from_a_folder_gives_the_bits_of_never_having_stopped(
     monkeypatch.setattr(steady, "_state_after", keep_state)
     _learn(steady, SAMPLES)
     monkeypatch.setattr(steady, "_start_from", lambda *_: memory["state"])
-    monkeypatch.setattr(steady, "_optimizer", lambda _: memory["optimizer"])
+    monkeypatch.setattr(steady, "_optimizer", lambda *_: memory["optimizer"])
     _learn(steady, SAMPLES[::-1], "in memory", seed=2)
 
     first = make_learner()

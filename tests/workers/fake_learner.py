@@ -65,6 +65,7 @@ class FakeLearner:
     learned: list[tuple[Sample, ...]] = field(default_factory=list)
     replayed: list[tuple[Sample, ...]] = field(default_factory=list)
     parents: list[str] = field(default_factory=list)
+    refusals: list[int] = field(default_factory=list)
     during: Callable[[Callable[[Progress], None]], None] = lambda progress: None
 
     def learn(
@@ -75,12 +76,14 @@ class FakeLearner:
         seed: int,
         progress: Callable[[Progress], None],
         replay: Sequence[Sample] = (),
+        refusals: int = 0,
     ) -> Learned:
         self.learned.append(tuple(samples))
         self.replayed.append(tuple(replay))
         self.parents.append(parent)
+        self.refusals.append(refusals)
         self.during(progress)
-        content = hashlib.sha256(repr((samples, parent, seed)).encode()).digest()
+        content = hashlib.sha256(repr((samples, parent, seed, refusals)).encode()).digest()
         return Learned(
             content, {"votes": len(samples), "loss": 0.5, "seconds": {"load": 1.0, "learn": 2.0}}
         )

@@ -155,6 +155,25 @@ async def test_a_rejected_version_is_not_served(
     assert await states(store, ids) == ["pending", "pending"]
 
 
+async def test_votes_that_were_refused_are_learned_more_cautiously(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, learner = workplace
+    learner.figures = replace(GOOD, kl_per_reply=500.0)
+    await vote_on("ud")
+    first, second = await run_update(place), await run_update(place)
+    assert [first.state, second.state] == ["rejected", "rejected"]
+    assert first.batch_hash == second.batch_hash
+    # the same votes on the same parent, and yet another version
+    assert first.version.rpartition("-")[2] != second.version.rpartition("-")[2]
+    learner.figures = GOOD
+    await vote_on("ud", start=2)
+    assert (await run_update(place)).state == "approved"
+    await vote_on("ud", start=4)
+    await run_update(place)
+    assert learner.refusals == [0, 1, 2, 0]
+
+
 async def test_an_import_is_gated_between_two_runs(
     store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
 ) -> None:

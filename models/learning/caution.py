@@ -1,0 +1,29 @@
+"""How far an update goes where the gate has refused the ones before it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from models.settings import LearnerSettings
+
+MOST_REFUSALS = 6
+"""Refusals after which an update goes no more cautiously: a 64th of the rate."""
+
+
+def cautious(settings: LearnerSettings, refusals: int) -> LearnerSettings:
+    """Return the settings for an update of a parent whose last ``refusals`` updates were refused.
+
+    Each of them halves the learning rate and doubles the KL coefficient: the votes push half as
+    far, and the base pulls as it did. So a policy that stands at one of the gate's bounds comes
+    back from it, where the same update would be refused again, to the bit. To halve a step until
+    its result holds is TRPO's backtracking line search (arXiv 1502.05477, appendix C); that the
+    base's pull stays is ours.
+    """
+    share = 0.5 ** min(refusals, MOST_REFUSALS)
+    return settings.model_copy(
+        update={
+            "learning_rate": settings.learning_rate * share,
+            "kl_coefficient": settings.kl_coefficient / share,
+        }
+    )
