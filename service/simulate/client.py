@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from service.simulate.errors import RequestFailedError
+from models.types import BASE
+from service.simulate.errors import NotThereError, RequestFailedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,6 +44,11 @@ class Learning:
 
     updating: bool
     due: bool
+
+
+def pinned(version: str) -> str:
+    """Return what a request for this very version calls its model."""
+    return BASE if version == BASE else f"policy@{version}"
 
 
 class Api:
@@ -99,6 +105,16 @@ class Api:
         """
         await self._ask("PUT", f"/v1/feedback/{completion_id}", {"thumb": thumb, "user": user})
 
+    async def serves(self, version: str) -> bool:
+        """Whether the server still has a version's weights: ask it for one token."""
+        try:
+            await self.chat("Hi", user="simulation", model=pinned(version), max_tokens=1, seed=0)
+        except NotThereError:
+            return False
+        except RequestFailedError:
+            return True  # whoever asks it for more will be told
+        return True
+
     async def live(self) -> str:
         """Return the version that is live now; raises RequestFailedError."""
         rollout = await self._ask("GET", "/admin/rollout")
@@ -129,7 +145,9 @@ class Api:
                 "Start it with: thumbloop up"
             ) from error
         if response.status_code >= _CLIENT_ERRORS:
-            raise RequestFailedError(f"{method} {path}: {_explain(response)}")
+            absent = response.status_code == httpx.codes.NOT_FOUND
+            kind = NotThereError if absent else RequestFailedError
+            raise kind(f"{method} {path}: {_explain(response)}")
         try:
             return response.json()
         except ValueError as error:

@@ -3,6 +3,7 @@
 ServiceError
 └── SimulationError           the simulation cannot go on
     └── RequestFailedError    the server could not be reached, or answered with an error
+        └── NotThereError     it does not have what was asked for
 """
 
 from __future__ import annotations
@@ -16,3 +17,7 @@ class SimulationError(ServiceError):
 
 class RequestFailedError(SimulationError):
     """The server could not be reached, or answered with an error."""
+
+
+class NotThereError(RequestFailedError):
+    """The server does not have what was asked for."""

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from models.types import BASE
+from service.simulate.client import pinned
 from service.simulate.errors import RequestFailedError
 from service.simulate.people import approves
 from service.simulate.scoring import Score
@@ -68,7 +68,7 @@ async def _judge(
         reply = await api.chat(
             prompt,
             user=user.name,
-            model=BASE if version == BASE else f"policy@{version}",
+            model=pinned(version),
             max_tokens=plan.max_tokens,
             seed=seed,
         )

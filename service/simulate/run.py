@@ -169,12 +169,13 @@ class Simulation:
 
     async def _measure(self) -> tuple[Score, ...]:
         live = self.tally.live
-        seen = (*(version for version in self.tally.live_since if version != live), live)
+        before = [version for version in self.tally.live_since if version not in {BASE, live}]
+        kept = [version for version in before if await self._api.serves(version)]
         return await measure(
             self._api,
             self.plan,
             self.tally,
-            versions=pick_versions(seen, base=BASE, between=_VERSIONS_BETWEEN),
+            versions=pick_versions((*kept, live), base=BASE, between=_VERSIONS_BETWEEN),
             prompts=self._prompts.score,
             users=self._users,
         )

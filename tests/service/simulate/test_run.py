@@ -32,6 +32,7 @@ class FakeServer:
         self.votes: dict[str, dict[str, Any]] = {}
         self.chats: list[dict[str, Any]] = []
         self.broken = False
+        self.gone: set[str] = set()
         self.updating = False
         self.updating_until_votes: int | None = None
         self.paused = False
@@ -41,6 +42,8 @@ class FakeServer:
         if self.broken:
             return httpx.Response(500, json={"error": {"message": "broken"}})
         body = json.loads(request.content) if request.content else {}
+        if body.get("model", "").removeprefix("policy@") in self.gone:
+            return httpx.Response(404, json={"error": {"message": "does not exist"}})
         if request.url.path == "/v1/chat/completions":
             return httpx.Response(200, json=self.chat(body))
         if request.url.path.startswith("/v1/feedback/"):
@@ -140,6 +143,20 @@ async def test_measured_replies_are_pinned_fresh_and_not_voted_on(
     assert len(server.votes) == 16
     # A question is not always judged by the same person.
     assert len({body["user"] for body in measured if body["messages"][0]["content"] == "d"}) > 1
+
+
+async def test_versions_that_have_lost_their_weights_are_not_measured(
+    api: Api, server: FakeServer
+) -> None:
+    old, kept = "v000001-0123456789ab", "v000002-0123456789ab"
+    server.gone = {old}
+    simulation = Simulation(api, make_plan(), PROMPTS)
+    simulation.tally.see(old)
+    simulation.tally.see(kept)
+    result = await simulation.run()
+    assert [score.version for score in result.scores] == ["base", kept, "v000016-0123456789ab"]
+    assert {score.replies for score in result.scores} == {12}
+    assert result.failures == ()
 
 
 async def test_every_vote_names_its_user_and_the_rate_leaves_replies_without_one(
