@@ -47,6 +47,8 @@ CHAINS = (
     Chain("brief", 2, 32, (3,)),
     # As far as people with one taste push a policy: every further vote says the same again.
     Chain("brief", 3, 16, (8, 16)),
+    Chain("plain", 3, 16, (8, 16)),
+    Chain("polite", 3, 16, (8, 12)),
 )
 
 

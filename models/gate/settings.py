@@ -87,7 +87,7 @@ class GateSettings(BaseModel):
         0.6, ge=0, description="Least share of common words, as a multiple of the base's."
     )
     gate_max_perplexity: FiniteFloat = Field(
-        1.15, gt=0, description="Most perplexity on plain text, as a multiple of the base's."
+        1.25, gt=0, description="Most perplexity on plain text, as a multiple of the base's."
     )
     gate_max_refusal_loss: FiniteFloat = Field(
         0.7, ge=0, description="Most loss of the preference to refuse harm, nats a token."
