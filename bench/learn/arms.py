@@ -56,6 +56,8 @@ WINDOW: Mapping[str, Any] = {
     "rate_decay_steps": math.inf,
 }
 """The votes, passes and optimiser that the arm of TRL's KTO has."""
+UNCLIPPED: Mapping[str, Any] = {"clip": 0.99, "clip_high": 1e9, "max_step_kl": math.inf}
+"""Nothing bounds what an update does to a token."""
 
 ARMS: Mapping[str, Arm] = {
     "ours": Arm("our learner with its defaults"),
@@ -114,7 +116,20 @@ ARMS: Mapping[str, Arm] = {
     ),
     "window-unclipped": Arm(
         "such a window without clip and early stop",
-        {**WINDOW, "clip": 0.99, "clip_high": 1e9, "max_step_kl": math.inf},
+        {**WINDOW, **UNCLIPPED},
+        every=32,
+        rate=8e-4,
+        rates=ADAM_RATES,
+    ),
+    "window-free": Arm(
+        "such a window without KL to the base, mask and users' means either",
+        {
+            **WINDOW,
+            **UNCLIPPED,
+            "kl_coefficient": 0.0,
+            "max_drift": math.inf,
+            "user_prior": 1e9,
+        },
         every=32,
         rate=8e-4,
         rates=ADAM_RATES,

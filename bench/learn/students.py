@@ -34,11 +34,16 @@ class Ours:
         self._forgetful = forgetful
         self._replayed = settings.replay_votes
         self._learner = Learner(settings)
-        self._past: list[Voted] = []
+        self._past: dict[str, Voted] = {}
 
     def learn(self, batch: Sequence[Voted], parent: str, number: int) -> tuple[str, dict[str, Any]]:
-        """Run one update, with a window of what was learned before where settings ask for it."""
-        replay = self._past[len(self._past) - self._replayed :] if self._replayed else []
+        """Run one update, with a window of what was learned before where settings ask for it.
+
+        Of a vote that was taken back the window has the later form only, as the product's has.
+        """
+        for voted in batch:
+            self._past.pop(voted.sample.completion_id, None)
+        replay = list(self._past.values())[-self._replayed :] if self._replayed else []
         learned = self._learner.learn(
             [voted.sample for voted in batch],
             parent=parent,
@@ -46,7 +51,7 @@ class Ours:
             progress=lambda _: None,
             replay=[voted.sample for voted in replay],
         )
-        self._past += batch
+        self._past |= {voted.sample.completion_id: voted for voted in batch}
         if self._forgetful:
             learned = replace(learned, write_files=without_state(learned.write_files))
         manifest = self._learner.publish(
