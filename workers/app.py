@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 from billiard import active_children
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
+from celery.worker import state
 
 from feedback.store import EmbeddedRedis
 from models.failpoints import check_failpoints
@@ -165,9 +166,11 @@ def _stop_children(how: str, **_: Any) -> None:
     """Pass a request to stop on to the learner, which else would go on to its end.
 
     Celery's warm shutdown waits for the task in hand, up to an hour here; whoever asked only its
-    parent, as a container's runtime does, would lose patience and kill both.
+    parent, as a container's runtime does, would lose patience and kill both. Without a task in hand
+    nothing is passed on: Celery ends an idle child itself, and one that is just starting would die
+    of the signal.
     """
-    if how == "Warm":
+    if how == "Warm" and state.reserved_requests:
         for child in active_children():
             if child.pid is not None:
                 with contextlib.suppress(ProcessLookupError):

@@ -16,9 +16,9 @@ def cautious(settings: LearnerSettings, refusals: int) -> LearnerSettings:
 
     Each of them halves the learning rate and doubles the KL coefficient: the votes push half as
     far, and the base pulls as it did. So a policy that stands at one of the gate's bounds comes
-    back from it, where the same update would be refused again, to the bit. To halve a step until
-    its result holds is TRPO's backtracking line search (arXiv 1502.05477, appendix C); that the
-    base's pull stays is ours.
+    back from it, where the same update again would make the same version (of the base, one with
+    other first weights). To halve a step until its result holds is TRPO's backtracking line search
+    (arXiv 1502.05477, appendix C); that the base's pull stays is ours.
     """
     share = 0.5 ** min(refusals, MOST_REFUSALS)
     return settings.model_copy(

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,24 +80,6 @@ class Parts:
         """Return what a part has mapped into its memory; Linux only."""
         return Path(f"/proc/{self.processes[name].pid}/maps").read_text()
 
-    def children_work(self) -> list[list[str]]:
-        """Return the id and the processor time of each part's children; nothing without /proc."""
-        files = [Path(f"/proc/{p.pid}/task/{p.pid}/children") for p in self.processes.values()]
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            pids = [pid for file in files if file.exists() for pid in file.read_text().split()]
-            return [[pid, *Path(f"/proc/{pid}/stat").read_text().split()[13:15]] for pid in pids]
-        return [["one has just ended"]]
-
-    def wait_for_idle_children(self) -> None:
-        """Let no more tasks come, and wait: one that is just starting takes no request to end."""
-        beat = self.processes.pop("beat")
-        beat.terminate()
-        assert beat.wait(timeout=30) == 0
-        deadline, before = time.monotonic() + 60, [["unknown"]]
-        while (now := self.children_work()) != before and time.monotonic() < deadline:
-            before = now
-            time.sleep(1)
-
     def stop(self) -> None:
         try:
             for process in self.processes.values():
@@ -155,4 +136,3 @@ async def test_votes_reach_a_spawned_learner_and_its_parent_has_no_torch(
     assert run.state == "claimed"  # no fault of the votes: they wait for a base that loads
     if sys.platform.startswith("linux"):
         assert "libtorch" not in parts.libraries("learn")
-    parts.wait_for_idle_children()
