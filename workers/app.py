@@ -10,13 +10,14 @@ import contextlib
 import logging
 import os
 import signal
+import threading
+import time
 import warnings
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from billiard import active_children
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 from celery.worker import state
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 CONTROL_QUEUE = "control"
 LEARN_QUEUE = "learn"
+LEARN_TASK = "thumbloop.learn"
 LOOK_SECONDS = 2.0
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 DOORBELL_SECONDS = 10.0
@@ -46,6 +48,10 @@ SWEEP_LIMIT_SECONDS = 30
 """A sweep that takes longer hangs, and is given up."""
 JUDGE_LIMIT_SECONDS = 30
 """So does a judge."""
+
+BEGINNING_SECONDS = 1.0
+"""From when a child has accepted an update to when it surely heeds a request to stop."""
+POLL_SECONDS = 0.1
 
 LOG_FORMAT = "%(levelname)s %(message)s"
 
@@ -97,7 +103,7 @@ def _broker() -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "task_default_queue": CONTROL_QUEUE,
-        "task_routes": {"thumbloop.learn": {"queue": LEARN_QUEUE}},
+        "task_routes": {LEARN_TASK: {"queue": LEARN_QUEUE}},
         "task_serializer": "json",
         "accept_content": ["json"],
         "result_accept_content": ["json"],
@@ -162,19 +168,31 @@ def _let_own_lines_through(**_: Any) -> None:
 
 
 @signals.worker_shutting_down.connect
-def _stop_children(how: str, **_: Any) -> None:
+def _stop_learner(how: str, **_: Any) -> None:
     """Pass a request to stop on to the learner, which else would go on to its end.
 
     Celery's warm shutdown waits for the task in hand, up to an hour here; whoever asked only its
-    parent, as a container's runtime does, would lose patience and kill both. Without a task in hand
-    nothing is passed on: Celery ends an idle child itself, and one that is just starting would die
-    of the signal.
+    parent, as a container's runtime does, would lose patience and kill both.
     """
-    if how == "Warm" and state.reserved_requests:
-        for child in active_children():
-            if child.pid is not None:
+    if how == "Warm":
+        threading.Thread(target=_stop_updates, name="stop-updates", daemon=True).start()
+
+
+def _stop_updates() -> None:
+    """Ask each update to stop, once it has begun, until the process ends.
+
+    A child that is still starting would die of the signal, and so would one with a task in hand
+    that does not heed it; an idle one is ended by Celery.
+    """
+    asked = set()
+    while True:
+        for request in list(state.requests.values()):
+            begun = request.time_start and time.time() - request.time_start > BEGINNING_SECONDS
+            if request.name == LEARN_TASK and begun and request.id not in asked:
+                asked.add(request.id)
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(child.pid, signal.SIGTERM)
+                    os.kill(request.worker_pid, signal.SIGTERM)
+        time.sleep(POLL_SECONDS)
 
 
 @cache

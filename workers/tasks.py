@@ -17,6 +17,7 @@ from models.adapters import AdapterStore
 from workers.app import (
     DOORBELL_SECONDS,
     JUDGE_LIMIT_SECONDS,
+    LEARN_TASK,
     LOOK_LIMIT_SECONDS,
     SWEEP_LIMIT_SECONDS,
     SWEEP_SECONDS,
@@ -81,7 +82,7 @@ def judge() -> None:
         logger.warning("A judge was given up after %d s; the next follows.", JUDGE_LIMIT_SECONDS)
 
 
-@shared_task(name="thumbloop.learn", time_limit=UPDATE_LIMIT_SECONDS)
+@shared_task(name=LEARN_TASK, time_limit=UPDATE_LIMIT_SECONDS)
 def learn() -> None:
     """Do one update, if the record still calls for one."""
     settings = WorkerSettings()
@@ -129,16 +130,17 @@ def told_of(swept: Swept) -> str:
 
 
 async def _learn(settings: WorkerSettings) -> None:
-    async with _store(settings) as store:
-        place = Workplace(
-            store=store,
-            settings=settings,
-            adapters=AdapterStore.open(settings),
-            make_learner=lambda: _load_learner(settings),
-            # Not Celery's soft limit: its exception would strike wherever the loop happens to be.
-            seconds=UPDATE_SOFT_LIMIT_SECONDS,
-        )
-        with _cancelled_by_sigterm():
+    with _cancelled_by_sigterm():
+        async with _store(settings) as store:
+            place = Workplace(
+                store=store,
+                settings=settings,
+                adapters=AdapterStore.open(settings),
+                make_learner=lambda: _load_learner(settings),
+                # Not Celery's soft limit: its exception would strike wherever the loop happens to
+                # be.
+                seconds=UPDATE_SOFT_LIMIT_SECONDS,
+            )
             await run_update(place)
 
 
@@ -147,10 +149,9 @@ def _cancelled_by_sigterm() -> Iterator[None]:
     """Let SIGTERM cancel the current task, which then gives its run back.
 
     A second one, as a worker passes on what its whole group was sent, does not cut that short.
-    Celery's own handler is put back afterwards: by it, a worker's process knows the signal that
-    its parent sends after the last task for no mishap.
+    Afterwards it is ignored: the process, which does one task, ends by itself, and one that died
+    between its work and its report of it would count as lost.
     """
-    before = signal.getsignal(signal.SIGTERM)
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
     def cancel_once() -> None:
@@ -162,7 +163,7 @@ def _cancelled_by_sigterm() -> Iterator[None]:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _load_learner(settings: WorkerSettings) -> Learner:
