@@ -212,6 +212,7 @@ class VersionRecord:
             Thumbloop did not write it down.
         changed_by: Who changed it.
         stopped_at: When a canary of it was stopped; None once it is served again.
+        removed: Whether its weights were removed, as it was old: it cannot be loaded any more.
     """
 
     version: str
@@ -229,6 +230,7 @@ class VersionRecord:
     changed_at: float | None = None
     changed_by: str | None = None
     stopped_at: float | None = None
+    removed: bool = False
 
     @property
     def approval(self) -> float | None:

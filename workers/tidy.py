@@ -51,6 +51,7 @@ async def _remove_old(store: Store, adapters: AdapterStore, run: Run, keep: int)
     needed = await _in_use(store) | {run.parent, run.version or BASE}
     needed |= {version for version in old if await _waits(store, version)}
     for version in await asyncio.to_thread(adapters.keep, needed, keep):
+        await store.versions.note_removed(version)
         logger.info("%s is old: its weights are removed, its manifest is kept.", version)
 
 

@@ -91,6 +91,10 @@ class Versions:
         """Count that the gate of a candidate was begun, or take that back; returns how often."""
         return int(await self._client.command("HINCRBY", keys.version(version), "gatings", by))
 
+    async def note_removed(self, version: str) -> None:
+        """Note that a version's weights were removed; one that is not registered is passed over."""
+        await self._client.promise("version_removed", [keys.version(version)])
+
     async def next_sequence(self) -> int:
         """Take the next number, which then no run gets: for a version that is imported."""
         return int(await self._client.promise("sequence_next", [keys.SEQUENCE]))
@@ -154,6 +158,7 @@ def _decode(version: str, found: dict[str, str]) -> VersionRecord:
         changed_at=_time(found.get("changed_at")),
         changed_by=found.get("changed_by"),
         stopped_at=_time(found.get("stopped_at")),
+        removed="removed" in found,
     )
 
 

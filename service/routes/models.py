@@ -38,7 +38,8 @@ async def _models(runtime: Runtime) -> list[dict[str, Any]]:
     for record in records:  # what operators try is no offer to others
         if record.state not in OFFERED:
             created.pop(record.version, None)
-    created |= {record.version: record.created_at for record in records if record.state in OFFERED}
+    offered = (each for each in records if each.state in OFFERED and not each.removed)
+    created |= {record.version: record.created_at for record in offered}
     created.pop(BASE, None)
     named = {"policy": 0.0, BASE: 0.0} | {f"{PIN}{name}": at for name, at in created.items()}
     return [

@@ -40,6 +40,19 @@ async def test_what_operators_try_is_no_offer(running: Any, versions: None) -> N
     assert [model["id"] for model in models] == ["policy", "base", f"policy@{V1}"]
 
 
+async def test_a_version_without_weights_is_no_offer_unless_it_is_loaded(
+    running: Any, versions: None, store: Store
+) -> None:
+    async def listed() -> list[str]:
+        models = (await running.client.get("/v1/models")).json()["data"]
+        return [model["id"] for model in models]
+
+    await store.versions.note_removed(V1)
+    assert await listed() == ["policy", "base"]
+    await running.runtime.watcher.pin(V1)
+    assert await listed() == ["policy", "base", f"policy@{V1}"]
+
+
 async def test_one_model_can_be_read(running: Any, versions: None) -> None:
     assert (await running.client.get(f"/v1/models/policy@{V1}")).json()["created"] == 5
     unknown = await running.client.get("/v1/models/gpt-5")

@@ -76,7 +76,9 @@ async def test_what_is_in_use_and_the_newest_keep_their_weights(
             place.adapters.verify(gone)
         kept = place.adapters.path(gone).parent / "removed" / f"{gone}.json"
         assert kept.is_file()
-        assert (await store.versions.get(gone)).manifest["version"] == gone
+        record = await store.versions.get(gone)
+        assert (record.manifest["version"], record.removed) == (gone, True)
+    assert not any([(await store.versions.get(version)).removed for version in stay])
     assert (place.adapters.path(stay[0]) / MANIFEST_FILE).is_file()
 
 

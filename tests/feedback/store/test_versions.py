@@ -109,3 +109,13 @@ async def test_numbers_are_taken_once(store: Store, claimed: Callable[..., Await
     assert [await store.versions.next_sequence() for _ in range(2)] == [1, 2]
     assert (await claimed("u")).number == 3
     assert await store.versions.next_sequence() == 4
+
+
+async def test_what_has_lost_its_weights_says_so(store: Store) -> None:
+    await add(store, V1)
+    await store.versions.note_removed(V1)
+    await store.versions.note_removed(V7)
+    assert (await store.versions.get(V1)).removed
+    with pytest.raises(UnknownVersionError):
+        await store.versions.get(V7)
+    assert not await store._client.command("EXISTS", f"tl:version:{V7}")
