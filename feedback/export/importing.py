@@ -134,7 +134,7 @@ def _ready(record: VoteRecord, *, relearn: bool) -> VoteRecord:
     if record.state == "pending" and not gone:
         return record
     state: VoteState = "expired" if gone else "pending"
-    return replace(record, state=state, learned_by=None, reason=None, returned=False)
+    return replace(record, state=state, learned_by=None, reason=None, returned=0)
 
 
 def _batches(path: Path) -> Iterator[list[VoteRecord]]:

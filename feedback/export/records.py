@@ -34,7 +34,7 @@ class VoteRecord:
         scored_revision: The revision that last changed the score.
         voted_at: When the score last changed; waiting votes stand in this order.
         learned_by: The version that learned the vote; of a tombstone, the one that had.
-        returned: Whether it went back to waiting once, as its version was taken back.
+        returned: How often it went back to waiting, as a version was refused or taken back.
         completion: The reply; None once it has expired.
     """
 
@@ -50,7 +50,7 @@ class VoteRecord:
     scored_revision: int | None = None
     voted_at: float | None = None
     reason: str | None = None
-    returned: bool = False
+    returned: int = 0
     completion: Completion | None = None
 
 

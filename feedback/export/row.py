@@ -82,7 +82,7 @@ class RecordRow(_Part):
     scored_revision: Annotated[int, Field(ge=1)] | None
     voted_at: Annotated[float, Field(ge=0)] | None
     reason: Text | None
-    returned: bool
+    returned: Annotated[int, Field(ge=0)]
     conversation: Text | None
     messages: list[MessagePart] | None
     reply: Text | None

@@ -154,7 +154,7 @@ def _record_columns(messages: Any) -> list[tuple[str, Any]]:
         ("scored_revision", whole),
         ("voted_at", number),
         ("reason", text),
-        ("returned", pa.bool_()),
+        ("returned", whole),
         ("conversation", text),
         ("messages", messages),
         ("reply", text),

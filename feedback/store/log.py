@@ -147,6 +147,6 @@ def _standing(entry: LogEntry, vote: dict[str, str], reply: dict[str, str]) -> V
         scored_revision=int(vote["scored"]),
         voted_at=float(vote["voted_at"]),
         reason=vote.get("reason"),
-        returned="returned" in vote,
+        returned=int(vote.get("returned", 0)),
         completion=decode_completion(reply) if reply else None,
     )

@@ -91,6 +91,6 @@ def _vote_words(record: VoteRecord) -> list[str]:
         "made_by": str(record.version),
         "version": record.learned_by,
         "reason": record.reason,
-        "returned": "1" if record.returned else None,
+        "returned": str(record.returned) if record.returned else None,
     }
     return [word for name, value in whole.items() if value is not None for word in (name, value)]

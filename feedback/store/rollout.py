@@ -112,8 +112,8 @@ class RolloutStore:
         """Take the live version back, for ``to`` or for the one that was live before.
 
         What it was built on since then is taken back with it; the votes that these versions learned
-        wait again, once. The version gone back to is confirmed. Of two rollbacks at the same moment
-        that name no version, one is refused.
+        wait again, unless they did before. The version gone back to is confirmed. Of two rollbacks
+        at the same moment that name no version, one is refused.
         """
         command = Rollback(to, expected_live)
         return await self._carry_out(command, who, why, figures, now, expected_generation)
@@ -170,7 +170,7 @@ class RolloutStore:
         expected_generation: int | None = None,
         now: float,
     ) -> Rollout:
-        """Roll the canary back; the votes that it learned wait again, once."""
+        """Roll the canary back; the votes that it learned wait again, unless they did before."""
         return await self._carry_out(
             RejectCanary(expected), who, why, figures, now, expected_generation
         )

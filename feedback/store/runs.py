@@ -140,7 +140,7 @@ class Runs:
     ) -> Literal["approved", "rejected"]:
         """End a committed run with the gate's verdict on its version, and release the lease.
 
-        The votes of a rejected version wait again, once; those that had their second chance are
+        The votes of a rejected version wait again; those that went back three times already are
         discarded. The same verdict again changes nothing.
 
         Returns:
@@ -169,8 +169,8 @@ class Runs:
         """End a failed attempt, so that the run can be taken over after a rest.
 
         The last attempt puts the run into quarantine: its votes are discarded with the reason or,
-        with ``return_votes``, wait again, once. A committed run that fails at its gate that often
-        has its version rejected.
+        with ``return_votes``, wait again unless they did before. A committed run that fails at its
+        gate that often has its version rejected.
 
         Returns:
             The run's state afterwards.

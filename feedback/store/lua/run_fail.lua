@@ -6,7 +6,7 @@
 -- KEYS[4]  tl:fence            int     raised, so that the learner that failed writes nothing more
 -- KEYS[5]  tl:resting          string  set, expires; in quarantine: left alone
 -- built    tl:version:{v}      hash    in quarantine, of a committed run: 'rejected'
--- built    tl:feedback:{id}    hash    in quarantine: 'discarded', or returned once
+-- built    tl:feedback:{id}    hash    in quarantine: 'discarded', or returned unless it was before
 -- built    tl:feedback:ready   zset    ids of the votes that are returned
 -- built    tl:feedback:totals  hash    counters
 -- built    tl:rollout:events   stream  event 'quarantine'
@@ -33,9 +33,9 @@ local why = 'run ' .. number .. ' was quarantined: ' .. reason
 if run[3] then
   redis.call('HSET', version_key(run[3]), 'state', 'rejected', 'reason', why,
     'changed_at', now, 'changed_by', 'learner')
-  return_votes(number, 'learned', why)
+  return_votes(number, 'learned', why, 1)
 elseif ARGV[7] == '1' then
-  return_votes(number, 'claimed', why)
+  return_votes(number, 'claimed', why, 1)
 else
   each_current(number, 'claimed', function(_, key, score)
     discard_vote(key, score, 'claimed', why)

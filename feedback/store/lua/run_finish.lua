@@ -4,13 +4,16 @@
 -- KEYS[2]  tl:lease            string  deleted
 -- KEYS[3]  tl:open             string  deleted
 -- built    tl:version:{v}      hash    state, reason, figures; of the parent: read: state
--- built    tl:feedback:{id}    hash    on a rejection: back to 'pending' once, then 'discarded'
+-- built    tl:feedback:{id}    hash    on a rejection: back to 'pending' CHANCES times, then 'discarded'
 -- built    tl:feedback:ready   zset    on a rejection: ids added
 -- built    tl:feedback:totals  hash    counters
 -- built    tl:rollout:events   stream  event 'approve' or 'reject'
 --
 -- ARGV: number, fence, verdict ('approved' or 'rejected'), figures, reason, time.
 -- Returns the run's state, or nil when the run is no longer this learner's.
+
+-- Each time it is learned again more cautiously, and so into another version.
+local CHANCES = 3
 
 local number, fence, verdict, now = ARGV[1], ARGV[2], ARGV[3], ARGV[6]
 local reason = ARGV[5]
@@ -30,7 +33,7 @@ redis.call('HSET', version_key(run[3]), 'state', verdict, 'figures', ARGV[4], 'r
 redis.call('HSET', KEYS[1], 'state', verdict, 'reason', reason, 'finished_at', now)
 redis.call('DEL', KEYS[2], KEYS[3])
 if verdict == 'rejected' then
-  return_votes(number, 'learned', run[3] .. ' was rejected: ' .. reason)
+  return_votes(number, 'learned', run[3] .. ' was rejected: ' .. reason, CHANCES)
 end
 audit(now, 'gate', verdict == 'approved' and 'approve' or 'reject', run[4], run[3],
   reason, ARGV[4])

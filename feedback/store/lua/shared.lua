@@ -292,15 +292,17 @@ local function discard_vote(key, score, state, reason)
   count_state(score, state, 'discarded')
 end
 
--- Gives back the votes of a run that are in a state, learned or claimed: once to the queue, in their
--- old place; then never. Returns how many votes the run froze.
-local function return_votes(n, state, reason)
+-- Gives back the votes of a run that are in a state, learned or claimed, to the queue in their old
+-- place; those that went back 'most' times already are discarded. 'returned' counts them. Returns
+-- how many votes the run froze.
+local function return_votes(n, state, reason, most)
   return each_current(n, state, function(id, key, score)
-    if redis.call('HEXISTS', key, 'returned') == 1 then
+    local returned = tonumber(redis.call('HGET', key, 'returned')) or 0
+    if returned >= most then
       discard_vote(key, score, state, reason)
     else
       redis.call('HDEL', key, 'version', 'run')
-      redis.call('HSET', key, 'state', 'pending', 'returned', '1')
+      redis.call('HSET', key, 'state', 'pending', 'returned', returned + 1)
       enter_queue(id, redis.call('HGET', key, 'voted_at'))
       count_state(score, state, 'pending')
     end

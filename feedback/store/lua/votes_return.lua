@@ -2,7 +2,7 @@
 --
 -- KEYS[1]  tl:returning        list    runs and reasons, read and removed
 -- built    tl:run:{n}          hash    read
--- built    tl:feedback:{id}    hash    back to 'pending' once, then 'discarded'
+-- built    tl:feedback:{id}    hash    back to 'pending', unless it was before: 'discarded'
 -- built    tl:feedback:ready   zset    ids added; so to turns, waiting, expiring
 -- built    tl:feedback:totals  hash    counters
 --
@@ -15,7 +15,7 @@ while votes < tonumber(ARGV[1]) do
   local run, reason = string.match(entry, '^(%d+) (.*)$')
   -- What is left of a record that was lost in part has nothing to give back.
   if redis.call('HEXISTS', run_key(run), 'votes') == 1 then
-    votes = votes + return_votes(run, 'learned', reason)
+    votes = votes + return_votes(run, 'learned', reason, 1)
   end
   runs = runs + 1
 end

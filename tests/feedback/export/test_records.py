@@ -40,7 +40,7 @@ def test_a_record_comes_back_from_its_row(record: Any, said: dict[str, Any]) -> 
 def test_what_became_of_a_vote_comes_back_too(record: Any) -> None:
     learned = replace(record(1, thumb="up", state="learned"), learned_by=VERSION)
     discarded = replace(
-        record(2, thumb="down", state="discarded"), reason="quarantined", returned=True
+        record(2, thumb="down", state="discarded"), reason="quarantined", returned=2
     )
     gone = replace(record(3, thumb="up", state="expired"), completion=None, reason="expired")
     for made in (learned, discarded, gone):
@@ -57,7 +57,7 @@ def test_a_tombstone_has_no_text_and_nobody_in_it() -> None:
         "revision": 3,
         "updated_at": 2000.5,
         "learned_by": VERSION,
-        "returned": False,
+        "returned": 0,
     }
     assert from_row(through_json(row)) == made
 

@@ -38,7 +38,7 @@ async def test_a_vote_comes_with_all_that_is_recorded(
     assert (found.vote, found.score) == (Vote(thumb="up"), 1.0)
     assert (found.updated_at, found.voted_at, found.scored_revision) == (2000.0, 2000.0, 1)
     assert found.learned_by is None
-    assert found.returned is False
+    assert found.returned == 0
 
 
 async def test_a_changed_vote_comes_once_where_it_changed_last(store: Store, voted: Any) -> None:

@@ -80,7 +80,7 @@ def given(store: Store, command: Command, who: str, now: float) -> Coroutine[Any
 class RolloutInRedis(RuleBasedStateMachine):
     """Does the same to the store and to a snapshot, and compares them after each step.
 
-    ``votes`` are those of each completion: its state, whether it had its second chance, its run.
+    ``votes`` are those of each completion: its state, how often it went back to waiting, its run.
     """
 
     def __init__(self, redis_url: str) -> None:
@@ -90,7 +90,7 @@ class RolloutInRedis(RuleBasedStateMachine):
         self.store = Store.connect(redis_url, FeedbackSettings())
         self.do(self.store._client.command("FLUSHALL"))
         self.world = Snapshot(Rollout("base", 0))
-        self.votes: dict[str, tuple[str, bool, int | None]] = {}
+        self.votes: dict[str, tuple[str, int, int | None]] = {}
         self.commanded = 0
 
     def do(self, call: Coroutine[Any, Any, Any]) -> Any:
@@ -112,9 +112,13 @@ class RolloutInRedis(RuleBasedStateMachine):
         self.commanded += 1
         self.world = applied(self.world, change)
         for move in change.moves:
-            for name, (state, second, run) in self.votes.items():
+            for name, (state, returned, run) in self.votes.items():
                 if move.returns is not None and (state, run) == ("learned", move.returns):
-                    self.votes[name] = ("discarded" if second else "pending", True, None)
+                    self.votes[name] = self._given_back(returned, most=1)
+
+    def _given_back(self, returned: int, *, most: int) -> tuple[str, int, None]:
+        again = returned < most
+        return ("pending" if again else "discarded", returned + again, None)
 
     # Versions
 
@@ -135,18 +139,18 @@ class RolloutInRedis(RuleBasedStateMachine):
         finish = self.store.runs.finish
         self.do(finish(run, verdict, figures={}, reason=None, now=self.clock))  # type: ignore[arg-type]
         self.add(version, VersionFacts(verdict, live, run.number))  # type: ignore[arg-type]
-        for name, (state, second, _) in list(self.votes.items()):
+        for name, (state, returned, _) in list(self.votes.items()):
             if state == "pending" and passes:
-                self.votes[name] = ("learned", second, run.number)
+                self.votes[name] = ("learned", returned, run.number)
             elif state == "pending":
-                self.votes[name] = ("discarded" if second else "pending", True, None)
+                self.votes[name] = self._given_back(returned, most=3)
 
     async def _vote(self, count: int) -> None:
         for _ in range(count):
             name = f"c{len(self.votes):03}"
             await self.store.completions.record(_completion(name))
             await self.store.votes.put(name, ANN, Vote(thumb="up"), 1.0, now=self.clock)
-            self.votes[name] = ("pending", False, None)
+            self.votes[name] = ("pending", 0, None)
 
     async def _claim(self, live: str) -> Any:
         waiting = await self.store.votes.waiting(100)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 ANN = Person("k1", "ann")
 UP, DOWN = Vote(thumb="up"), Vote(thumb="down")
-V1, V2, V3 = (f"v00000{i}-0123456789ab" for i in (1, 2, 3))
+V1, V2, V3, V4, V5 = (f"v00000{i}-0123456789ab" for i in range(1, 6))
 
 
 async def let_the_lease_run_out(store: Store) -> None:
@@ -267,7 +267,7 @@ async def test_a_run_left_at_its_gate_is_taken_up_again(store: Store, claimed: C
     await finish(store, taken, "approved")
 
 
-async def test_votes_of_rejected_versions_get_one_second_chance(
+async def test_votes_of_rejected_versions_get_three_more_chances(
     store: Store, claimed: Claimed
 ) -> None:
     run = await claimed("uu")
@@ -280,22 +280,37 @@ async def test_votes_of_rejected_versions_get_one_second_chance(
     waiting = await store.votes.waiting(9)
     assert [(each.completion_id, each.voted_at) for each in waiting] == [("c0", 2000.0)]
 
-    again = await claimed()
-    assert (again.number, again.votes) == (2, (FrozenVote("c0", 1, 1.0),))
-    await commit(store, again, V2)
-    await finish(store, again, "rejected", "KL too high")
+    for version, state in ((V2, "pending"), (V3, "pending"), (V4, "discarded")):
+        again = await claimed()
+        assert again.votes == (FrozenVote("c0", 1, 1.0),)
+        await commit(store, again, version)
+        await finish(store, again, "rejected", "KL too high")
+        assert await states(store, "c0") == [state]
     vote = await store.votes.get("c0", ANN)
-    assert (vote.state, vote.version) == ("discarded", None)
-    assert vote.reason == f"{V2} was rejected: KL too high"
+    assert (vote.version, vote.reason) == (None, f"{V4} was rejected: KL too high")
     assert await store.votes.count_waiting() == 0
     assert (await store.votes.stats())["discarded"] == 1
 
     fresh = await store.votes.put("c0", ANN, DOWN, -1.0, now=3300.0)
     assert (fresh.state, fresh.reason) == ("pending", None)
-    third = await claimed()
-    await commit(store, third, V3)
-    await finish(store, third, "rejected", "KL too high")
+    fifth = await claimed()
+    await commit(store, fifth, V5)
+    await finish(store, fifth, "rejected", "KL too high")
     assert await states(store, "c0") == ["pending"]
+
+
+async def test_a_vote_that_was_refused_before_does_not_outlive_a_rollback(
+    store: Store, claimed: Claimed
+) -> None:
+    run = await claimed("u")
+    await commit(store, run)
+    await finish(store, run, "rejected", "KL too high")
+    again = await claimed()
+    await commit(store, again, V2)
+    await finish(store, again, "approved")
+    await store.rollout.activate(V2, who="learner", why="", now=3200.0)
+    await store.rollout.rollback(who="ops", why="worse", now=3300.0)
+    assert await states(store, "c0") == ["discarded"]
 
 
 async def test_a_batch_that_fails_three_times_is_quarantined(

@@ -342,7 +342,7 @@ class VoteStore(RuleBasedStateMachine):
         for _ in range(2):
             self.do(self.store.runs.finish(run, verdict, figures={}, reason="why", now=self.clock))
         if verdict == "rejected":
-            self.model.give_back(run.number)
+            self.model.give_back(run.number, most=3)
         else:
             self.versions[_version(run)] = run.number
             self.parents[_version(run)] = run.parent

@@ -32,7 +32,7 @@ class Expected:
     state: str = ""
     voted_at: float = 0.0
     queued: bool = False
-    returned: bool = False
+    returned: int = 0
     run: int | None = None
     version: str | None = None
     event: tuple[str, str] | None = None
@@ -63,7 +63,7 @@ class Model:
         old.vote, old.revision = vote, old.revision + 1
         old.event = ("put", str(old.revision))
         if not same_score:
-            old.state, old.returned, old.run, old.version = "pending", False, None, None
+            old.state, old.returned, old.run, old.version = "pending", 0, None, None
             old.scored, old.voted_at, old.queued = old.revision, now, old.score is not None
 
     def compare(self, chosen: str, rejected: str, comment: str | None, now: float) -> None:
@@ -122,13 +122,14 @@ class Model:
         for vote in self._of(run, "claimed"):
             vote.state = "discarded"
 
-    def give_back(self, run: int) -> None:
+    def give_back(self, run: int, *, most: int = 1) -> None:
         for vote in self._of(run, "learned"):
             vote.version = None
-            if vote.returned:
+            if vote.returned >= most:
                 vote.state = "discarded"
             else:
-                vote.state, vote.returned, vote.queued, vote.run = "pending", True, True, None
+                vote.state, vote.queued, vote.run = "pending", True, None
+                vote.returned += 1
 
     def discard(self, name: str) -> None:
         self.votes[name].state, self.votes[name].queued = "discarded", False
