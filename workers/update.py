@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from feedback.batching import refused_in_a_row
-from feedback.errors import FencedError, RolloutConflictError, StoreUnavailableError
+from feedback.errors import FencedError, StoreUnavailableError
 from models.errors import AdapterError, BaseModelError, GateError, LearningError
 from models.failpoints import failpoint
 from models.timing import Stopwatch
 from workers.gating import gate, gate_imported
 from workers.lease import StopFlag, under_lease
 from workers.progress import ProgressLog
+from workers.promotion import Passed, promote, promote_newest
 from workers.replay import replay_samples
 from workers.samples import make_batch
 from workers.tidy import tidy
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WHO = "learner"
 LOOKED_BACK = 10
 """Newest runs among which those are counted that the gate refused in a row."""
 DEATHS_PER_FAILURE = 3
@@ -46,14 +45,6 @@ DEATHS_PER_FAILURE = 3
 HINDRANCES = (OSError, BaseModelError, GateError)
 """What no batch is to blame for: a full disk, a missing base, prompts for the gate that an operator
 has to mend. A want of memory may be its fault."""
-
-
-@dataclass(frozen=True, slots=True)
-class Passed:
-    """A version that passed its gate, with the figures behind that."""
-
-    version: str
-    figures: dict[str, Any]
 
 
 async def run_update(place: Workplace) -> Run | None:
@@ -73,13 +64,13 @@ async def run_update(place: Workplace) -> Run | None:
         await gate_imported(place)
         return None
     if decision.action == "promote":
-        return await _promote_newest(place)
+        return await promote_newest(place)
     run = await _claim_or_take_over(place, decision)
     if run is None:
         return None
     passed = await _carry_out(place, run)
     if passed is not None:
-        await _promote(place, run, passed)
+        await promote(place, run, passed)
     return await place.store.runs.get(run.number)
 
 
@@ -278,64 +269,6 @@ async def _judge(place: Workplace, run: Run, version: str, stop: StopFlag) -> Pa
     reason = found.verdict.reason or f"{run.parent} was rolled back meanwhile"
     logger.warning("%s is rejected: %s.", version, reason)
     return None
-
-
-async def _promote(place: Workplace, run: Run, passed: Passed) -> None:
-    """Step 6: serve the version, first to a share of the users where there is one set.
-
-    An operator's choice meanwhile stands.
-    """
-    fraction = place.settings.canary_fraction
-    try:
-        if fraction > 0:
-            await _start_canary(place, run, passed, fraction)
-        else:
-            await _activate(place, run, passed)
-    except RolloutConflictError as error:
-        if (await place.store.versions.get(passed.version)).state not in {"live", "canary"}:
-            logger.warning("%s is not promoted: %s", passed.version, error)
-    else:
-        failpoint("promote.after")
-        how = f"tried by {fraction:.0%} of the users" if fraction > 0 else "live"
-        logger.info("%s is %s.", passed.version, how)
-
-
-async def _activate(place: Workplace, run: Run, passed: Passed) -> None:
-    await place.store.rollout.activate(
-        passed.version,
-        who=WHO,
-        why=_why(run),
-        expected_live=run.parent,
-        only_from="approved",
-        figures=passed.figures,
-        now=place.clock(),
-    )
-
-
-async def _start_canary(place: Workplace, run: Run, passed: Passed, fraction: float) -> None:
-    await place.store.rollout.start_canary(
-        passed.version,
-        fraction,
-        who=WHO,
-        why=_why(run),
-        expected_live=run.parent,
-        figures=passed.figures,
-        now=place.clock(),
-    )
-
-
-def _why(run: Run) -> str:
-    return f"run {run.number} passed its gate"
-
-
-async def _promote_newest(place: Workplace) -> Run | None:
-    """Step 6 of a run whose learner died between the gate and the promotion."""
-    run = next(iter(await place.store.runs.list(1)), None)
-    if run is None or run.version is None or run.state != "approved":
-        return None  # another learner promoted it, and claimed the next run already
-    version = await place.store.versions.get(run.version)
-    await _promote(place, run, Passed(version.version, version.figures))
-    return run
 
 
 async def _leave_broken(place: Workplace, run: Run, reason: str) -> None:

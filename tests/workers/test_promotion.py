@@ -1,0 +1,139 @@
+"""What is served after an update, and whose choice stands."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from acting import states
+from fake_learner import make_place
+
+from workers.promotion import promote_newest
+from workers.update import run_update
+from workers.watch import next_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from fake_learner import FakeLearner
+
+    from feedback.store import Store
+    from workers.workplace import Workplace
+
+    VoteOn = Callable[..., Awaitable[list[str]]]
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("goes_back", "ends"), [("activate", "approved"), ("rollback", "rejected")]
+)
+async def test_an_operators_choice_during_a_run_stands(
+    store: Store,
+    workplace: tuple[Workplace, FakeLearner],
+    vote_on: VoteOn,
+    goes_back: str,
+    ends: str,
+) -> None:
+    """What is built on a version that was rolled back goes with it, and its votes wait again."""
+    place, learner = workplace
+    await vote_on("uu")
+    first = await run_update(place)
+    ids = await vote_on("dd", start=2)
+    loop = asyncio.get_running_loop()
+
+    def operator_goes_back(_progress: object) -> None:
+        by: dict[str, Any] = {"who": "ops", "why": "worse", "now": 1.0}
+        if goes_back == "activate":
+            call = store.rollout.activate("base", **by)
+        else:
+            call = store.rollout.rollback(to="base", **by)
+        asyncio.run_coroutine_threadsafe(call, loop).result()
+
+    learner.during = operator_goes_back
+    run = await run_update(place)
+    assert (run.state, run.parent) == (ends, first.version)
+    assert (await store.rollout.get()).live == "base"
+    version = await store.versions.get(run.version)
+    assert version.state == ends
+    learner.during = lambda _progress: None
+    if ends == "approved":
+        assert await states(store, ids) == ["learned"] * 2
+        assert await run_update(place) is None or (await store.rollout.get()).live == "base"
+    else:
+        assert f"{first.version}, that it was learned from, was rolled back" in version.reason
+        assert await states(store, ids) == ["pending"] * 2
+        again = await run_update(place)
+        assert (again.state, again.parent) == ("approved", "base")
+        assert set(ids) <= {vote.completion_id for vote in again.votes}
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.5])
+async def test_a_kill_during_a_run_is_not_undone_by_its_end(
+    store: Store, tmp_path: Path, vote_on: VoteOn, fraction: float
+) -> None:
+    place, learner = make_place(store, tmp_path, canary_fraction=fraction)
+    await vote_on("uu")
+    loop = asyncio.get_running_loop()
+
+    def operator_kills(_progress: object) -> None:
+        call = store.rollout.kill(who="ops", why="harm", now=1.0)
+        asyncio.run_coroutine_threadsafe(call, loop).result()
+
+    learner.during = operator_kills
+    run = await run_update(place)
+    assert run.state == "approved"
+    rollout = await store.rollout.get()
+    assert (rollout.live, rollout.canary) == ("base", None)
+    assert await run_update(place) is None
+    await store.learning.resume("ops")
+    await run_update(place)
+    rollout = await store.rollout.get()
+    assert run.version in {rollout.live, rollout.canary}
+
+
+async def test_a_rollback_between_gate_and_promotion_stands(
+    store: Store,
+    workplace: tuple[Workplace, FakeLearner],
+    vote_on: VoteOn,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its parent is live again as it wakes up, but the version has been live and was taken back."""
+    slow, _ = workplace
+    await vote_on("ud")
+    quick, _ = make_place(store, tmp_path)
+    activate = store.rollout.activate
+
+    async def sleep_first(version: str, **options: Any) -> object:
+        monkeypatch.setattr(store.rollout, "activate", activate)
+        await run_update(quick)
+        assert (await store.rollout.get()).live == version
+        await store.rollout.rollback(who="ops", why="worse", now=1.0)
+        return await activate(version, **options)
+
+    monkeypatch.setattr(store.rollout, "activate", sleep_first)
+    run = await run_update(slow)
+    assert run is not None
+    assert (await store.rollout.get()).live == "base"
+    assert (await store.versions.get(run.version or "")).state == "rolled_back"
+
+
+async def test_a_promotion_that_another_learner_did_is_left_alone(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, _ = workplace
+    await vote_on("ud")
+    first = await run_update(place)
+    await vote_on("ud", start=2)
+    claimed = await store.runs.claim(
+        await next_batch(store, place.settings),
+        parent=first.version,
+        min_votes=2,
+        now=1.0,
+    )
+    assert claimed is not None
+    assert await promote_newest(place) is None
+    assert (await store.rollout.get()).live == first.version

@@ -1,0 +1,84 @@
+"""Step 6 of an update: the version that passed its gate is served (design §7)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from feedback.errors import RolloutConflictError
+from models.failpoints import failpoint
+
+if TYPE_CHECKING:
+    from feedback.events import Run
+    from workers.workplace import Workplace
+
+logger = logging.getLogger(__name__)
+
+WHO = "learner"
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A version that passed its gate, with the figures behind that."""
+
+    version: str
+    figures: dict[str, Any]
+
+
+async def promote(place: Workplace, run: Run, passed: Passed) -> None:
+    """Serve a version that passed, first to a share of the users where there is one set.
+
+    An operator's choice meanwhile stands.
+    """
+    fraction = place.settings.canary_fraction
+    try:
+        if fraction > 0:
+            await _start_canary(place, run, passed, fraction)
+        else:
+            await _activate(place, run, passed)
+    except RolloutConflictError as error:
+        if (await place.store.versions.get(passed.version)).state not in {"live", "canary"}:
+            logger.warning("%s is not promoted: %s", passed.version, error)
+    else:
+        failpoint("promote.after")
+        how = f"tried by {fraction:.0%} of the users" if fraction > 0 else "live"
+        logger.info("%s is %s.", passed.version, how)
+
+
+async def promote_newest(place: Workplace) -> Run | None:
+    """Do it for a run whose learner died between the gate and the promotion."""
+    run = next(iter(await place.store.runs.list(1)), None)
+    if run is None or run.version is None or run.state != "approved":
+        return None  # another learner promoted it, and claimed the next run already
+    version = await place.store.versions.get(run.version)
+    await promote(place, run, Passed(version.version, version.figures))
+    return run
+
+
+async def _activate(place: Workplace, run: Run, passed: Passed) -> None:
+    await place.store.rollout.activate(
+        passed.version,
+        who=WHO,
+        why=_why(run),
+        expected_live=run.parent,
+        only_from="approved",
+        figures=passed.figures,
+        now=place.clock(),
+    )
+
+
+async def _start_canary(place: Workplace, run: Run, passed: Passed, fraction: float) -> None:
+    await place.store.rollout.start_canary(
+        passed.version,
+        fraction,
+        who=WHO,
+        why=_why(run),
+        expected_live=run.parent,
+        figures=passed.figures,
+        now=place.clock(),
+    )
+
+
+def _why(run: Run) -> str:
+    return f"run {run.number} passed its gate"
