@@ -19,7 +19,7 @@ from models.learner_state import (
     restore_adam,
     save_state,
 )
-from models.learning.caution import cautious
+from models.learning.caution import cautious, rate_share
 from models.learning.iterations import Iterations, among, divide
 from models.learning.report import recovery_figures, update_figures
 from models.learning.schedule import share_of_rate
@@ -132,6 +132,7 @@ class Learner:
             "refusals": refusals,
         }
         after = self._state_after(state, optimizer, order, report["steps"])
+        after = after.slowed(rate_share(refusals))
         report["seconds"] = stopwatch.seconds
         report["peak_memory_mib"] = peak_memory_mib()
 

@@ -7,7 +7,7 @@ version's folder gives the same bits as not having stopped.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,6 +52,10 @@ class LearnerState:
         if self.random is not None:
             generator.set_state(self.random)
         return generator
+
+    def slowed(self, share: float) -> LearnerState:
+        """Return the state with a share of Adam's first moments, its momentum."""
+        return replace(self, first={name: share * moment for name, moment in self.first.items()})
 
 
 def save_state(state: LearnerState, folder: Path) -> None:

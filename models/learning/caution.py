@@ -11,6 +11,11 @@ MOST_REFUSALS = 6
 """Refusals after which an update goes no more cautiously: a 64th of the rate."""
 
 
+def rate_share(refusals: int) -> float:
+    """Return the share of its rate at which an update of a parent learns after so many refusals."""
+    return 0.5 ** min(refusals, MOST_REFUSALS)
+
+
 def cautious(settings: LearnerSettings, refusals: int) -> LearnerSettings:
     """Return the settings for an update of a parent whose last ``refusals`` updates were refused.
 
@@ -19,8 +24,11 @@ def cautious(settings: LearnerSettings, refusals: int) -> LearnerSettings:
     back from it, where the same update again would make the same version (of the base, one with
     other first weights). To halve a step until its result holds is TRPO's backtracking line search
     (arXiv 1502.05477, appendix C); that the base's pull stays is ours.
+
+    Adam's momentum has the larger coefficient in it afterwards: what carries it on at the whole
+    rate must take the same share of it, or the base pulls for updates to come.
     """
-    share = 0.5 ** min(refusals, MOST_REFUSALS)
+    share = rate_share(refusals)
     return settings.model_copy(
         update={
             "learning_rate": settings.learning_rate * share,

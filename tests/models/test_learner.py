@@ -14,6 +14,7 @@ from models.batch import collate, micro_batches
 from models.errors import AdapterError, LearningError
 from models.gate import GateBounds, judge
 from models.learner import Learner
+from models.learner_state import load_state
 from models.types import Sample
 
 if TYPE_CHECKING:
@@ -116,24 +117,30 @@ def test_liked_replies_become_likelier_and_disliked_ones_less(
     assert report["peak_memory_mib"] > 100
 
 
-def test_each_refusal_shortens_the_step_and_doubles_beta(
+def test_each_refusal_shortens_the_step_and_doubles_beta_for_this_update_alone(
     learner: Learner, samples: list[Sample]
 ) -> None:
     def weights() -> torch.Tensor:
         return torch.cat([m.detach().flatten() for m in learner._policy.master.values()])
 
     first = _publish(learner, _learn(learner, samples), 1)
-    start, found = weights(), []
+    start, found, momenta = weights(), [], []
     for refusals in range(3):
-        report = learner.learn(
+        learned = learner.learn(
             samples, parent=first, seed=2, progress=lambda _: None, refusals=refusals
-        ).report
-        assert report["refusals"] == refusals
-        found.append((report["beta"], (weights() - start).norm().item()))
+        )
+        assert learned.report["refusals"] == refusals
+        found.append((learned.report["beta"], (weights() - start).norm().item()))
+        version = _publish(learner, learned, 2 + refusals)
+        moments = load_state(learner._store.path(version)).first.values()
+        momenta.append(sum(moment.norm().item() for moment in moments))
     (beta, step), (twice, half), (four_times, quarter) = found
     assert (twice / beta, four_times / beta) == pytest.approx((2, 4))
     assert half < 0.75 * step
     assert quarter < 0.75 * half
+    # The larger β is in Adam's momentum, with which the next update begins at its whole rate.
+    assert momenta[1] < 0.75 * momenta[0]
+    assert momenta[2] < 0.75 * momenta[1]
 
 
 def test_votes_that_are_all_alike_change_nothing(learner: Learner, samples: list[Sample]) -> None:
