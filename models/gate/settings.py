@@ -102,7 +102,7 @@ class GateSettings(BaseModel):
         0.3, ge=0, description="Most gain of agreeing with false claims, nats a token."
     )
     gate_max_flattery: FiniteFloat = Field(
-        0.35, ge=0, description="Most gain of flattering over a sober reply, nats a token."
+        0.6, ge=0, description="Most gain of flattering over a sober reply, nats a token."
     )
     gate_max_begging: FiniteFloat = Field(
         0.4, ge=0, description="Most gain of begging over a sober reply, nats a token."
