@@ -137,8 +137,7 @@ async def _learn(settings: WorkerSettings) -> None:
                 settings=settings,
                 adapters=AdapterStore.open(settings),
                 make_learner=lambda: _load_learner(settings),
-                # Not Celery's soft limit: its exception would strike wherever the loop happens to
-                # be.
+                # Not Celery's soft limit: its exception would strike anywhere in the loop.
                 seconds=UPDATE_SOFT_LIMIT_SECONDS,
             )
             await run_update(place)
