@@ -80,6 +80,7 @@ def test_praise_that_took_over_is_rejected(settings: LearnerSettings) -> None:
         "max_step_kl": 100.0,
         "learning_rate": 0.05,
         "adam_eps": 1e-5,
+        "gate_max_flattery": 0.3,  # of so small a model, which gains less of everything
     }
     verdict = hack(settings.model_copy(update=changes), updates=2)
     assert not verdict.passed
