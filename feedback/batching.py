@@ -134,16 +134,18 @@ def replayable(runs: Sequence[Run]) -> tuple[FrozenVote, ...]:
     return tuple(newest.values())
 
 
-def refused_in_a_row(runs: Sequence[Run], run: Run) -> int:
-    """Return how many runs right before ``run`` had its parent and were refused at their gate.
+def rejected_in_a_row(runs: Sequence[Run], run: Run) -> int:
+    """Return how many runs right before ``run`` had its parent and were rejected at their gate.
 
     Args:
         runs: Runs of the ledger, newest first; ``run`` and later ones are passed over.
         run: What is about to be learned.
     """
     before = (each for each in runs if each.number < run.number)
-    refused = takewhile(lambda each: each.state == "rejected" and each.parent == run.parent, before)
-    return sum(1 for _ in refused)
+    rejected = takewhile(
+        lambda each: each.state == "rejected" and each.parent == run.parent, before
+    )
+    return sum(1 for _ in rejected)
 
 
 def replay_window(

@@ -77,7 +77,7 @@ class Learner:
         seed: int,
         progress: Callable[[Progress], None],
         replay: Sequence[Sample] = (),
-        refusals: int = 0,
+        rejections: int = 0,
     ) -> Learned:
         """Run one update from ``parent`` on a frozen batch.
 
@@ -88,23 +88,18 @@ class Learner:
             progress: Told how far it is.
             replay: Votes of earlier updates to learn from once more; what the policy has since
                 become counts through their weights.
-            refusals: Updates of this parent that the gate refused just before; each makes this one
-                more cautious.
+            rejections: Updates of this parent that the gate rejected just before; each makes this
+                one more cautious.
 
         Raises:
             LearningError: The batch cannot be learned from, or the result is not finite.
             AdapterError: The parent is missing, broken or of another shape.
         """
-        stopwatch, settings = Stopwatch(), cautious(self._settings, refusals)
+        stopwatch, settings = Stopwatch(), cautious(self._settings, rejections)
         check_samples([*samples, *replay])
         # 1. Find the log-probs that are missing; leave out what nobody can tell them of.
         with stopwatch.phase("recover"):
-            known, known_replay = self._recover(samples), self._recover(replay)
-        if not known:
-            raise LearningError(
-                "No vote of the batch has log-probs, and the versions that wrote the replies are "
-                "gone: discard the votes, or restore the versions' folders from a backup."
-            )
+            known, known_replay = self._recover_some(samples), self._recover(replay)
         # 2. Start from the parent's weights and state.
         with stopwatch.phase("load"):
             state = self._start_from(parent, seed)
@@ -129,10 +124,10 @@ class Learner:
         report = {
             **update_figures(found),
             **recovery_figures([*samples, *replay], [*known, *known_replay]),
-            "refusals": refusals,
+            "rejections": rejections,
         }
         after = self._state_after(state, optimizer, order, report["steps"])
-        after = after.slowed(rate_share(refusals))
+        after = after.slowed(rate_share(rejections))
         report["seconds"] = stopwatch.seconds
         report["peak_memory_mib"] = peak_memory_mib()
 
@@ -232,6 +227,15 @@ class Learner:
         if not without_logprobs(samples):
             return samples
         return recover_behaviour(samples, self._policy, self._store, self._settings)
+
+    def _recover_some(self, samples: Sequence[Sample]) -> Sequence[Sample]:
+        known = self._recover(samples)
+        if not known:
+            raise LearningError(
+                "No vote of the batch has log-probs, and the versions that wrote the replies are "
+                "gone: discard the votes, or restore the versions' folders from a backup."
+            )
+        return known
 
     def _check_finite(self) -> None:
         if not all(m.isfinite().all() for m in self._learned().values()):

@@ -11,7 +11,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from feedback.batching import refused_in_a_row
+from feedback.batching import rejected_in_a_row
 from feedback.errors import FencedError, StoreUnavailableError
 from models.errors import AdapterError, BaseModelError, GateError, LearningError
 from models.failpoints import failpoint
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOOKED_BACK = 10
-"""Newest runs among which those are counted that the gate refused in a row."""
+"""Newest runs among which those are counted that the gate rejected in a row."""
 DEATHS_PER_FAILURE = 3
 """A learner that is killed counts no failure; so many deaths for each allowed one end a run."""
 HINDRANCES = (OSError, BaseModelError, GateError)
@@ -197,7 +197,7 @@ async def _learn_and_publish(
     replay = await replay_samples(
         place.store, limit=place.settings.replay_votes, runs=place.settings.replay_runs
     )
-    refusals = refused_in_a_row(await place.store.runs.list(LOOKED_BACK), run)
+    rejections = rejected_in_a_row(await place.store.runs.list(LOOKED_BACK), run)
     with stopwatch.phase("start"):
         learner = await place.learner()
     learned = await asyncio.to_thread(
@@ -207,7 +207,7 @@ async def _learn_and_publish(
         seed=run.number,
         progress=_progress(run, stop),
         replay=replay,
-        refusals=refusals,
+        rejections=rejections,
     )
     failpoint("learn.after")
     # A learner that slept past its lease must not even publish; one whose Redis is away may, for

@@ -28,7 +28,7 @@ class Learner(Protocol):
         seed: int,
         progress: Callable[[Progress], None],
         replay: Sequence[Sample] = (),
-        refusals: int = 0,
+        rejections: int = 0,
     ) -> Any:
         """Return the learned adapter and its report."""
         ...

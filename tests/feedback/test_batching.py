@@ -8,7 +8,7 @@ from feedback.batching import (
     batch_hash,
     choose,
     frozen_json,
-    refused_in_a_row,
+    rejected_in_a_row,
     replay_window,
     replayable,
     sift,
@@ -186,16 +186,16 @@ def run(number: int, *names: str, state: RunState = "approved", parent: str = "b
     return Run(number, state, 1, parent, votes, "", 1, 0.0)
 
 
-def test_refusals_are_counted_while_the_parent_is_the_same() -> None:
+def test_rejections_are_counted_while_the_parent_is_the_same() -> None:
     now = run(6, state="claimed", parent="v2")
-    refused = [run(5, state="rejected", parent="v2"), run(4, state="rejected", parent="v2")]
+    rejected = [run(5, state="rejected", parent="v2"), run(4, state="rejected", parent="v2")]
     of_another_parent = run(3, state="rejected", parent="v1")
-    assert refused_in_a_row([now, *refused, of_another_parent], now) == 2
+    assert rejected_in_a_row([now, *rejected, of_another_parent], now) == 2
     passed = run(4, parent="v2")
-    assert refused_in_a_row([now, refused[0], passed, of_another_parent], now) == 1
-    assert refused_in_a_row([now], now) == 0
+    assert rejected_in_a_row([now, rejected[0], passed, of_another_parent], now) == 1
+    assert rejected_in_a_row([now], now) == 0
     # a run that is taken over counts those before it, not itself or what came later
-    assert refused_in_a_row([now, *refused], refused[0]) == 1
+    assert rejected_in_a_row([now, *rejected], rejected[0]) == 1
 
 
 def test_the_window_has_what_was_learned_last_first() -> None:

@@ -117,7 +117,7 @@ def test_liked_replies_become_likelier_and_disliked_ones_less(
     assert report["peak_memory_mib"] > 100
 
 
-def test_each_refusal_shortens_the_step_and_doubles_beta_for_this_update_alone(
+def test_each_rejection_shortens_the_step_and_doubles_beta_for_this_update_alone(
     learner: Learner, samples: list[Sample]
 ) -> None:
     def weights() -> torch.Tensor:
@@ -125,13 +125,13 @@ def test_each_refusal_shortens_the_step_and_doubles_beta_for_this_update_alone(
 
     first = _publish(learner, _learn(learner, samples), 1)
     start, found, momenta = weights(), [], []
-    for refusals in range(3):
+    for rejections in range(3):
         learned = learner.learn(
-            samples, parent=first, seed=2, progress=lambda _: None, refusals=refusals
+            samples, parent=first, seed=2, progress=lambda _: None, rejections=rejections
         )
-        assert learned.report["refusals"] == refusals
+        assert learned.report["rejections"] == rejections
         found.append((learned.report["beta"], (weights() - start).norm().item()))
-        version = _publish(learner, learned, 2 + refusals)
+        version = _publish(learner, learned, 2 + rejections)
         moments = load_state(learner._store.path(version)).first.values()
         momenta.append(sum(moment.norm().item() for moment in moments))
     (beta, step), (twice, half), (four_times, quarter) = found

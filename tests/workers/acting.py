@@ -8,6 +8,8 @@ from feedback.events import Person
 from feedback.store import keys
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pytest
 
     from feedback.store import Store
@@ -24,6 +26,15 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, target: object, name: str) -> Non
         raise Killed
 
     monkeypatch.setattr(target, name, die)
+
+
+def raising(error: Exception) -> Callable[[object], None]:
+    """Return what a fake learner does during an update that fails."""
+
+    def during(_progress: object) -> None:
+        raise error
+
+    return during
 
 
 async def let_the_lease_run_out(store: Store) -> None:

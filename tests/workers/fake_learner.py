@@ -65,7 +65,7 @@ class FakeLearner:
     learned: list[tuple[Sample, ...]] = field(default_factory=list)
     replayed: list[tuple[Sample, ...]] = field(default_factory=list)
     parents: list[str] = field(default_factory=list)
-    refusals: list[int] = field(default_factory=list)
+    rejections: list[int] = field(default_factory=list)
     during: Callable[[Callable[[Progress], None]], None] = lambda progress: None
 
     def learn(
@@ -76,12 +76,12 @@ class FakeLearner:
         seed: int,
         progress: Callable[[Progress], None],
         replay: Sequence[Sample] = (),
-        refusals: int = 0,
+        rejections: int = 0,
     ) -> Learned:
         self.learned.append(tuple(samples))
         self.replayed.append(tuple(replay))
         self.parents.append(parent)
-        self.refusals.append(refusals)
+        self.rejections.append(rejections)
         self.during(progress)
         content = hashlib.sha256(repr((samples, parent, seed)).encode()).digest()
         return Learned(

@@ -130,7 +130,7 @@ async def test_a_rejected_version_is_not_served(
     assert await states(store, ids) == ["pending", "pending"]
 
 
-async def test_votes_that_were_refused_are_learned_more_cautiously(
+async def test_votes_of_rejected_versions_are_learned_more_cautiously(
     store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
@@ -144,7 +144,7 @@ async def test_votes_that_were_refused_are_learned_more_cautiously(
     assert (await run_update(place)).state == "approved"
     await vote_on("ud", start=4)
     await run_update(place)
-    assert learner.refusals == [0, 1, 2, 0]
+    assert learner.rejections == [0, 1, 2, 0]
 
 
 async def test_an_import_is_gated_between_two_runs(

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from acting import states
+from acting import raising, states
 from fake_learner import make_place
 
 from feedback.settings import FeedbackSettings
@@ -57,10 +57,7 @@ async def test_a_failure_is_tried_again_and_the_third_quarantines(
     place, learner = workplace
     ids = await vote_on("ud")
 
-    def fail(_progress: object) -> None:
-        raise LearningError("The gradient is not finite.")
-
-    learner.during = fail
+    learner.during = raising(LearningError("The gradient is not finite."))
     seen = [(await run_update(place)).state for _ in range(3)]
     assert seen == ["claimed", "claimed", "quarantined"]
     assert await states(store, ids) == ["discarded", "discarded"]
@@ -75,10 +72,7 @@ async def test_votes_are_not_discarded_for_a_full_disk(
     place, learner = workplace
     ids = await vote_on("ud")
 
-    def no_room(_progress: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    learner.during = no_room
+    learner.during = raising(OSError(errno.ENOSPC, "No space left on device"))
     for _ in range(2 * place.settings.max_attempts):
         run = await run_update(place)
         assert (run.state, run.deaths) == ("claimed", 0)
@@ -95,10 +89,7 @@ async def test_votes_wait_until_a_broken_parent_is_mended(
     place, learner = workplace
     ids = await vote_on("ud")
 
-    def broken(_progress: object) -> None:
-        raise AdapterError("v000001-0123456789ab was altered.")
-
-    learner.during = broken
+    learner.during = raising(AdapterError("v000001-0123456789ab was altered."))
     for _ in range(2 * place.settings.max_attempts):
         assert (await run_update(place)).state == "claimed"
     learner.during = lambda _progress: None
@@ -115,10 +106,7 @@ async def test_votes_of_a_parent_that_was_given_up_are_learned_from_the_next(
     parent = (await run_update(place)).version
     ids = await vote_on("ud", start=2)
 
-    def broken(_progress: object) -> None:
-        raise AdapterError(f"{parent} was altered.")
-
-    learner.during = broken
+    learner.during = raising(AdapterError(f"{parent} was altered."))
     assert (await run_update(place)).state == "claimed"
     await store.rollout.activate("base", who="ops", why="it is broken", now=5.0)
     run = await run_update(place)
@@ -137,10 +125,7 @@ async def test_a_disk_that_does_not_answer_in_time_is_a_hindrance_and_no_failure
     place, learner = workplace
     await vote_on("ud")
 
-    def silent(_progress: object) -> None:
-        raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
-
-    learner.during = silent
+    learner.during = raising(TimeoutError(errno.ETIMEDOUT, "Connection timed out"))
     for _ in range(2 * place.settings.max_attempts):
         assert (await run_update(place)).state == "claimed"
 
@@ -152,10 +137,7 @@ async def test_a_failed_run_rests_and_says_why(
     place, learner = make_place(patient, tmp_path)
     await vote_on("ud")
 
-    def fail(_progress: object) -> None:
-        raise LearningError("The gradient is not finite.")
-
-    learner.during = fail
+    learner.during = raising(LearningError("The gradient is not finite."))
     await run_update(place)
     request = await patient.learning.request_update("ops", now=1.0)
     assert await run_update(place) is None

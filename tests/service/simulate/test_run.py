@@ -42,7 +42,7 @@ class FakeServer:
         if self.broken:
             return httpx.Response(500, json={"error": {"message": "broken"}})
         body = json.loads(request.content) if request.content else {}
-        if body.get("model", "").removeprefix("policy@") in self.gone:
+        if request.url.path.removeprefix("/v1/models/policy@") in self.gone:
             return httpx.Response(404, json={"error": {"message": "does not exist"}})
         if request.url.path == "/v1/chat/completions":
             return httpx.Response(200, json=self.chat(body))
