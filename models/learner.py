@@ -22,6 +22,7 @@ from models.learner_state import (
 from models.learning.caution import cautious, rate_share
 from models.learning.iterations import Iterations, among, divide
 from models.learning.report import recovery_figures, update_figures
+from models.learning.rollouts import Rollouts, settings_of_rollouts
 from models.learning.schedule import share_of_rate
 from models.learning.scoring import recover_behaviour, without_logprobs
 from models.memory import give_back_freed_memory
@@ -77,6 +78,7 @@ class Learner:
         seed: int,
         progress: Callable[[Progress], None],
         replay: Sequence[Sample] = (),
+        remembered: Sequence[Sample] = (),
         rejections: int = 0,
     ) -> Learned:
         """Run one update from ``parent`` on a frozen batch.
@@ -88,6 +90,7 @@ class Learner:
             progress: Told how far it is.
             replay: Votes of earlier updates to learn from once more; what the policy has since
                 become counts through their weights.
+            remembered: Votes of earlier updates for the reward model of rollouts.
             rejections: Updates of this parent that the gate rejected just before; each makes this
                 one more cautious.
 
@@ -105,28 +108,33 @@ class Learner:
             state = self._start_from(parent, seed)
             optimizer = self._optimizer(state, settings.learning_rate)
             order = state.generator(seed)
+        schedule = self._schedule(optimizer, state)
+
+        def iterations(of: LearnerSettings, critic: ValueHead | None = None) -> Iterations:
+            return Iterations(self._policy, self._base, of, schedule, order, stopwatch, critic)
+
         # 3. Learn in PPO iterations, each from where the one before it ended.
-        iterations = Iterations(
-            self._policy,
-            self._base,
-            settings,
-            self._schedule(optimizer, state),
-            order,
-            stopwatch,
-            self._critic,
-        )
         parts, found = divide(known, known_replay, votes=settings.iteration_votes), []
+        learning = iterations(settings, self._critic)
         for number, part in enumerate(parts):
-            state, figures = iterations.run(part, state, among(progress, number, len(parts)))
+            state, figures = learning.run(part, state, among(progress, number, len(parts)))
             found.append(figures)
+        # 4. Learn from the policy's own replies what the votes let expect of them.
+        rolled: dict[str, Any] = {}
+        if settings.rollouts:
+            rollouts = Rollouts(self._policy, self._base, settings, order, stopwatch)
+            again = iterations(settings_of_rollouts(settings))
+            rolled = rollouts.run([*remembered, *known], again, state, progress)
         self._check_finite()
-        # 4. Tell where the policy went, and carry the state on.
+        # 5. Tell where the policy went, and carry the state on.
         report = {
             **update_figures(found),
             **recovery_figures([*samples, *replay], [*known, *known_replay]),
+            "rollouts": rolled,
             "rejections": rejections,
         }
-        after = self._state_after(state, optimizer, order, report["steps"])
+        steps = report["steps"] + rolled.get("steps", 0)
+        after = self._state_after(state, optimizer, order, steps)
         after = after.slowed(rate_share(rejections))
         report["seconds"] = stopwatch.seconds
         report["peak_memory_mib"] = peak_memory_mib()
@@ -212,13 +220,17 @@ class Learner:
         return optimizer
 
     def _schedule(self, optimizer: torch.optim.Optimizer, state: LearnerState) -> LambdaLR:
-        """Let the policy's rate go on from the adapter's age; the critic's stays as it is."""
+        """Let the policy's rate go on from the adapter's age; the critic's stays as it is.
+
+        Rollouts take steps of their own, which age an adapter no faster than its votes do.
+        """
+        decay = self._settings.rate_decay_steps * (1 + self._settings.rollouts)
 
         def of_policy(step: int) -> float:
             return share_of_rate(
                 state.step + step,
                 warmup=self._settings.rate_warmup_steps,
-                decay=self._settings.rate_decay_steps,
+                decay=decay,
             )
 
         return LambdaLR(optimizer, [of_policy, lambda _: 1.0][: len(optimizer.param_groups)])

@@ -222,6 +222,16 @@ class Policy:
         """Return the same under the frozen base."""
         return self._scores(self._trunk.reference_hidden(batch), batch).logprobs
 
+    @torch.no_grad()
+    def reference_means(self, batch: MicroBatch, *, depth: int) -> torch.Tensor:
+        """Return the means over a reply of the base's states after ``depth`` layers, ``[B, H]``.
+
+        They are the states that predict the reply's tokens.
+        """
+        states = self._trunk.reference_middle(batch, depth).float()
+        of_rows = torch.split(states, batch.mask.sum(-1).tolist())
+        return torch.stack([of_row.mean(0) for of_row in of_rows])
+
     def _is_base(self) -> bool:
         """Whether the adapter changes nothing, as a new one does."""
         return not any(m.any() for key, m in self.master.items() if ".lora_B." in key)

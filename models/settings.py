@@ -158,6 +158,7 @@ ARTICLE: Mapping[str, Any] = {
     "corrections": 0.0,
     "missing_end_penalty": 0.0,
     "replay_votes": 0,
+    "rollouts": 0,
 }
 """J. Lages, "Reinforcement Learning from Human Feedback": nothing but its six steps."""
 
@@ -210,6 +211,24 @@ class LearnerSettings(ModelSettings, GateSettings):
     minibatch: int = Field(8, ge=0, description="Replies per optimiser step; 0 = the batch.")
     replay_votes: int = Field(
         0, ge=0, description="Votes of earlier updates that are learned from once more."
+    )
+    rollouts: int = Field(
+        0,
+        ge=0,
+        description="Rounds, after the votes of an update, in which the policy answers people's "
+        "questions by itself and learns from what a reward model of their votes expects them to "
+        "say; 0 = none.",
+    )
+    rollout_prompts: int = Field(16, ge=1, description="Questions that a round asks.")
+    rollout_replies: int = Field(4, ge=2, description="Replies to each of them.")
+    rollout_tokens: int = Field(
+        128,
+        ge=1,
+        description="Most tokens of such a reply, where those that were voted on are longer.",
+    )
+    rollout_epochs: int = Field(2, ge=1, description="Passes over a round's replies.")
+    reward_model_votes: int = Field(
+        256, ge=16, description="Newest votes that the reward model is fitted to."
     )
     clip: float = Field(0.2, gt=0, lt=1, description="How far below 1 a ratio may count.")
     clip_high: float = Field(

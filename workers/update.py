@@ -20,19 +20,20 @@ from workers.gating import gate, gate_imported
 from workers.lease import StopFlag, under_lease
 from workers.progress import ProgressLog
 from workers.promotion import Passed, promote, promote_newest
-from workers.replay import replay_samples
+from workers.replay import earlier_votes
 from workers.samples import make_batch
 from workers.tidy import tidy
 from workers.watch import answer_requests, next_batch, watch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from feedback.events import Run
     from feedback.store import Store
     from models.adapters import Manifest
-    from models.types import Progress, Sample
+    from models.types import Progress
     from workers.look import Decision
+    from workers.replay import Earlier
     from workers.samples import Batch
     from workers.workplace import Workplace
 
@@ -194,9 +195,7 @@ async def _learn_and_publish(
     stopwatch = Stopwatch()
     batch = await _read_batch(place.store, run)
     failpoint("batch.read")
-    replay = await replay_samples(
-        place.store, limit=place.settings.replay_votes, runs=place.settings.replay_runs
-    )
+    earlier = await earlier_votes(place.store, place.settings, batch=len(batch.samples))
     rejections = rejected_in_a_row(await place.store.runs.list(LOOKED_BACK), run)
     with stopwatch.phase("start"):
         learner = await place.learner()
@@ -206,7 +205,8 @@ async def _learn_and_publish(
         parent=run.parent,
         seed=run.number,
         progress=_progress(run, stop),
-        replay=replay,
+        replay=earlier.replay,
+        remembered=earlier.remembered,
         rejections=rejections,
     )
     failpoint("learn.after")
@@ -224,7 +224,7 @@ async def _learn_and_publish(
             fence=run.fence,
             now=place.clock(),
         )
-    return manifest, _report(learned.report, batch, replay, stopwatch)
+    return manifest, _report(learned.report, batch, earlier, stopwatch)
 
 
 async def _read_batch(store: Store, run: Run) -> Batch:
@@ -240,14 +240,14 @@ async def _read_batch(store: Store, run: Run) -> Batch:
 
 
 def _report(
-    learned: dict[str, Any], batch: Batch, replay: Sequence[Sample], stopwatch: Stopwatch
+    learned: dict[str, Any], batch: Batch, earlier: Earlier, stopwatch: Stopwatch
 ) -> dict[str, Any]:
     """Add to the learner's own report what only the update knows."""
     return {
         **learned,
         "dropped_missing": len(batch.missing),
         "dropped_mismatched": len(batch.mismatched),
-        "replayed_ids": [sample.completion_id for sample in replay],
+        "replayed_ids": earlier.ids,
         "seconds": {**learned.get("seconds", {}), **stopwatch.seconds},
     }
 

@@ -28,6 +28,7 @@ class Learner(Protocol):
         seed: int,
         progress: Callable[[Progress], None],
         replay: Sequence[Sample] = (),
+        remembered: Sequence[Sample] = (),
         rejections: int = 0,
     ) -> Any:
         """Return the learned adapter and its report."""

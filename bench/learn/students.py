@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from learn.rounds import Voted
 
     from models.settings import LearnerSettings
+    from models.types import Sample
 
 REMEMBERED = 128
 """Liked replies that filtered fine-tuning goes over at most, the newest ones."""
@@ -33,6 +34,7 @@ class Ours:
         self.every = every
         self._forgetful = forgetful
         self._replayed = settings.replay_votes
+        self._model_votes = settings.reward_model_votes if settings.rollouts else 0
         self._learner = Learner(settings)
         self._past: dict[str, Voted] = {}
 
@@ -50,6 +52,7 @@ class Ours:
             seed=number,
             progress=lambda _: None,
             replay=[voted.sample for voted in replay],
+            remembered=self._remembered(batch),
         )
         self._past |= {voted.sample.completion_id: voted for voted in batch}
         if self._forgetful:
@@ -58,6 +61,11 @@ class Ours:
             learned, sequence=number, parent=parent, batch_hash="", fence=0, now=time.time()
         )
         return manifest.version, learned.report
+
+    def _remembered(self, batch: Sequence[Voted]) -> list[Sample]:
+        """Return the votes of earlier updates that the reward model is fitted to."""
+        room = max(0, self._model_votes - len(batch))
+        return [voted.sample for voted in list(self._past.values())[-room:] if room]
 
 
 def without_state(write_files: Callable[[Path], None]) -> Callable[[Path], None]:

@@ -229,6 +229,16 @@ class LlamaTrunk:
             states, _ = self.forward(place, adapted=False, keep=False)
             return self.last_norm(states)[place.chosen]
 
+    def reference_middle(self, packed: Packed, depth: int) -> torch.Tensor:
+        """Return the kept tokens' states after so many layers under the base, ``[kept, H]``."""
+        with torch.no_grad():
+            place = self.place(packed)
+            x = self._model.embed_tokens(packed.ids)
+            for layer in self.layers[:depth]:
+                x, _ = layer.forward(x, place, adapted=False)
+            states: torch.Tensor = x[packed.kept]
+            return states
+
     def forward(
         self, place: Place, *, adapted: bool, keep: bool
     ) -> tuple[torch.Tensor, list[Kept | torch.Tensor]]:

@@ -50,6 +50,10 @@ class Trunk(Protocol):
         """Return the same under the frozen base, with no gradient."""
         ...
 
+    def reference_middle(self, batch: MicroBatch, depth: int) -> torch.Tensor:
+        """Return the base's states after ``depth`` layers instead, at least 1."""
+        ...
+
 
 class PackedTrunk:
     """Our own passes for Llama-like models."""
@@ -83,6 +87,10 @@ class PackedTrunk:
     def reference_hidden(self, batch: MicroBatch) -> torch.Tensor:
         """See ``Trunk``."""
         return self._layers.reference_hidden(pack(batch))
+
+    def reference_middle(self, batch: MicroBatch, depth: int) -> torch.Tensor:
+        """See ``Trunk``."""
+        return self._layers.reference_middle(pack(batch), depth)
 
 
 class TransformersTrunk:
@@ -120,14 +128,29 @@ class TransformersTrunk:
         states = self._trunk(
             input_ids=batch.ids, attention_mask=batch.attention, use_cache=False
         ).last_hidden_state
-        rows, columns = batch.mask.nonzero(as_tuple=True)
-        kept: torch.Tensor = states[rows, batch.reply_positions[rows, columns]]
-        return kept
+        return _at_replies(states, batch)
 
     def reference_hidden(self, batch: MicroBatch) -> torch.Tensor:
         """See ``Trunk``."""
         with torch.no_grad(), self._wrapper.disable_adapter():
             return self.hidden(batch, OfMasters())
+
+    def reference_middle(self, batch: MicroBatch, depth: int) -> torch.Tensor:
+        """See ``Trunk``."""
+        with torch.no_grad(), self._wrapper.disable_adapter():
+            states = self._trunk(
+                input_ids=batch.ids,
+                attention_mask=batch.attention,
+                use_cache=False,
+                output_hidden_states=True,
+            ).hidden_states[depth]
+            return _at_replies(states, batch)
+
+
+def _at_replies(states: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+    """Return the states that predict the reply tokens: ``[B, S, H]`` to ``[kept, H]``."""
+    rows, columns = batch.mask.nonzero(as_tuple=True)
+    return states[rows, batch.reply_positions[rows, columns]]
 
 
 def make_trunk(

@@ -125,3 +125,22 @@ def scale_scores(scores_B: torch.Tensor, *, least_votes: int, floor: float) -> t
     if scores_B.numel() < least_votes:
         return scores_B
     return scores_B / scores_B.std(correction=0).clamp(min=floor)
+
+
+def among_replies(
+    expected_B: torch.Tensor, *, replies: int, spread: float, floor: float
+) -> torch.Tensor:
+    """Return how much better each reply is than the others to the same question, ``[B]``.
+
+    RLOO (arXiv 2402.14740), then scaled so that the standard deviation of all is ``spread``.
+
+    Args:
+        expected_B: Rewards; a question's replies follow one another.
+        replies: To each question, at least two.
+        spread: The standard deviation afterwards.
+        floor: Rewards that differ by less are scaled as if they differed by this much.
+    """
+    of_question = expected_B.view(-1, replies)
+    others = (of_question.sum(1, keepdim=True) - of_question) / (replies - 1)
+    better = (of_question - others).flatten()
+    return better * (spread / better.std(correction=0).clamp(min=floor))

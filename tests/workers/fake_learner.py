@@ -64,6 +64,7 @@ class FakeLearner:
     figures: GateFigures = GOOD
     learned: list[tuple[Sample, ...]] = field(default_factory=list)
     replayed: list[tuple[Sample, ...]] = field(default_factory=list)
+    remembered: list[tuple[Sample, ...]] = field(default_factory=list)
     parents: list[str] = field(default_factory=list)
     rejections: list[int] = field(default_factory=list)
     during: Callable[[Callable[[Progress], None]], None] = lambda progress: None
@@ -76,10 +77,12 @@ class FakeLearner:
         seed: int,
         progress: Callable[[Progress], None],
         replay: Sequence[Sample] = (),
+        remembered: Sequence[Sample] = (),
         rejections: int = 0,
     ) -> Learned:
         self.learned.append(tuple(samples))
         self.replayed.append(tuple(replay))
+        self.remembered.append(tuple(remembered))
         self.parents.append(parent)
         self.rejections.append(rejections)
         self.during(progress)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from feedback.events import Person, Vote
-from workers.replay import replay_samples
+from workers.replay import earlier_votes
+from workers.settings import WorkerSettings
 from workers.update import run_update
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ ANN = Person("k1", "ann")
 
 
 async def _ids(store: Store, limit: int = 10) -> list[str]:
-    return [s.completion_id for s in await replay_samples(store, limit=limit, runs=20)]
+    settings = WorkerSettings(replay_votes=limit)
+    return (await earlier_votes(store, settings, batch=16)).ids
 
 
 async def test_an_update_is_given_the_votes_of_the_ones_before_newest_first(
@@ -45,6 +47,33 @@ async def test_an_update_is_given_the_votes_of_the_ones_before_newest_first(
     assert reports == [["c2", "c1", "c0"], []]
     assert await _ids(store, limit=4) == ["c5", "c4", "c3", "c2"]
     assert await _ids(store, limit=0) == []
+
+
+async def test_the_reward_model_of_rollouts_is_given_as_many_as_fit_beside_the_batch(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, learner = workplace
+    place.settings = place.settings.model_copy(
+        update={"rollouts": 3, "reward_model_votes": 5, "replay_votes": 1}
+    )
+    await vote_on("udu")
+    await run_update(place)
+    await vote_on("ddu", start=3)
+    await run_update(place)
+    assert learner.remembered[0] == ()
+    assert [s.completion_id for s in learner.remembered[1]] == ["c2", "c1"]
+    assert [s.completion_id for s in learner.replayed[1]] == ["c2"]
+    assert (await store.runs.list())[0].report["replayed_ids"] == ["c2", "c1"]
+
+
+async def test_without_rollouts_nothing_is_remembered(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, learner = workplace
+    for start in (0, 3):
+        await vote_on("udu", start=start)
+        await run_update(place)
+    assert learner.remembered == [(), ()]
 
 
 async def test_what_was_changed_or_withdrawn_since_has_left_the_window(

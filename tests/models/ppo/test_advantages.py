@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from models.ppo.advantages import (
     UserMean,
+    among_replies,
     batch_mean,
     leave_one_out,
     reward_to_go,
@@ -96,3 +97,16 @@ def test_many_votes_are_divided_by_their_spread() -> None:
 def test_nearly_equal_votes_are_not_blown_up() -> None:
     scaled = scale_scores(torch.tensor([0.01, -0.01]), least_votes=2, floor=0.25)
     assert scaled.tolist() == pytest.approx([0.04, -0.04])
+
+
+def test_a_reply_is_compared_with_the_others_to_the_same_question() -> None:
+    expected = torch.tensor([0.9, 0.1, 0.1, 0.5, 0.5, 0.5])
+    better = among_replies(expected, replies=3, spread=1.0, floor=0.01)
+    # 0.9 beside the mean of 0.1 and 0.1; 0.1 beside that of 0.9 and 0.1, twice; no difference
+    wanted = torch.tensor([0.8, -0.4, -0.4, 0.0, 0.0, 0.0]) / 0.4
+    torch.testing.assert_close(better, wanted)
+
+
+def test_rewards_that_hardly_differ_are_not_blown_up() -> None:
+    better = among_replies(torch.tensor([0.03, 0.01]), replies=2, spread=0.7, floor=0.2)
+    torch.testing.assert_close(better, torch.tensor([0.07, -0.07]))

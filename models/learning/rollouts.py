@@ -1,0 +1,220 @@
+"""Replies that nobody voted on: the policy's own, learned by what a model of the votes expects.
+
+What people said of some replies tells something of all others. So after the votes of an update the
+policy answers questions of theirs several times each, and learns from how much better one answer
+would be liked than another to the same question. As with Dyna (Sutton, 1990), experience trains
+the policy, and a model that makes more of it; here the world's answer is known, and only the reward
+is modelled.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from models.batch import micro_batches
+from models.decoding.aside import reply_aside
+from models.learning.iterations import Iteration, among
+from models.ppo.advantages import among_replies
+from models.ppo.reward_model import ReplyFeatures, fit_reward_model
+from models.types import Sample, Sampling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from models.base import Base
+    from models.learner_state import LearnerState
+    from models.learning.iterations import Iterations
+    from models.policy import Policy
+    from models.ppo.reward_model import RewardModel
+    from models.settings import LearnerSettings
+    from models.timing import Stopwatch
+    from models.types import Progress
+
+LEAST_VOTES = 12
+"""Fewer tell next to nothing."""
+DEPTH = 0.4
+"""Which of the base's layers, as a part of all, says most of what people like in a reply."""
+SPREAD, SPREAD_FLOOR = 0.7, 0.15
+"""Standard deviation of a round's advantages; less where expectations differ by less than that."""
+MINIBATCH = 16
+"""Replies of an optimiser step: all of a question's, and more questions than one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A prompt, and the temperature at which somebody was answered."""
+
+    prompt_ids: tuple[int, ...]
+    temperature: float
+
+
+def settings_of_rollouts(settings: LearnerSettings) -> LearnerSettings:
+    """Return the settings with which a round is learned: what is expected is an advantage."""
+    return settings.model_copy(
+        update={
+            "advantage": "none",
+            "epochs": settings.rollout_epochs,
+            "minibatch": MINIBATCH,
+            "missing_end_penalty": 0.0,
+            "nudge": 0.0,
+        }
+    )
+
+
+class Rollouts:
+    """Makes rollouts of a policy as it stands.
+
+    Args:
+        policy: What replies.
+        base: Encodes and decodes.
+        settings: How many, and how long.
+        order: Draws the questions, and the replies' seeds.
+        stopwatch: Counts the seconds of each phase.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        base: Base,
+        settings: LearnerSettings,
+        order: torch.Generator,
+        stopwatch: Stopwatch,
+    ) -> None:
+        self._policy, self._base, self._settings = policy, base, settings
+        self._order, self._stopwatch = order, stopwatch
+
+    def run(
+        self,
+        votes: Sequence[Sample],
+        iterations: Iterations,
+        state: LearnerState,
+        progress: Callable[[Progress], None],
+    ) -> dict[str, Any]:
+        """Learn as many rounds as the settings ask for; return figures, JSON-able.
+
+        Args:
+            votes: What the reward model is fitted to.
+            iterations: Learns from a round, with ``settings_of_rollouts``.
+            state: The learner's, after the votes.
+            progress: Told how far it is.
+
+        Raises:
+            EngineError: The model cannot be decoded, or gives no numbers.
+            LearningError: A gradient is not finite.
+        """
+        with self._stopwatch.phase("reward_model"):
+            model = self._fit(votes)
+        figures: dict[str, Any] = {"votes": len(votes), "replies": 0, "steps": 0, "expected": []}
+        if model is None:
+            return figures
+        for number in range(self._settings.rollouts):
+            with self._stopwatch.phase("rollouts"):
+                drawn = self._draw(votes)
+                if not drawn:
+                    break
+                part, expected = self._judge(model, drawn)
+            tell = among(progress, number, self._settings.rollouts)
+            _, found = iterations.run(part, state, tell)
+            figures["replies"] += len(drawn)
+            figures["steps"] += found["steps"]
+            figures["expected"].append(expected)
+        return {**figures, "told": model.told, "noise": model.noise, "form": model.form_weight}
+
+    def _fit(self, votes: Sequence[Sample]) -> RewardModel | None:
+        """Fit a reward model to votes; None where they are too few, or all alike."""
+        rewards = torch.tensor([vote.reward for vote in votes])
+        if len(votes) < LEAST_VOTES or len(rewards.unique()) == 1:  # type: ignore[no-untyped-call]
+            return None
+        return fit_reward_model(self._features(votes), rewards, [vote.user for vote in votes])
+
+    def _draw(self, votes: Sequence[Sample]) -> list[Sample]:
+        """Return several replies to each of some of the votes' questions, a question's together.
+
+        Questions are drawn without preference; one that leaves no room for a reply as long as those
+        that were voted on is left out.
+
+        Raises:
+            EngineError: The model cannot be decoded, or gives no numbers.
+        """
+        tokens = self._longest(votes)
+        asked = self._questions(votes, room=self._settings.context_length - tokens)
+        asked = [question for question in asked for _ in range(self._settings.rollout_replies)]
+        if not asked:
+            return []
+        samplings = [Sampling(q.temperature, max_tokens=tokens, seed=self._seed()) for q in asked]
+        prompts = [question.prompt_ids for question in asked]
+        engine = self._settings.model_copy(
+            update={"engine_threads": self._settings.learner_threads}
+        )
+        with TemporaryDirectory(prefix="thumbloop-rollouts-") as folder:
+            self._policy.save(Path(folder))
+            drawn = reply_aside(
+                self._base, Path(folder), list(zip(prompts, samplings, strict=True)), engine
+            )
+        return [
+            Sample(
+                completion_id=f"rollout-{number}",
+                user="",
+                prompt_ids=question.prompt_ids,
+                response_ids=tuple(token.id for token in tokens_of_reply),
+                behaviour_logprobs=tuple(token.logprob for token in tokens_of_reply),
+                temperature=question.temperature,
+                reward=0.0,
+                version="",
+                ended=tokens_of_reply[-1].id in self._base.end_ids,
+            )
+            for number, (question, tokens_of_reply) in enumerate(zip(asked, drawn, strict=True))
+        ]
+
+    def _judge(self, model: RewardModel, drawn: Sequence[Sample]) -> tuple[Iteration, float]:
+        """Return what to learn from such replies, and the mean reward that is expected."""
+        expected = model.expect(self._features(drawn))
+        scores = among_replies(
+            expected, replies=self._settings.rollout_replies, spread=SPREAD, floor=SPREAD_FLOOR
+        )
+        judged = [
+            replace(sample, reward=score)
+            for sample, score in zip(drawn, scores.tolist(), strict=True)
+        ]
+        return Iteration(judged, ()), float(expected.mean())
+
+    def _features(self, samples: Sequence[Sample]) -> ReplyFeatures:
+        content = torch.stack(self._content(samples))
+        lengths = [math.log(len(sample.response_ids)) for sample in samples]
+        ended = [float(sample.ended) for sample in samples]
+        return ReplyFeatures(content, torch.tensor([lengths, ended], dtype=torch.float64).T)
+
+    def _content(self, samples: Sequence[Sample]) -> list[torch.Tensor]:
+        """Return each reply's mean state under the base, ``[H]`` fp64."""
+        micros = micro_batches(
+            samples,
+            range(len(samples)),
+            tokens=self._policy.pass_tokens,
+            device=self._settings.device,
+        )
+        depth = max(1, round(DEPTH * self._base.model.config.num_hidden_layers))
+        found = [torch.empty(0)] * len(samples)
+        for micro in micros:
+            means = self._policy.reference_means(micro, depth=depth).cpu().double()
+            for row, mean in zip(micro.rows, means, strict=True):
+                found[row] = mean
+        return found
+
+    def _longest(self, votes: Sequence[Sample]) -> int:
+        longest = max(len(vote.response_ids) for vote in votes)
+        return min(longest, self._settings.rollout_tokens)
+
+    def _questions(self, votes: Sequence[Sample], *, room: int) -> list[Question]:
+        of_prompt = {vote.prompt_ids: vote.temperature or 1.0 for vote in votes}
+        fitting = [Question(*each) for each in of_prompt.items() if len(each[0]) <= room]
+        chosen = torch.randperm(len(fitting), generator=self._order)
+        return [fitting[number] for number in chosen[: self._settings.rollout_prompts]]
+
+    def _seed(self) -> int:
+        return int(torch.randint(2**31, (), generator=self._order))

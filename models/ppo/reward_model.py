@@ -1,0 +1,172 @@
+"""What people are likely to say of a reply, from what they said of others: a Gaussian process.
+
+Votes are few, so the model that is fitted to them is small and says nothing where it knows nothing:
+far from all replies that were voted on it expects the mean vote. A reply is known by what the
+frozen base makes of it; nothing here is specific to a taste. Formulas are those of Rasmussen and
+Williams, Gaussian Processes for Machine Learning (2006).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FORM_WEIGHTS = (0.0, 0.1, 1.0)
+"""What a reply's form may count for beside its content."""
+NOISES = (0.3, 1.0, 3.0, 10.0, 30.0)
+"""A vote's own noise, as multiples of the variance that the content explains."""
+SETTINGS = tuple(product(FORM_WEIGHTS, NOISES))
+USERS = 0.3
+"""The variance between users' means, as a part of a vote's noise."""
+_LEAST_SPREAD = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyFeatures:
+    """What is known of ``N`` replies, fp64.
+
+    Attributes:
+        content: Means of the base's states over a reply's tokens, ``[N, H]``.
+        form: The logarithm of the number of its tokens, and whether it ended by itself, ``[N, 2]``.
+    """
+
+    content: torch.Tensor
+    form: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Means and standard deviations of features, by which others are scaled, too."""
+
+    mean: ReplyFeatures
+    spread: ReplyFeatures
+
+    @classmethod
+    def of(cls, features: ReplyFeatures) -> Scale:
+        """Return the scale that makes each of these features 0 in the mean, and 1 in spread."""
+        both = (features.content, features.form)
+        return cls(
+            ReplyFeatures(*(each.mean(0) for each in both)),
+            ReplyFeatures(*(each.std(0, correction=0) + _LEAST_SPREAD for each in both)),
+        )
+
+    def apply(self, features: ReplyFeatures) -> ReplyFeatures:
+        """Return scaled features."""
+        return ReplyFeatures(
+            (features.content - self.mean.content) / self.spread.content,
+            (features.form - self.mean.form) / self.spread.form,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RewardModel:
+    """Expects the vote on a reply.
+
+    Attributes:
+        scale: Of the replies that were voted on.
+        known: Their features, scaled.
+        form_weight: What their form counts for.
+        noise: See ``NOISES``.
+        weights: What each of them adds to the expectation of one that is like it, ``[N]``.
+        constant: What is expected of a reply that is like none.
+        told: Correlation of each vote with what the others' would have let expect; 0 where that is
+            the same for all.
+    """
+
+    scale: Scale
+    known: ReplyFeatures
+    form_weight: float
+    noise: float
+    weights: torch.Tensor
+    constant: float
+    told: float
+
+    def expect(self, features: ReplyFeatures) -> torch.Tensor:
+        """Return the expected reward of each of ``M`` replies, ``[M]`` (equation 2.25)."""
+        likeness = alike(self.scale.apply(features), self.known, form_weight=self.form_weight)
+        return likeness @ self.weights + self.constant
+
+
+def alike(one: ReplyFeatures, other: ReplyFeatures, *, form_weight: float) -> torch.Tensor:
+    """Return how alike scaled replies are, ``[M, N]``: 1 for the same, towards 0 from afar.
+
+    The squared exponential kernel (equation 4.9) of the mean squared difference, divided by what it
+    is between two random replies: they are 0.6 alike.
+    """
+    apart = _mean_squares(one.content, other.content)
+    apart = apart + form_weight * _mean_squares(one.form, other.form)
+    return torch.exp(-apart / (4 * (1 + form_weight)))
+
+
+def fit_reward_model(
+    features: ReplyFeatures, rewards_N: torch.Tensor, users: Sequence[str]
+) -> RewardModel:
+    """Fit to votes: a common mean, what each user tends to say, and the reply itself.
+
+    How much a vote is to be trusted, and what a reply's form counts for, are those under which the
+    votes are likeliest (marginal likelihood, equation 5.8, with its scale chosen likewise).
+
+    Args:
+        features: Of the replies, at least two.
+        rewards_N: The votes.
+        users: Who cast them.
+    """
+    rewards_N = rewards_N.double()
+    scale = Scale.of(features)
+    known = scale.apply(features)
+    same_NN = rewards_N.new_tensor([[float(a == b) for b in users] for a in users])
+    noise_NN = torch.eye(len(users), dtype=torch.float64) + USERS * same_NN
+    fits = [
+        _Fit.to(rewards_N, alike(known, known, form_weight=form_weight) / noise + noise_NN + 1.0)
+        for form_weight, noise in SETTINGS
+    ]
+    best = max(range(len(fits)), key=lambda number: fits[number].log_likelihood)
+    (form_weight, noise), fit = SETTINGS[best], fits[best]
+    return RewardModel(
+        scale=scale,
+        known=known,
+        form_weight=form_weight,
+        noise=noise,
+        weights=fit.weights / noise,
+        constant=float(fit.weights.sum()),
+        told=_correlation(fit.left_out(rewards_N), rewards_N),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """Votes y under a covariance C: C⁻¹ y ``[N]``, C's root ``[N, N]``, and how likely they are."""
+
+    weights: torch.Tensor
+    root: torch.Tensor
+    log_likelihood: float
+
+    @classmethod
+    def to(cls, rewards_N: torch.Tensor, covariance_NN: torch.Tensor) -> _Fit:
+        """Return the fit at the likeliest scale of the covariance; the density but for a factor."""
+        root_NN = torch.linalg.cholesky(covariance_NN)
+        weights_N = torch.cholesky_solve(rewards_N[:, None], root_NN)[:, 0]
+        count, misfit = len(rewards_N), float(rewards_N @ weights_N)
+        volume = float(root_NN.diagonal().log().sum())
+        return cls(weights_N, root_NN, -0.5 * count * math.log(misfit / count) - volume)
+
+    def left_out(self, rewards_N: torch.Tensor) -> torch.Tensor:
+        """Return what is expected of each vote from all others (equation 5.12)."""
+        return rewards_N - self.weights / torch.cholesky_inverse(self.root).diagonal()
+
+
+def _mean_squares(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return torch.cdist(one, other).square() / one.shape[1]
+
+
+def _correlation(one: torch.Tensor, other: torch.Tensor) -> float:
+    one, other = one - one.mean(), other - other.mean()
+    both = float(one.norm() * other.norm())
+    return float(one @ other) / both if both > 0 else 0.0

@@ -1,0 +1,202 @@
+"""Rollouts on a tiny model: what the votes let expect is learned from replies without votes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.adapters import WEIGHTS_FILE
+from models.decoding.aside import reply_aside
+from models.learner import Learner
+from models.learner_state import load_state
+from models.learning.rollouts import LEAST_VOTES, Rollouts, settings_of_rollouts
+from models.settings import LearnerSettings
+from models.timing import Stopwatch
+from models.types import Sample, Sampling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from models.learner import Learned
+
+VOTES, TOKENS = 32, 4
+PROMPTS = tuple((5, 6, number) for number in range(10, 18))
+
+
+@pytest.fixture
+def make_learner(settings: LearnerSettings) -> Callable[..., Learner]:
+    def make(**changes: Any) -> Learner:
+        given = settings.model_dump(exclude_unset=True)
+        quick = {"learning_rate": 0.01, "rollouts": 3, "rollout_prompts": 4, "kl_coefficient": 0.0}
+        return Learner(LearnerSettings(**{**given, **quick, **changes}))
+
+    return make
+
+
+def _votes(learner: Learner) -> list[Sample]:
+    """Return what the base says, liked where it is on one side of how replies differ most."""
+    prompts = [PROMPTS[number % len(PROMPTS)] for number in range(VOTES)]
+    asked = [(prompt, Sampling(max_tokens=TOKENS, seed=n)) for n, prompt in enumerate(prompts)]
+    drawn = reply_aside(learner._base, None, asked, learner._settings)
+    votes = [
+        Sample(
+            completion_id=f"c{number}",
+            user=f"user-{number % 4}",
+            prompt_ids=prompt,
+            response_ids=tuple(token.id for token in reply),
+            behaviour_logprobs=tuple(token.logprob for token in reply),
+            temperature=1.0,
+            reward=0.0,
+            version="base",
+            ended=reply[-1].id in learner._base.end_ids,
+        )
+        for number, (prompt, reply) in enumerate(zip(prompts, drawn, strict=True))
+    ]
+    content = _rollouts(learner)._features(votes).content
+    sides = torch.pca_lowrank(content, q=1)[0][:, 0]
+    liked = (sides > sides.median()).tolist()
+    return [
+        replace(vote, reward=1.0 if like else -1.0) for vote, like in zip(votes, liked, strict=True)
+    ]
+
+
+def _rollouts(learner: Learner, **changes: Any) -> Rollouts:
+    settings = learner._settings.model_copy(update=changes)
+    order = torch.Generator().manual_seed(0)
+    return Rollouts(learner._policy, learner._base, settings, order, Stopwatch())
+
+
+def _learn(learner: Learner, samples: Sequence[Sample], **changes: Any) -> Learned:
+    given: dict[str, Any] = {"parent": "base", "seed": 1, "progress": lambda _: None}
+    return learner.learn(samples, **{**given, **changes})
+
+
+def _weights(learned: Learned, folder: Path) -> dict[str, torch.Tensor]:
+    folder.mkdir()
+    learned.write_files(folder)
+    return load_file(folder / WEIGHTS_FILE)
+
+
+def test_what_is_expected_of_the_policys_replies_rises(
+    make_learner: Callable[..., Learner],
+) -> None:
+    learner = make_learner(rollouts=6, rollout_prompts=8, rollout_replies=16, learning_rate=0.03)
+    report = _learn(learner, _votes(learner)).report["rollouts"]
+    assert report["votes"] == VOTES
+    assert report["replies"] == 6 * 8 * 16
+    assert report["told"] > 0.3
+    expected = report["expected"]
+    assert len(expected) == 6
+    assert sum(expected[4:]) > sum(expected[:2]) + 0.15
+
+
+def test_their_steps_are_steps_of_the_adapter(
+    make_learner: Callable[..., Learner], tmp_path: Path
+) -> None:
+    learner = make_learner()
+    learned = _learn(learner, _votes(learner))
+    assert learned.report["rollouts"]["steps"] == 3 * 2  # one minibatch, two epochs
+    learned.write_files(tmp_path)
+    assert load_state(tmp_path).step == learned.report["steps"] + 6
+
+
+def test_without_rollouts_there_are_none(make_learner: Callable[..., Learner]) -> None:
+    learner = make_learner(rollouts=0)
+    report = _learn(learner, _votes(learner)).report
+    assert report["rollouts"] == {}
+    assert "reward_model" not in report["seconds"]
+
+
+def test_votes_of_earlier_updates_count_for_the_reward_model(
+    make_learner: Callable[..., Learner],
+) -> None:
+    learner = make_learner()
+    votes = _votes(learner)
+    report = _learn(learner, votes[:4], remembered=votes[4:]).report
+    assert report["votes"] == 4
+    assert report["rollouts"]["votes"] == VOTES
+    assert report["rollouts"]["replies"] == 48
+
+
+@pytest.mark.parametrize("which", ["few", "alike"])
+def test_votes_that_tell_nothing_let_nothing_be_expected(
+    make_learner: Callable[..., Learner], which: str
+) -> None:
+    learner = make_learner()
+    votes = _votes(learner)
+    if which == "few":
+        votes = votes[: LEAST_VOTES - 1]
+    else:
+        votes = [replace(vote, reward=1.0) for vote in votes]
+    report = _learn(learner, votes).report
+    assert report["rollouts"] == {
+        "votes": len(votes),
+        "replies": 0,
+        "steps": 0,
+        "expected": [],
+    }
+    assert report["votes"] == len(votes)
+
+
+def test_the_same_seed_gives_the_same_bits(
+    make_learner: Callable[..., Learner], tmp_path: Path
+) -> None:
+    learner = make_learner()
+    votes = _votes(learner)
+    once = _weights(_learn(learner, votes), tmp_path / "once")
+    again = _weights(_learn(learner, votes), tmp_path / "again")
+    other = _weights(_learn(learner, votes, seed=2), tmp_path / "other")
+    assert all(torch.equal(once[name], again[name]) for name in once)
+    assert not all(torch.equal(once[name], other[name]) for name in once)
+
+
+def test_questions_are_peoples_and_replies_no_longer_than_theirs(
+    make_learner: Callable[..., Learner],
+) -> None:
+    learner = make_learner()
+    votes = _votes(learner)
+    drawn = _rollouts(learner)._draw(votes)
+    asked = [reply.prompt_ids for reply in drawn]
+    assert len(set(asked)) == 4
+    assert set(asked) <= set(PROMPTS)
+    assert asked == sorted(asked, key=asked.index)  # a question's replies together
+    assert max(len(reply.response_ids) for reply in drawn) <= TOKENS
+    assert len({reply.response_ids for reply in drawn}) > 8
+    shorter = _rollouts(learner, rollout_tokens=3)._draw(votes)
+    assert max(len(reply.response_ids) for reply in shorter) <= 3
+
+
+def test_a_question_that_leaves_no_room_is_not_asked(make_learner: Callable[..., Learner]) -> None:
+    learner = make_learner()
+    votes = _votes(learner)
+    room = learner._settings.context_length - TOKENS
+    votes[0] = replace(votes[0], prompt_ids=(5,) * (room + 1))
+    many = _rollouts(learner, rollout_prompts=64)
+    assert {reply.prompt_ids for reply in many._draw(votes)} == set(PROMPTS)
+    too_long = [replace(vote, prompt_ids=(5,) * (room + 1)) for vote in votes]
+    assert many._draw(too_long) == []
+
+
+def test_a_reply_at_temperature_0_would_be_the_same_every_time(
+    make_learner: Callable[..., Learner],
+) -> None:
+    learner = make_learner()
+    votes = [replace(vote, temperature=0.0) for vote in _votes(learner)]
+    drawn = _rollouts(learner)._draw(votes)
+    assert {reply.temperature for reply in drawn} == {1.0}
+    assert len({reply.response_ids for reply in drawn}) > 8
+
+
+def test_their_log_probs_are_those_of_the_policy(make_learner: Callable[..., Learner]) -> None:
+    learner = make_learner()
+    votes = _votes(learner)
+    report = _learn(learner, votes).report
+    assert report["ratio_mean"] == pytest.approx(1.0, abs=0.1)
+    settings = settings_of_rollouts(learner._settings)
+    assert settings.advantage == "none"
+    assert settings.epochs == learner._settings.rollout_epochs
