@@ -45,9 +45,12 @@ SAMPLES = [
 
 
 @pytest.fixture
-def make_learner(settings: LearnerSettings) -> Callable[[], Learner]:
-    changes = {"learning_rate": 0.01, "minibatch": 2, "max_step_kl": 100.0}
-    return lambda: Learner(settings.model_copy(update=changes))
+def make_learner(settings: LearnerSettings) -> Callable[..., Learner]:
+    def make(**more: Any) -> Learner:
+        changes = {"learning_rate": 0.01, "minibatch": 2, "max_step_kl": 100.0, **more}
+        return Learner(settings.model_copy(update=changes))
+
+    return make
 
 
 def _learn(learner: Learner, samples: Sequence[Sample], parent: str = BASE, seed: int = 1) -> Any:
@@ -68,11 +71,13 @@ def _same_bits(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -
     return all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
+@pytest.mark.parametrize("rollouts", [0, 2])
 def test_learning_on_from_a_folder_gives_the_bits_of_never_having_stopped(
-    make_learner: Callable[[], Learner], monkeypatch: pytest.MonkeyPatch
+    rollouts: int, make_learner: Callable[..., Learner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    votes = SAMPLES * 3
     # never stopped: the second update takes the optimiser, state and weights as they are in memory
-    steady = make_learner()
+    steady = make_learner(rollouts=rollouts)
     memory: dict[str, Any] = {}
     make_optimizer, make_state = steady._optimizer, steady._state_after
 
@@ -86,15 +91,16 @@ def test_learning_on_from_a_folder_gives_the_bits_of_never_having_stopped(
 
     monkeypatch.setattr(steady, "_optimizer", keep_optimizer)
     monkeypatch.setattr(steady, "_state_after", keep_state)
-    _learn(steady, SAMPLES)
+    learned = _learn(steady, votes)
+    assert len(learned.report["rollouts"].get("expected", [])) == rollouts
     monkeypatch.setattr(steady, "_start_from", lambda *_: memory["state"])
     monkeypatch.setattr(steady, "_optimizer", lambda *_: memory["optimizer"])
-    _learn(steady, SAMPLES[::-1], "in memory", seed=2)
+    _learn(steady, votes[::-1], "in memory", seed=2)
 
-    first = make_learner()
-    version = _publish(first, _learn(first, SAMPLES), 1)
-    second = make_learner()
-    _learn(second, SAMPLES[::-1], version, seed=2)
+    first = make_learner(rollouts=rollouts)
+    version = _publish(first, _learn(first, votes), 1)
+    second = make_learner(rollouts=rollouts)
+    _learn(second, votes[::-1], version, seed=2)
     assert _same_bits(_weights(second), _weights(steady))
 
 

@@ -107,7 +107,22 @@ def test_packed_passes_are_those_of_transformers(
         assert torch.allclose(ours.kl, theirs.kl, atol=1e-4)
         assert not torch.allclose(ours.kl, torch.zeros(()), atol=0.1)
         assert bool((ours.kl < 0).any()) is sampled_kl
+    for depth in (1, 2):
+        means = [p.reference_means(batch, depth=depth) for p in (packed, padded)]
+        torch.testing.assert_close(*means, atol=1e-4, rtol=1e-4)
     _assert_alike(_gradients(packed), _gradients(padded))
+
+
+def test_means_of_the_base_are_those_of_a_reply_and_of_no_adapter(
+    settings: LearnerSettings,
+) -> None:
+    policy = _policy(LlamaConfig(**SIZES), settings)
+    means = policy.reference_means(collate(SAMPLES, range(4), device="cpu"), depth=2)
+    sample = SAMPLES[0]
+    with torch.no_grad(), policy.model.disable_adapter():
+        ids = torch.tensor([[*sample.prompt_ids, *sample.response_ids]])
+        states = policy.model(input_ids=ids, output_hidden_states=True).hidden_states[2][0]
+    torch.testing.assert_close(means[0], states[2:6].mean(0), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("ours", [True, False])
