@@ -51,6 +51,7 @@ class Arm:
 ARMS = (
     Arm("ours", "ours.py", "version"),
     Arm("ours, first update", "ours.py", "base"),
+    Arm("ours, rollouts", "ours.py", "rollouts"),
     Arm("bare bf16 products", "floor.py"),
     Arm("plain loop, bf16 autocast", "plain.py", "bf16"),
     Arm("plain loop, fp32", "plain.py", "fp32"),

@@ -22,7 +22,7 @@ from models.learner_state import (
 from models.learning.caution import cautious, rate_share
 from models.learning.iterations import Iterations, among, divide
 from models.learning.report import recovery_figures, update_figures
-from models.learning.rollouts import Rollouts, settings_of_rollouts
+from models.learning.rollouts import Rollouts
 from models.learning.schedule import share_of_rate
 from models.learning.scoring import recover_behaviour, without_logprobs
 from models.memory import give_back_freed_memory
@@ -108,23 +108,23 @@ class Learner:
             state = self._start_from(parent, seed)
             optimizer = self._optimizer(state, settings.learning_rate)
             order = state.generator(seed)
-        schedule = self._schedule(optimizer, state)
-
-        def iterations(of: LearnerSettings, critic: ValueHead | None = None) -> Iterations:
-            return Iterations(self._policy, self._base, of, schedule, order, stopwatch, critic)
-
         # 3. Learn in PPO iterations, each from where the one before it ended.
+        iterations = Iterations(
+            self._policy,
+            self._base,
+            settings,
+            self._schedule(optimizer, state),
+            order,
+            stopwatch,
+            self._critic,
+        )
         parts, found = divide(known, known_replay, votes=settings.iteration_votes), []
-        learning = iterations(settings, self._critic)
         for number, part in enumerate(parts):
-            state, figures = learning.run(part, state, among(progress, number, len(parts)))
+            state, figures = iterations.run(part, state, among(progress, number, len(parts)))
             found.append(figures)
         # 4. Learn from the policy's own replies what the votes let expect of them.
-        rolled: dict[str, Any] = {}
-        if settings.rollouts:
-            rollouts = Rollouts(self._policy, self._base, settings, order, stopwatch)
-            again = iterations(settings_of_rollouts(settings))
-            rolled = rollouts.run([*remembered, *known], again, state, progress)
+        rollouts = Rollouts(self._policy, self._base, settings, order, stopwatch)
+        rolled = rollouts.run([*remembered, *known], iterations, state, progress)
         self._check_finite()
         # 5. Tell where the policy went, and carry the state on.
         report = {

@@ -50,10 +50,11 @@ def settings(asked: dict[str, Any], folder: Path, **changes: Any) -> LearnerSett
 
 
 def main() -> None:
-    """Run the arm; its form is ``version`` or ``base``, what it starts from."""
+    """Run the arm; its form is what it starts from, ``version`` or ``base``, or ``rollouts``."""
     asked = given()
+    rounds = 3 if asked["form"] == "rollouts" else 0
     with tempfile.TemporaryDirectory() as folder:
-        learner = Learner(settings(asked, Path(folder)))
+        learner = Learner(settings(asked, Path(folder), rollouts=rounds))
         parent = "base" if asked["form"] == "base" else asked["version"]
         with timed() as figures:
             learned = learner.learn(samples(asked), parent=parent, seed=0, progress=lambda _: None)

@@ -92,6 +92,18 @@ class Iterations:
         self._schedule, self._order = schedule, order
         self._stopwatch, self._critic = stopwatch, critic
 
+    def with_settings(self, settings: LearnerSettings) -> Iterations:
+        """Return the same with other settings, and without a critic."""
+        return Iterations(
+            self._policy,
+            self._base,
+            settings,
+            self._schedule,
+            self._order,
+            self._stopwatch,
+            critic=None,
+        )
+
     def run(
         self, part: Iteration, state: LearnerState, progress: Callable[[Progress], None]
     ) -> tuple[LearnerState, dict[str, Any]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -54,19 +55,6 @@ class Question:
     temperature: float
 
 
-def settings_of_rollouts(settings: LearnerSettings) -> LearnerSettings:
-    """Return the settings with which a round is learned: what is expected is an advantage."""
-    return settings.model_copy(
-        update={
-            "advantage": "none",
-            "epochs": settings.rollout_epochs,
-            "minibatch": MINIBATCH,
-            "missing_end_penalty": 0.0,
-            "nudge": 0.0,
-        }
-    )
-
-
 class Rollouts:
     """Makes rollouts of a policy as it stands.
 
@@ -96,11 +84,11 @@ class Rollouts:
         state: LearnerState,
         progress: Callable[[Progress], None],
     ) -> dict[str, Any]:
-        """Learn as many rounds as the settings ask for; return figures, JSON-able.
+        """Learn as many rounds as the settings ask for; return figures, JSON-able, or none.
 
         Args:
             votes: What the reward model is fitted to.
-            iterations: Learns from a round, with ``settings_of_rollouts``.
+            iterations: Of the votes; a round is learned with settings of its own.
             state: The learner's, after the votes.
             progress: Told how far it is.
 
@@ -108,11 +96,14 @@ class Rollouts:
             EngineError: The model cannot be decoded, or gives no numbers.
             LearningError: A gradient is not finite.
         """
+        if not self._settings.rollouts:
+            return {}
         with self._stopwatch.phase("reward_model"):
             model = self._fit(votes)
         figures: dict[str, Any] = {"votes": len(votes), "replies": 0, "steps": 0, "expected": []}
         if model is None:
             return figures
+        again = iterations.with_settings(_of_rollouts(self._settings))
         for number in range(self._settings.rollouts):
             with self._stopwatch.phase("rollouts"):
                 drawn = self._draw(votes)
@@ -120,7 +111,7 @@ class Rollouts:
                     break
                 part, expected = self._judge(model, drawn)
             tell = among(progress, number, self._settings.rollouts)
-            _, found = iterations.run(part, state, tell)
+            _, found = again.run(part, state, tell)
             figures["replies"] += len(drawn)
             figures["steps"] += found["steps"]
             figures["expected"].append(expected)
@@ -199,10 +190,10 @@ class Rollouts:
             device=self._settings.device,
         )
         depth = max(1, round(DEPTH * self._base.model.config.num_hidden_layers))
+        means_of = partial(self._policy.reference_means, depth=depth)
         found = [torch.empty(0)] * len(samples)
-        for micro in micros:
-            means = self._policy.reference_means(micro, depth=depth).cpu().double()
-            for row, mean in zip(micro.rows, means, strict=True):
+        for micro, means in zip(micros, self._policy.workers.map(means_of, micros), strict=True):
+            for row, mean in zip(micro.rows, means.cpu().double(), strict=True):
                 found[row] = mean
         return found
 
@@ -218,3 +209,16 @@ class Rollouts:
 
     def _seed(self) -> int:
         return int(torch.randint(2**31, (), generator=self._order))
+
+
+def _of_rollouts(settings: LearnerSettings) -> LearnerSettings:
+    """Return the settings with which a round is learned: what is expected is an advantage."""
+    return settings.model_copy(
+        update={
+            "advantage": "none",
+            "epochs": settings.rollout_epochs,
+            "minibatch": MINIBATCH,
+            "missing_end_penalty": 0.0,
+            "nudge": 0.0,
+        }
+    )
