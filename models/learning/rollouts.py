@@ -100,7 +100,13 @@ class Rollouts:
             return {}
         with self._stopwatch.phase("reward_model"):
             model = self._fit(votes)
-        figures: dict[str, Any] = {"votes": len(votes), "replies": 0, "steps": 0, "expected": []}
+        figures: dict[str, Any] = {
+            "votes": len(votes),
+            "replies": 0,
+            "steps": 0,
+            "expected": [],
+            "kl_per_reply": [],
+        }
         if model is None:
             return figures
         again = iterations.with_settings(_of_rollouts(self._settings))
@@ -115,6 +121,7 @@ class Rollouts:
             figures["replies"] += len(drawn)
             figures["steps"] += found["steps"]
             figures["expected"].append(expected)
+            figures["kl_per_reply"].append(found["kl_per_reply"])
         return {**figures, "told": model.told, "noise": model.noise, "form": model.form_weight}
 
     def _fit(self, votes: Sequence[Sample]) -> RewardModel | None:

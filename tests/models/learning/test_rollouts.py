@@ -92,7 +92,8 @@ def test_what_is_expected_of_the_policys_replies_rises(
     assert report["replies"] == 6 * 8 * 16
     assert report["told"] > 0.3
     expected = report["expected"]
-    assert len(expected) == 6
+    assert len(expected) == len(report["kl_per_reply"]) == 6
+    assert report["kl_per_reply"][5] > report["kl_per_reply"][0] > 0
     assert sum(expected[4:]) > sum(expected[:2]) + 0.15
 
 
@@ -140,6 +141,7 @@ def test_votes_that_tell_nothing_let_nothing_be_expected(
         "replies": 0,
         "steps": 0,
         "expected": [],
+        "kl_per_reply": [],
     }
     assert report["votes"] == len(votes)
 
