@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
     from feedback.events import Run
     from feedback.store import Store
+
+sys.path.append(str(Path(__file__).parent))
 
 ANN = Person("k1", "ann")
 

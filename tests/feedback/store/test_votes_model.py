@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +16,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from votes_model import Expected, Model
 
 from feedback.errors import (
     DifferentPromptsError,
@@ -30,10 +29,6 @@ from feedback.rewards import reward
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, keys
 from models.types import Message, Sampling
-
-sys.path.append(str(Path(__file__).parent))
-
-from votes_model import Expected, Model
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -1,58 +1,28 @@
+"""A replica follows what is live: it loads, serves and lets go of versions."""
+
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from watching import V1, V2, V3, V9, activate
 
 import service.rollout_watcher
 from feedback.errors import StoreUnavailableError
 from feedback.store import keys
 from service.errors import ModelNotFoundError
 from service.last_known import LastKnown
-from service.metrics import Metrics
-from service.rollout_watcher import RolloutWatcher
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from feedback.events import Rollout
     from feedback.store import Store
+    from service.metrics import Metrics
     from service.settings import ServiceSettings
 
 pytestmark = pytest.mark.anyio
-
-V1, V2, V3 = (f"v00000{number}-{number:012x}" for number in (1, 2, 3))
-V9 = "v000009-000000000009"
-
-
-@pytest.fixture
-def metrics() -> Metrics:
-    return Metrics()
-
-
-@pytest.fixture
-def make_watcher(
-    generator: Any, store: Store, service_settings: ServiceSettings, metrics: Metrics
-) -> Any:
-    def make(used_store: Store = store) -> Any:
-        last_known = LastKnown(service_settings.data_dir)
-        return RolloutWatcher(generator, used_store, service_settings, last_known, metrics)
-
-    return make
-
-
-@pytest.fixture
-async def versions(store: Store) -> None:
-    for version in (V1, V2, V3, V9):
-        await store.versions.add(version, parent="base", manifest={}, state="approved", now=1.0)
-
-
-async def activate(store: Store, version: str) -> None:
-    await store.rollout.activate(version, who="test", why="test", now=1.0)
 
 
 async def test_a_first_look_serves_the_base(make_watcher: Any, metrics: Metrics) -> None:
@@ -173,30 +143,6 @@ async def test_a_broken_live_version_is_not_read_again_at_every_look(
     assert tried == [V9]
 
 
-async def test_a_start_with_a_broken_live_version_serves_the_last_good_one(
-    make_watcher: Any, store: Store, versions: None, service_settings: ServiceSettings
-) -> None:
-    LastKnown(service_settings.data_dir).remember(live=V2)
-    await activate(store, V9)
-    watcher = make_watcher()
-    await watcher.look()
-    assert watcher.serving == V2
-    assert V9 in watcher.problem
-
-
-@pytest.mark.parametrize(("remembered", "served"), [(V2, V2), (V9, "base"), (None, "base")])
-async def test_a_start_without_redis_serves_what_was_live(
-    make_watcher: Any, away: Store, service_settings: ServiceSettings, remembered: Any, served: str
-) -> None:
-    if remembered:
-        LastKnown(service_settings.data_dir).remember(live=remembered)
-    watcher = make_watcher(away)
-    await watcher.look()
-    assert watcher.serving == served
-    assert watcher.store_away
-    assert (watcher.problem is not None) == (remembered == V9)
-
-
 async def test_when_redis_goes_away_the_version_stays(
     make_watcher: Any, store: Store, versions: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,108 +245,6 @@ async def test_the_looks_go_on_after_an_error(
     assert "Unforeseen." in caplog.text
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"live": 5}', '{"live": "../../x"}'])
-async def test_a_broken_memory_is_no_memory(tmp_path: Path, content: Any) -> None:
-    (tmp_path / "live.json").write_text(content)
-    assert LastKnown(tmp_path).live is None
-    assert LastKnown(tmp_path).keyed is None
-
-
-async def test_the_memory_is_replaced_whole(tmp_path: Path) -> None:
-    known = LastKnown(tmp_path / "new")
-    known.remember(live=V1)
-    known.remember(keyed=True)
-    assert json.loads((tmp_path / "new" / "live.json").read_text()) == {"live": V1, "keyed": True}
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["live.json"]
-
-
-async def start_canary(store: Store, version: str, fraction: float = 1.0) -> None:
-    await store.rollout.start_canary(version, fraction, who="test", why="test", now=1.0)
-
-
-async def test_nobody_gets_the_canary_before_it_is_loaded(
-    make_watcher: Any, store: Store, versions: None, generator: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    watcher = make_watcher()
-    await watcher.look()
-    await start_canary(store, V1)
-    entered, allowed = asyncio.Event(), asyncio.Event()
-    load = generator.load
-
-    async def slow(version: str) -> None:
-        entered.set()
-        await allowed.wait()
-        await load(version)
-
-    monkeypatch.setattr(generator, "load", slow)
-    looking = asyncio.create_task(watcher.look())
-    await entered.wait()
-    assert watcher.version_for("anybody") == "base"
-    assert watcher.generation == 0
-    allowed.set()
-    await looking
-    assert watcher.version_for("anybody") == V1
-    assert watcher.serving == "base"
-    (replica,) = await store.replicas.list()
-    assert (replica.serving, replica.canary, replica.generation) == ("base", V1, 1)
-
-
-async def test_a_canary_that_cannot_be_loaded_leaves_the_live_version_to_all(
-    make_watcher: Any, store: Store, versions: None
-) -> None:
-    watcher = make_watcher()
-    await activate(store, V1)
-    await start_canary(store, V9)
-    await watcher.look()
-    assert watcher.version_for("anybody") == V1
-    (replica,) = await store.replicas.list()
-    assert (replica.canary, replica.read_generation) == (None, 2)
-    assert replica.generation < 2
-    assert V9 in (replica.problem or "")
-    await store.rollout.stop_canary(who="test", why="test", now=2.0)
-    await watcher.look()
-    assert watcher.problem is None
-    assert watcher.generation == 3
-
-
-async def test_the_share_of_the_canary_follows_the_rollout_until_it_ends(
-    make_watcher: Any, store: Store, versions: None
-) -> None:
-    users = [f"user{number}" for number in range(400)]
-
-    def on_canary() -> set[str]:
-        return {user for user in users if watcher.version_for(user) == V1}
-
-    watcher = make_watcher()
-    shares = []
-    for fraction in (0.2, 0.6):
-        await start_canary(store, V1, fraction)
-        await watcher.look()
-        shares.append(on_canary())
-    assert 0 < len(shares[0]) < len(shares[1]) < 400
-    assert shares[0] < shares[1]
-    await store.rollout.stop_canary(who="test", why="test", now=2.0)
-    await watcher.look()
-    assert on_canary() == set()
-
-
-async def test_a_promoted_canary_is_served_to_all_without_a_load(
-    make_watcher: Any, store: Store, versions: None, generator: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    watcher = make_watcher()
-    await start_canary(store, V1, 0.5)
-    await watcher.look()
-
-    async def never(version: str) -> None:
-        pytest.fail(f"{version} was read again.")
-
-    monkeypatch.setattr(generator, "load", never)
-    await store.rollout.promote_canary(who="test", why="test", expected=V1, now=2.0)
-    await watcher.look()
-    assert watcher.serving == V1
-    assert watcher.route.canary is None
-
-
 async def test_a_slow_load_does_not_hold_up_the_next_change(
     make_watcher: Any,
     store: Store,
@@ -465,28 +309,6 @@ async def test_looks_follow_each_other_where_no_doorbell_rings(
     await asyncio.gather(running, return_exceptions=True)
 
 
-@pytest.mark.parametrize(("remembered", "served"), [(V2, V2), (V9, V1), (None, V1)])
-async def test_a_start_with_a_broken_live_version_and_memory_serves_the_confirmed_one(
-    make_watcher: Any,
-    store: Store,
-    versions: None,
-    service_settings: ServiceSettings,
-    remembered: str | None,
-    served: str,
-) -> None:
-    broken = "v000008-000000000008"
-    await store.versions.add(broken, parent=V1, manifest={}, state="approved", now=1.0)
-    await activate(store, V1)
-    await store.rollout.activate(broken, who="learner", why="test", now=2.0)
-    if remembered:
-        LastKnown(service_settings.data_dir).remember(live=remembered)
-    watcher = make_watcher()
-    await watcher.look()
-    assert watcher.serving == served
-    assert broken in watcher.problem
-    assert served in watcher.problem
-
-
 async def test_a_replica_that_leaves_takes_its_record_along(
     make_watcher: Any, store: Store
 ) -> None:
@@ -495,16 +317,3 @@ async def test_a_replica_that_leaves_takes_its_record_along(
     assert len(await store.replicas.list()) == 1
     await watcher.leave()
     assert await store.replicas.list() == []
-
-
-async def test_a_data_folder_that_cannot_be_written_keeps_nobody_from_following(
-    make_watcher: Any, store: Store, versions: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(**_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("service.last_known.tempfile.mkstemp", full)
-    watcher = make_watcher()
-    await activate(store, V1)
-    await watcher.look()
-    assert (watcher.serving, watcher.problem) == (V1, None)
