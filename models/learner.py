@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,7 @@ from models.learner_state import (
     save_state,
 )
 from models.learning.caution import cautious, rate_share
-from models.learning.iterations import Iterations, among, divide
+from models.learning.iterations import Iterations, divide
 from models.learning.report import recovery_figures, update_figures
 from models.learning.rollouts import Rollouts
 from models.learning.schedule import share_of_rate
@@ -99,7 +100,7 @@ class Learner:
             AdapterError: The parent is missing, broken or of another shape.
         """
         stopwatch, settings = Stopwatch(), cautious(self._settings, rejections)
-        check_samples([*samples, *replay])
+        check_samples([*samples, *replay, *remembered])
         # 1. Find the log-probs that are missing; leave out what nobody can tell them of.
         with stopwatch.phase("recover"):
             known, known_replay = self._recover_some(samples), self._recover(replay)
@@ -118,10 +119,8 @@ class Learner:
             stopwatch,
             self._critic,
         )
-        parts, found = divide(known, known_replay, votes=settings.iteration_votes), []
-        for number, part in enumerate(parts):
-            state, figures = iterations.run(part, state, among(progress, number, len(parts)))
-            found.append(figures)
+        parts = divide(known, known_replay, votes=settings.iteration_votes)
+        state, found = iterations.run_all(parts, state, progress)
         # 4. Learn from the policy's own replies what the votes let expect of them.
         rollouts = Rollouts(self._policy, self._base, settings, order, stopwatch)
         rolled = rollouts.run([*remembered, *known], iterations, state, progress)
@@ -132,18 +131,12 @@ class Learner:
             **recovery_figures([*samples, *replay], [*known, *known_replay]),
             "rollouts": rolled,
             "rejections": rejections,
+            "seconds": stopwatch.seconds,
+            "peak_memory_mib": peak_memory_mib(),
         }
         steps = report["steps"] + rolled.get("steps", 0)
         after = self._state_after(state, optimizer, order, steps)
-        after = after.slowed(rate_share(rejections))
-        report["seconds"] = stopwatch.seconds
-        report["peak_memory_mib"] = peak_memory_mib()
-
-        def write_files(folder: Path) -> None:
-            self._policy.save(folder)
-            save_state(after, folder)
-
-        return Learned(write_files=write_files, report=report)
+        return Learned(partial(self._write, after.slowed(rate_share(rejections))), report)
 
     def publish(
         self,
@@ -222,7 +215,7 @@ class Learner:
     def _schedule(self, optimizer: torch.optim.Optimizer, state: LearnerState) -> LambdaLR:
         """Let the policy's rate go on from the adapter's age; the critic's stays as it is.
 
-        Rollouts take steps of their own, which age an adapter no faster than its votes do.
+        Rollouts take steps of their own, a round about as many as 16 votes.
         """
         decay = self._settings.rate_decay_steps * (1 + self._settings.rollouts)
 
@@ -248,6 +241,10 @@ class Learner:
                 "gone: discard the votes, or restore the versions' folders from a backup."
             )
         return known
+
+    def _write(self, state: LearnerState, folder: Path) -> None:
+        self._policy.save(folder)
+        save_state(state, folder)
 
     def _check_finite(self) -> None:
         if not all(m.isfinite().all() for m in self._learned().values()):

@@ -228,7 +228,10 @@ class LearnerSettings(ModelSettings, GateSettings):
     )
     rollout_epochs: int = Field(2, ge=1, description="Passes over a round's replies.")
     reward_model_votes: int = Field(
-        256, ge=16, description="Newest votes that the reward model is fitted to."
+        256,
+        ge=16,
+        le=2048,
+        description="Most votes, the newest, that the reward model is fitted to.",
     )
     clip: float = Field(0.2, gt=0, lt=1, description="How far below 1 a ratio may count.")
     clip_high: float = Field(

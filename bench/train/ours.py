@@ -1,4 +1,4 @@
-"""One update by this project's learner, with its defaults."""
+"""One update by this project's learner, with its defaults or with rollouts."""
 
 from __future__ import annotations
 

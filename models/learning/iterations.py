@@ -104,6 +104,19 @@ class Iterations:
             critic=None,
         )
 
+    def run_all(
+        self,
+        parts: Sequence[Iteration],
+        state: LearnerState,
+        progress: Callable[[Progress], None],
+    ) -> tuple[LearnerState, list[dict[str, Any]]]:
+        """Learn from the parts, each from where the one before it ended; see ``run``."""
+        found = []
+        for number, part in enumerate(parts):
+            state, figures = self.run(part, state, among(progress, number, len(parts)))
+            found.append(figures)
+        return state, found
+
     def run(
         self, part: Iteration, state: LearnerState, progress: Callable[[Progress], None]
     ) -> tuple[LearnerState, dict[str, Any]]:

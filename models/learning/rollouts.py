@@ -44,7 +44,7 @@ DEPTH = 0.4
 SPREAD, SPREAD_FLOOR = 0.7, 0.15
 """Standard deviation of a round's advantages; less where expectations differ by less than that."""
 MINIBATCH = 16
-"""Replies of an optimiser step: all of a question's, and more questions than one."""
+"""Replies of an optimiser step: a round takes as many steps as an iteration of 16 votes does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ class Question:
 
 
 class Rollouts:
-    """Makes rollouts of a policy as it stands.
+    """Takes a policy through the rounds of one update.
 
     Args:
-        policy: What replies.
+        policy: What replies, and learns.
         base: Encodes and decodes.
         settings: How many, and how long.
         order: Draws the questions, and the replies' seeds.
@@ -87,7 +87,7 @@ class Rollouts:
         """Learn as many rounds as the settings ask for; return figures, JSON-able, or none.
 
         Args:
-            votes: What the reward model is fitted to.
+            votes: What the reward model is fitted to: the last ``reward_model_votes`` of them.
             iterations: Of the votes; a round is learned with settings of its own.
             state: The learner's, after the votes.
             progress: Told how far it is.
@@ -98,6 +98,7 @@ class Rollouts:
         """
         if not self._settings.rollouts:
             return {}
+        votes = votes[-self._settings.reward_model_votes :]
         with self._stopwatch.phase("reward_model"):
             model = self._fit(votes)
         figures: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""How much better than expected a reply was: baselines from the batch and from the user's past."""
+"""How much better than expected a reply was: by the batch, the user's past, or other replies."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class UserMean:
 
 
 def leave_one_out(rewards_B: torch.Tensor) -> torch.Tensor:
-    """Return for each reply the mean reward of the others, ``[B]``; 0 for a single one.
+    """Return for each reply the mean reward of the others, ``[…, B]``; 0 for a single one.
 
-    RLOO, arXiv 2402.14740, with the batch in place of replies to the same prompt.
+    RLOO, arXiv 2402.14740; where there is one reply to a prompt, with the batch in their place.
     """
-    others = rewards_B.numel() - 1
+    others = rewards_B.shape[-1] - 1
     if others == 0:
         return torch.zeros_like(rewards_B)
-    return (rewards_B.sum() - rewards_B) / others
+    return (rewards_B.sum(-1, keepdim=True) - rewards_B) / others
 
 
 def batch_mean(rewards_B: torch.Tensor) -> torch.Tensor:
@@ -141,6 +141,5 @@ def among_replies(
         floor: Rewards that differ by less are scaled as if they differed by this much.
     """
     of_question = expected_B.view(-1, replies)
-    others = (of_question.sum(1, keepdim=True) - of_question) / (replies - 1)
-    better = (of_question - others).flatten()
-    return better * (spread / better.std(correction=0).clamp(min=floor))
+    better = (of_question - leave_one_out(of_question)).flatten()
+    return spread * scale_scores(better, least_votes=1, floor=floor)

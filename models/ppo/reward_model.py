@@ -167,6 +167,4 @@ def _mean_squares(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 def _correlation(one: torch.Tensor, other: torch.Tensor) -> float:
-    one, other = one - one.mean(), other - other.mean()
-    both = float(one.norm() * other.norm())
-    return float(one @ other) / both if both > 0 else 0.0
+    return torch.corrcoef(torch.stack([one, other]))[0, 1].nan_to_num().item()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from models.adapters import WEIGHTS_FILE
 from models.batch import collate
 from models.decoding.aside import reply_aside
+from models.errors import LearningError
 from models.learner import Learner
 from models.learner_state import load_state
 from models.learning.rollouts import LEAST_VOTES, Rollouts
@@ -123,6 +125,24 @@ def test_votes_of_earlier_updates_count_for_the_reward_model(
     assert report["votes"] == 4
     assert report["rollouts"]["votes"] == VOTES
     assert report["rollouts"]["replies"] == 48
+
+
+def test_of_a_large_batch_the_reward_model_is_fitted_to_as_many_as_it_may(
+    make_learner: Callable[..., Learner],
+) -> None:
+    learner = make_learner(reward_model_votes=16)
+    report = _learn(learner, _votes(learner)).report
+    assert (report["votes"], report["rollouts"]["votes"]) == (VOTES, 16)
+
+
+def test_a_broken_vote_of_an_earlier_update_is_refused(
+    make_learner: Callable[..., Learner],
+) -> None:
+    learner = make_learner()
+    votes = _votes(learner)
+    for changes in ({"response_ids": (), "behaviour_logprobs": ()}, {"reward": math.nan}):
+        with pytest.raises(LearningError, match="c9 has"):
+            _learn(learner, votes[:4], remembered=[replace(votes[9], **changes)])
 
 
 @pytest.mark.parametrize("which", ["few", "alike"])
