@@ -140,9 +140,11 @@ class RolloutWatcher:
             return
         if not is_version_id(version):
             raise ModelNotFoundError(f"policy@{version}")
+        self._pinned[version] = None  # from here on: a look may come right behind the load
         try:
             await self._loads.load(version)
         except (ModelsError, OSError) as error:
+            self._pinned.pop(version, None)
             log.warning("%s was asked for and cannot be loaded: %s", version, error)
             raise ModelNotFoundError(f"policy@{version}") from error
         self._spare_since.pop(version, None)

@@ -203,6 +203,22 @@ async def test_a_pinned_version_survives_the_next_look(make_watcher: Any, genera
         await watcher.pin(V9)
 
 
+async def test_a_look_right_behind_the_load_leaves_a_pinned_version_alone(
+    make_watcher: Any, generator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.rollout_watcher, "LINGER_SECONDS", 0.0)
+    watcher, load = make_watcher(), generator.load
+    await watcher.look()
+
+    async def load_and_look(version: str) -> None:
+        await load(version)
+        await watcher._act()
+
+    monkeypatch.setattr(generator, "load", load_and_look)
+    await watcher.pin(V3)
+    assert V3 in generator.loaded()
+
+
 async def test_ten_requests_for_one_version_load_it_once(
     make_watcher: Any, generator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
