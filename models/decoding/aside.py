@@ -8,6 +8,7 @@ from models.decoding.bank import AdapterBank
 from models.decoding.engine import Engine
 from models.decoding.lora import read_adapter
 from models.decoding.runners import make_runner_beside
+from models.memory import give_back_freed_memory
 from models.types import BASE, GenerationRequest
 
 if TYPE_CHECKING:
@@ -45,6 +46,18 @@ def reply_aside(
         AdapterError: The adapter is not one that can be served.
         PromptTooLongError: A prompt leaves no room for a reply in the model's context.
     """
+    give_back_freed_memory()  # passes over other numbers of tokens leave what fits nothing here
+    replies = _reply(base, adapter, asked, settings)
+    give_back_freed_memory()
+    return replies
+
+
+def _reply(
+    base: Base,
+    adapter: Path | None,
+    asked: Sequence[tuple[tuple[int, ...], Sampling]],
+    settings: ModelSettings,
+) -> list[list[Token]]:
     context = max(len(ids) + sampling.max_tokens for ids, sampling in asked)
     fitting = settings.model_copy(
         update={

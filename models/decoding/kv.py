@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import mmap
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
@@ -39,7 +40,8 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyp
 
     def __init__(self, owner: SlotCache, keys: torch.Tensor, values: torch.Tensor) -> None:
         super().__init__()
-        self._owner = owner
+        # a cycle would keep the memory until it is collected
+        self._owner = cast("SlotCache", weakref.proxy(owner))
         self.keys = keys
         self.values = values
         self.is_initialized = True

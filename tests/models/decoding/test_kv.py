@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import re
+import weakref
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,15 @@ def test_memory_costs_nothing_until_it_is_written_to() -> None:
     )
     assert cache.bytes_per_token * 64 * 4096 == 2**29
     assert resident() - before < 2**26
+
+
+def test_memory_goes_with_its_last_user() -> None:
+    gc.disable()  # which would free it, too, at some later time
+    try:
+        cache = weakref.ref(_cache())
+        assert cache() is None
+    finally:
+        gc.enable()
 
 
 def test_a_decode_step_writes_each_row_at_its_own_position() -> None:
