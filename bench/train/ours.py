@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +52,12 @@ def main() -> None:
     """Run the arm; its form is what it starts from, ``version`` or ``base``, or ``rollouts``."""
     asked = given()
     rounds = 3 if asked["form"] == "rollouts" else 0
-    with tempfile.TemporaryDirectory() as folder:
-        learner = Learner(settings(asked, Path(folder), rollouts=rounds))
-        parent = "base" if asked["form"] == "base" else asked["version"]
-        with timed() as figures:
-            learned = learner.learn(samples(asked), parent=parent, seed=0, progress=lambda _: None)
-            figures["phases"] = learned.report["seconds"]
+    data_dir = Path(asked["adapter"]).parents[1]  # where kernels are compiled, as where one serves
+    learner = Learner(settings(asked, data_dir, rollouts=rounds))
+    parent = "base" if asked["form"] == "base" else asked["version"]
+    with timed() as figures:
+        learned = learner.learn(samples(asked), parent=parent, seed=0, progress=lambda _: None)
+        figures["phases"] = learned.report["seconds"]
 
 
 if __name__ == "__main__":
