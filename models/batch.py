@@ -67,22 +67,39 @@ def micro_batches(
 ) -> list[MicroBatch]:
     """Split ``rows`` of ``samples`` into micro-batches, longest together.
 
+    Replies to one prompt stay together where they fit, as a pass reads it once for all of them.
+
     Args:
         samples: The batch.
         rows: Which of it are wanted.
         tokens: Most rows times width of a micro-batch; a longer reply has one of its own.
         device: Where the tensors go.
     """
-    groups: list[list[int]] = []
-    room = 0
-    for row in sorted(rows, key=lambda i: token_count(samples[i]), reverse=True):
-        if room == 0:
-            groups.append([])
-            # the first row is the longest: all others are padded to it
-            room = max(1, tokens // token_count(samples[row]))
-        groups[-1].append(row)
-        room -= 1
-    return [collate(samples, group, device=device) for group in groups]
+    found: list[list[int]] = []
+    width = 0
+    for row in _in_order(samples, rows):
+        wider = max(width, token_count(samples[row]))
+        if not found or (len(found[-1]) + 1) * wider > tokens:
+            found.append([])
+            wider = token_count(samples[row])
+        found[-1].append(row)
+        width = wider
+    return [collate(samples, group, device=device) for group in found]
+
+
+def _in_order(samples: Sequence[Sample], rows: Sequence[int]) -> list[int]:
+    """Return rows by falling length, those of one prompt at the place of the longest."""
+    longest: dict[tuple[int, ...], tuple[int, int]] = {}
+    for place, row in enumerate(rows):
+        prompt, length = samples[row].prompt_ids, token_count(samples[row])
+        most, first = longest.get(prompt, (0, place))
+        longest[prompt] = (max(length, most), first)
+
+    def key(row: int) -> tuple[int, int, int]:
+        length, first = longest[samples[row].prompt_ids]
+        return -length, first, -token_count(samples[row])
+
+    return sorted(rows, key=key)
 
 
 def collate(samples: Sequence[Sample], rows: Sequence[int], *, device: str) -> MicroBatch:

@@ -104,6 +104,8 @@ class ScoredBatch:
         all_divisors: The same of the sums over all tokens.
         beta: What a nat of KL to the base costs in this batch.
         loss_beta: The same in the loss; 0 when the reward has it.
+        together: So many rows after one another are replies to one question: they stay together in
+            minibatches and passes, which read it once for all of them.
     """
 
     batch: MicroBatch
@@ -118,6 +120,7 @@ class ScoredBatch:
     all_divisors: torch.Tensor
     beta: float
     loss_beta: float
+    together: int = 1
 
     def minibatch(self, rows: Sequence[int], settings: LearnerSettings) -> Self:
         """Return the same batch with the divisors of one optimiser step over ``rows``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
@@ -147,7 +148,7 @@ class Epochs:
         count, trace = len(self._samples), self._trace
         size = self._settings.minibatch or count
         for epoch in range(self._settings.epochs):
-            shuffled = torch.randperm(count, generator=self._order).tolist()
+            shuffled = self._shuffled()
             minibatches = [shuffled[i : i + size] for i in range(0, count, size)]
             total = self._settings.epochs * len(minibatches)
             kls = []
@@ -159,6 +160,13 @@ class Epochs:
                 trace.stopped_early = True
                 break
         return trace
+
+    def _shuffled(self) -> list[int]:
+        """Return all rows in a new order, in which those of a question stay together."""
+        rows, size = range(len(self._samples)), self._scored.together
+        questions = [rows[first : first + size] for first in rows[::size]]
+        shuffled = torch.randperm(len(questions), generator=self._order).tolist()
+        return [row for number in shuffled for row in questions[number]]
 
     def _step(self, rows: Sequence[int]) -> float:
         """Take one optimiser step on ``rows``; return the KL per token to the start policy."""
@@ -200,18 +208,22 @@ class Epochs:
 
     def _parts(self, rows: Sequence[int]) -> Parts:
         """Divide ``rows`` among the workers; too long ones are passed through after the others."""
-        lengths = {row: self._token_count(row) for row in rows}
         most = self._settings.micro_batch_tokens // self._workers.count
-        short = [row for row in rows if lengths[row] <= most or self._workers.count == 1]
-        shares = divide([lengths[row] for row in short], self._workers.count)
+        fits = {row: self._token_count(row) <= most or self._workers.count == 1 for row in rows}
+        short = [row for row in rows if fits[row]]
+        size = self._scored.together
+        questions = [list(block) for _, block in groupby(short, lambda row: row // size)]
+        lengths = [sum(map(self._token_count, block)) for block in questions]
         beside = [
-            Part([short[i] for i in share], most, gradients)
-            for share, gradients in zip(shares, self._gradients, strict=False)
+            Part([row for i in share for row in questions[i]], most, gradients)
+            for share, gradients in zip(
+                divide(lengths, self._workers.count), self._gradients, strict=False
+            )
         ]
         alone = [
             Part([row], self._settings.micro_batch_tokens, self._gradients[0])
             for row in rows
-            if row not in short
+            if not fits[row]
         ]
         return Parts(beside, alone)
 

@@ -37,10 +37,12 @@ class Iteration:
     Attributes:
         votes: Its share of the batch.
         replayed: Its share of the votes of earlier updates.
+        together: So many of its votes after one another are on replies to one question.
     """
 
     votes: Sequence[Sample]
     replayed: Sequence[Sample]
+    together: int = 1
 
 
 def divide(batch: Sequence[Sample], replay: Sequence[Sample], *, votes: int) -> Sequence[Iteration]:
@@ -129,6 +131,7 @@ class Iterations:
         # 1. Fix what the batch looks like at the start.
         with self._stopwatch.phase("score"):
             scored = score_samples(batch, self._policy, state, settings, progress, self._critic)
+            scored = replace(scored, together=part.together)
         # 2. Learn for N epochs.
         with self._stopwatch.phase("learn"):
             corrections = find_corrections(batch, self._base, settings)

@@ -181,7 +181,7 @@ class Rollouts:
             replace(sample, reward=score)
             for sample, score in zip(drawn, scores.tolist(), strict=True)
         ]
-        return Iteration(judged, ()), float(expected.mean())
+        return Iteration(judged, (), self._settings.rollout_replies), float(expected.mean())
 
     def _features(self, samples: Sequence[Sample]) -> ReplyFeatures:
         content = torch.stack(self._content(samples))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.adapters import STATE_FILE, WEIGHTS_FILE
-from models.batch import collate, micro_batches
+from models.batch import collate
 from models.errors import AdapterError, LearningError
 from models.gate import GateBounds, judge
 from models.learner import Learner
@@ -292,15 +292,6 @@ def test_a_strong_penalty_keeps_the_policy_near_the_base(
             version = _publish(learner, learned, sequence, version)
         distances.append(learner.probe(version, lambda _: None).kl_per_reply)
     assert distances[1] < distances[0] * 0.7
-
-
-def test_micro_batches_put_replies_of_similar_length_together() -> None:
-    samples = [_sample(str(n), tuple(range(1, n + 1)), 1.0) for n in (1, 9, 2, 8)]
-    groups = micro_batches(samples, range(4), tokens=24, device="cpu")
-    assert [g.rows for g in groups] == [(1, 3), (2, 0)]
-    assert groups[0].mask.sum(-1).tolist() == [9, 8]
-    assert groups[1].ids.tolist() == [[5, 6, 7, 1, 2], [5, 6, 7, 1, 0]]
-    assert groups[1].reply_positions.tolist() == [[2, 3], [2, 0]]
 
 
 def test_the_published_weights_are_the_fp32_master(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,8 @@ from models.policy import Policy
 from models.types import Sample
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from models.settings import LearnerSettings
 
 SAMPLES = [
@@ -89,6 +92,52 @@ def test_the_gradient_is_that_of_one_pass(
         assert (found[key] - gradient).norm() <= 1e-4 * gradient.norm(), key
     again = _gradients(policy, divided, CORRECTIONS)
     assert all(torch.equal(again[key], found[key]) for key in found)
+
+
+@pytest.mark.parametrize(("together", "size"), [(1, 2), (2, 4), (2, 3), (4, 8), (4, 0), (3, 6)])
+def test_a_minibatch_has_a_questions_replies_together(
+    settings: LearnerSettings, together: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = [replace(SAMPLES[1], completion_id=str(n)) for n in range(16)]
+    chosen = settings.model_copy(update={"minibatch": size, "epochs": 2, "max_step_kl": 1e9})
+    policy = Policy(load_base(settings), settings)
+    scored = score_samples(samples, policy, LearnerState(), chosen, lambda _: None)
+    scored = replace(scored, together=together)
+    schedule = LambdaLR(torch.optim.Adam(policy.master.values()), lambda _: 1.0)
+    random = torch.Generator().manual_seed(1)
+    epochs = Epochs(policy, samples, scored, schedule, random, chosen)
+    steps: list[Sequence[int]] = []
+    monkeypatch.setattr(epochs, "_step", lambda rows: steps.append(rows) or 0.0)
+    epochs.run(lambda _: None)
+    order = [row for rows in steps for row in rows]
+    assert {len(rows) for rows in steps} <= {size or 16, 16 % (size or 16)}
+    for epoch in (order[:16], order[16:]):
+        assert sorted(epoch) == list(range(16))
+        questions = [question for question, _ in groupby(row // together for row in epoch)]
+        assert len(set(questions)) == len(questions)
+    assert order[:16] != order[16:]
+
+
+@pytest.mark.parametrize("together", [2, 3])
+def test_a_questions_replies_go_to_one_worker(settings: LearnerSettings, together: int) -> None:
+    samples = [
+        replace(SAMPLES[1], prompt_ids=(5, 6, n // together), response_ids=(50,) * (1 + n % 5))
+        for n in range(4 * together)
+    ]
+    samples = [replace(s, behaviour_logprobs=(-6.0,) * len(s.response_ids)) for s in samples]
+    policy = Policy(load_base(settings), settings)
+    policy.workers = Workers(2)
+    scored = score_samples(samples, policy, LearnerState(), settings, lambda _: None)
+    scored = replace(scored, together=together)
+    schedule = LambdaLR(torch.optim.Adam(policy.master.values()), lambda _: 1.0)
+    random = torch.Generator()
+    epochs = Epochs(policy, samples, scored, schedule, random, settings)
+    parts = epochs._parts(range(len(samples)))
+    assert [len(part.rows) for part in parts.beside] == [2 * together, 2 * together]
+    for part in parts.beside:
+        prompts = [samples[row].prompt_ids for row in part.rows]
+        assert len(set(prompts)) == 2
+    assert parts.alone == []
 
 
 @pytest.mark.parametrize(
