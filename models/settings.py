@@ -226,7 +226,7 @@ class LearnerSettings(ModelSettings, GateSettings):
         ge=1,
         description="Most tokens of such a reply, where those that were voted on are longer.",
     )
-    rollout_epochs: int = Field(2, ge=1, description="Passes over a round's replies.")
+    rollout_epochs: int = Field(1, ge=1, description="Passes over a round's replies.")
     reward_model_votes: int = Field(
         256,
         ge=16,

@@ -43,8 +43,8 @@ DEPTH = 0.4
 """Which of the base's layers, as a part of all, says most of what people like in a reply."""
 SPREAD, SPREAD_FLOOR = 0.7, 0.15
 """Standard deviation of a round's advantages; less where expectations differ by less than that."""
-MINIBATCH = 16
-"""Replies of an optimiser step: a round takes as many steps as an iteration of 16 votes does."""
+ENOUGH = 0.5
+"""Mean expected reward from which on nothing more is learned: three of four replies are liked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,9 @@ class Rollouts:
         state: LearnerState,
         progress: Callable[[Progress], None],
     ) -> dict[str, Any]:
-        """Learn as many rounds as the settings ask for; return figures, JSON-able, or none.
+        """Learn rounds until enough is expected to be liked; return figures, JSON-able, or none.
+
+        There are as many as the settings ask for, at most.
 
         Args:
             votes: What the reward model is fitted to: the last ``reward_model_votes`` of them.
@@ -117,11 +119,13 @@ class Rollouts:
                 if not drawn:
                     break
                 part, expected = self._judge(model, drawn)
+            figures["replies"] += len(drawn)
+            figures["expected"].append(expected)
+            if expected >= ENOUGH:
+                break
             tell = among(progress, number, self._settings.rollouts)
             _, found = again.run(part, state, tell)
-            figures["replies"] += len(drawn)
             figures["steps"] += found["steps"]
-            figures["expected"].append(expected)
             figures["kl_per_reply"].append(found["kl_per_reply"])
         return {**figures, "told": model.told, "noise": model.noise, "form": model.form_weight}
 
@@ -225,7 +229,6 @@ def _of_rollouts(settings: LearnerSettings) -> LearnerSettings:
         update={
             "advantage": "none",
             "epochs": settings.rollout_epochs,
-            "minibatch": MINIBATCH,
             "missing_end_penalty": 0.0,
             "nudge": 0.0,
         }

@@ -16,7 +16,7 @@ from models.decoding.aside import reply_aside
 from models.errors import LearningError
 from models.learner import Learner
 from models.learner_state import load_state
-from models.learning.rollouts import LEAST_VOTES, Rollouts
+from models.learning.rollouts import ENOUGH, LEAST_VOTES, Rollouts
 from models.settings import LearnerSettings
 from models.timing import Stopwatch
 from models.types import Sample, Sampling
@@ -104,7 +104,7 @@ def test_their_steps_are_steps_of_the_adapter(
 ) -> None:
     learner = make_learner()
     learned = _learn(learner, _votes(learner))
-    assert learned.report["rollouts"]["steps"] == 3 * 2  # one minibatch, two epochs
+    assert learned.report["rollouts"]["steps"] == 3 * 2  # two minibatches of 8, one epoch
     learned.write_files(tmp_path)
     assert load_state(tmp_path).step == learned.report["steps"] + 6
 
@@ -164,6 +164,18 @@ def test_votes_that_tell_nothing_let_nothing_be_expected(
         "kl_per_reply": [],
     }
     assert report["votes"] == len(votes)
+
+
+def test_where_enough_is_expected_to_be_liked_nothing_more_is_learned(
+    make_learner: Callable[..., Learner],
+) -> None:
+    learner = make_learner()
+    liked = [replace(vote, reward=1.0) for vote in _votes(learner)]
+    votes = [replace(liked[0], reward=-1.0), *liked[1:]]
+    report = _learn(learner, votes).report["rollouts"]
+    assert (report["replies"], report["steps"], report["kl_per_reply"]) == (16, 0, [])
+    (expected,) = report["expected"]
+    assert ENOUGH <= expected < 1.0
 
 
 def test_the_same_seed_gives_the_same_bits(
