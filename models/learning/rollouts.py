@@ -123,7 +123,7 @@ class Rollouts:
             figures["expected"].append(expected)
             if expected >= ENOUGH:
                 break
-            tell = among(progress, number, self._settings.rollouts)
+            tell = among(_apart(progress), number, self._settings.rollouts)
             _, found = again.run(part, state, tell)
             figures["steps"] += found["steps"]
             figures["kl_per_reply"].append(found["kl_per_reply"])
@@ -221,6 +221,15 @@ class Rollouts:
 
     def _seed(self) -> int:
         return int(torch.randint(2**31, (), generator=self._order))
+
+
+def _apart(progress: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """Return what tells of progress in phases of other names than the votes' ones."""
+
+    def tell(at: Progress) -> None:
+        progress(replace(at, phase=f"rollouts {at.phase}"))
+
+    return tell
 
 
 def _of_rollouts(settings: LearnerSettings) -> LearnerSettings:

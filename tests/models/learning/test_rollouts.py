@@ -19,7 +19,7 @@ from models.learner_state import load_state
 from models.learning.rollouts import ENOUGH, LEAST_VOTES, Rollouts
 from models.settings import LearnerSettings
 from models.timing import Stopwatch
-from models.types import Sample, Sampling
+from models.types import Progress, Sample, Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -107,6 +107,17 @@ def test_their_steps_are_steps_of_the_adapter(
     assert learned.report["rollouts"]["steps"] == 3 * 2  # two minibatches of 8, one epoch
     learned.write_files(tmp_path)
     assert load_state(tmp_path).step == learned.report["steps"] + 6
+
+
+def test_their_progress_is_of_all_rounds(make_learner: Callable[..., Learner]) -> None:
+    learner, told = make_learner(), list[Progress]()
+    _learn(learner, _votes(learner), progress=told.append)
+    of_rounds = [at for at in told if at.phase.startswith("rollouts ")]
+    learned = [at.done / at.total for at in of_rounds if at.phase == "rollouts learn"]
+    assert learned == sorted(learned)
+    assert learned[-1] == 1.0
+    assert len(learned) == 6  # two steps a round
+    assert told[-1] is of_rounds[-1]
 
 
 def test_without_rollouts_there_are_none(make_learner: Callable[..., Learner]) -> None:
