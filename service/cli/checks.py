@@ -16,6 +16,7 @@ from models.errors import ModelsError
 from models.failpoints import VARIABLE, armed
 from service.cli.findings import Finding
 from service.cli.rollout_checks import check_prompts, check_rollout
+from service.cli.update_checks import LOOKED_BACK, check_updates
 from service.plan import base_url
 from service.record_health import sweep_problem, unexported, worker_problem
 
@@ -93,6 +94,7 @@ async def check_record(settings: ServiceSettings) -> AsyncIterator[Finding]:
         yield await _check_durability(store)
         health, now = await store.retention.health(), time.time()
         yield _check_looks(health, paused=await store.learning.paused(), now=now)
+        yield check_updates(await store.runs.list(LOOKED_BACK))
         yield _check_retention(health, settings, now=now)
         async for finding in check_rollout(store, settings):
             yield finding

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from feedback.events import Judgement, Replica, Rollout
+from feedback.events import Judgement, Replica, Rollout, Run
 from models import failpoints
 from models.adapters import WEIGHTS_FILE
 from service.cli.checks import check_folder, check_python
 from service.cli.rollout_checks import check_judge
+from service.cli.update_checks import check_updates
 from service.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from feedback.events import RunState
     from feedback.store import Store
     from service.cli.findings import Finding
 
@@ -149,6 +151,39 @@ def test_a_silent_judge_is_a_problem_where_there_is_something_to_judge() -> None
         found = check(silent, "v1")
         assert not found.ok
         assert "beat" in found.mend
+
+
+def _run(number: int, state: RunState, reason: str | None = None) -> Run:
+    return Run(number, state, 1, "v7", (), "", 1, 0.0, reason=reason)
+
+
+@pytest.mark.parametrize(
+    ("runs", "ok", "found"),
+    [
+        ([], True, "none has ended yet"),
+        ([_run(1, "claimed")], True, "none has ended yet"),
+        ([_run(3, "committed"), _run(2, "approved")], True, "run 2 is approved"),
+        (
+            [_run(3, "rejected", "kl 21 > 20"), _run(2, "rejected"), _run(1, "approved")],
+            True,
+            "run 3 is rejected: kl 21 > 20",
+        ),
+        (
+            [_run(4, "claimed"), *(_run(n, "rejected", "kl 21 > 20") for n in (3, 2, 1))],
+            False,
+            "3 rejected in a row; run 3 is rejected: kl 21 > 20",
+        ),
+        ([_run(1, "quarantined", "no log-probs")], False, "run 1 is quarantined: no log-probs"),
+    ],
+)
+def test_updates_that_come_to_nothing_are_a_problem(runs: list[Run], ok: bool, found: str) -> None:
+    finding = check_updates(runs)
+    assert (finding.ok, finding.found) == (ok, found)
+    assert bool(finding.mend) is not ok
+
+
+def test_updates_of_the_record_are_looked_at(findings: Any) -> None:
+    assert findings()["updates"]["found"] == "none has ended yet"
 
 
 def test_a_broken_prompt_of_the_operator_is_named_by_its_line(findings: Any, operator: Any) -> None:
