@@ -14,7 +14,7 @@ from feedback.events import FrozenVote, StaleVote
 from models.versions import is_version_id, sequence_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from feedback.events import Person, Run, WaitingVote
 
@@ -134,18 +134,19 @@ def replayable(runs: Sequence[Run]) -> tuple[FrozenVote, ...]:
     return tuple(newest.values())
 
 
-def rejected_in_a_row(runs: Sequence[Run], run: Run) -> int:
-    """Return how many runs right before ``run`` had its parent and were rejected at their gate.
+def setbacks_in_a_row(runs: Sequence[Run], run: Run, rolled_back: Container[str | None]) -> int:
+    """Return how many updates of a run's parent came to nothing right before it.
 
     Args:
         runs: Runs of the ledger, newest first; ``run`` and later ones are passed over.
         run: What is about to be learned.
+        rolled_back: Versions that passed their gate and that people, or their operator, refused.
     """
-    before = (each for each in runs if each.number < run.number)
-    rejected = takewhile(
-        lambda each: each.state == "rejected" and each.parent == run.parent, before
+    of_parent = (each for each in runs if each.number < run.number and each.parent == run.parent)
+    refused = takewhile(
+        lambda each: each.state == "rejected" or each.version in rolled_back, of_parent
     )
-    return sum(1 for _ in rejected)
+    return sum(1 for _ in refused)
 
 
 def replay_window(

@@ -80,7 +80,7 @@ class Learner:
         progress: Callable[[Progress], None],
         replay: Sequence[Sample] = (),
         remembered: Sequence[Sample] = (),
-        rejections: int = 0,
+        setbacks: int = 0,
     ) -> Learned:
         """Run one update from ``parent`` on a frozen batch.
 
@@ -92,14 +92,14 @@ class Learner:
             replay: Votes of earlier updates to learn from once more; what the policy has since
                 become counts through their weights.
             remembered: Votes of earlier updates for the reward model of rollouts.
-            rejections: Updates of this parent that the gate rejected just before; each makes this
+            setbacks: Updates of this parent that came to nothing just before; each makes this
                 one more cautious.
 
         Raises:
             LearningError: The batch cannot be learned from, or the result is not finite.
             AdapterError: The parent is missing, broken or of another shape.
         """
-        stopwatch, settings = Stopwatch(), cautious(self._settings, rejections)
+        stopwatch, settings = Stopwatch(), cautious(self._settings, setbacks)
         check_samples([*samples, *replay, *remembered])
         # 1. Find the log-probs that are missing; leave out what nobody can tell them of.
         with stopwatch.phase("recover"):
@@ -130,13 +130,13 @@ class Learner:
             **update_figures(found),
             **recovery_figures([*samples, *replay], [*known, *known_replay]),
             "rollouts": rolled,
-            "rejections": rejections,
+            "setbacks": setbacks,
             "seconds": stopwatch.seconds,
             "peak_memory_mib": peak_memory_mib(),
         }
         steps = report["steps"] + rolled.get("steps", 0)
         after = self._state_after(state, optimizer, order, steps)
-        return Learned(partial(self._write, after.slowed(rate_share(rejections))), report)
+        return Learned(partial(self._write, after.slowed(rate_share(setbacks))), report)
 
     def publish(
         self,

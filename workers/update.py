@@ -11,7 +11,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from feedback.batching import rejected_in_a_row
+from feedback.batching import setbacks_in_a_row
 from feedback.errors import FencedError, StoreUnavailableError
 from models.errors import AdapterError, BaseModelError, GateError, LearningError
 from models.failpoints import failpoint
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOOKED_BACK = 10
-"""Newest runs among which those are counted that the gate rejected in a row."""
+"""Newest runs among which those are counted that were refused in a row."""
 DEATHS_PER_FAILURE = 3
 """A learner that is killed counts no failure; so many deaths for each allowed one end a run."""
 HINDRANCES = (OSError, BaseModelError, GateError)
@@ -196,7 +196,7 @@ async def _learn_and_publish(
     batch = await _read_batch(place.store, run)
     failpoint("batch.read")
     earlier = await earlier_votes(place.store, place.settings, batch=len(batch.samples))
-    rejections = rejected_in_a_row(await place.store.runs.list(LOOKED_BACK), run)
+    setbacks = await _setbacks(place.store, run)
     with stopwatch.phase("start"):
         learner = await place.learner()
     learned = await asyncio.to_thread(
@@ -207,7 +207,7 @@ async def _learn_and_publish(
         progress=_progress(run, stop),
         replay=earlier.replay,
         remembered=earlier.remembered,
-        rejections=rejections,
+        setbacks=setbacks,
     )
     failpoint("learn.after")
     # A learner that slept past its lease must not even publish; one whose Redis is away may, for
@@ -225,6 +225,13 @@ async def _learn_and_publish(
             now=place.clock(),
         )
     return manifest, _report(learned.report, batch, earlier, stopwatch)
+
+
+async def _setbacks(store: Store, run: Run) -> int:
+    runs = await store.runs.list(LOOKED_BACK)
+    versions = await store.versions.get_many([each.version for each in runs if each.version])
+    rolled_back = {each.version for each in versions if each.state == "rolled_back"}
+    return setbacks_in_a_row(runs, run, rolled_back)
 
 
 async def _read_batch(store: Store, run: Run) -> Batch:

@@ -29,7 +29,7 @@ class Learner(Protocol):
         progress: Callable[[Progress], None],
         replay: Sequence[Sample] = (),
         remembered: Sequence[Sample] = (),
-        rejections: int = 0,
+        setbacks: int = 0,
     ) -> Any:
         """Return the learned adapter and its report."""
         ...

@@ -1,5 +1,6 @@
 import hashlib
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,9 +9,9 @@ from feedback.batching import (
     batch_hash,
     choose,
     frozen_json,
-    rejected_in_a_row,
     replay_window,
     replayable,
+    setbacks_in_a_row,
     sift,
 )
 from feedback.events import FrozenVote, Person, Run, RunState, StaleVote, WaitingVote
@@ -186,16 +187,28 @@ def run(number: int, *names: str, state: RunState = "approved", parent: str = "b
     return Run(number, state, 1, parent, votes, "", 1, 0.0)
 
 
-def test_rejections_are_counted_while_the_parent_is_the_same() -> None:
+def test_setbacks_are_counted_of_one_parent_until_something_stood() -> None:
     now = run(6, state="claimed", parent="v2")
     rejected = [run(5, state="rejected", parent="v2"), run(4, state="rejected", parent="v2")]
     of_another_parent = run(3, state="rejected", parent="v1")
-    assert rejected_in_a_row([now, *rejected, of_another_parent], now) == 2
+    assert setbacks_in_a_row([now, *rejected, of_another_parent], now, ()) == 2
     passed = run(4, parent="v2")
-    assert rejected_in_a_row([now, rejected[0], passed, of_another_parent], now) == 1
-    assert rejected_in_a_row([now], now) == 0
+    assert setbacks_in_a_row([now, rejected[0], passed, rejected[1]], now, ()) == 1
+    assert setbacks_in_a_row([now], now, ()) == 0
     # a run that is taken over counts those before it, not itself or what came later
-    assert rejected_in_a_row([now, *rejected], rejected[0]) == 1
+    assert setbacks_in_a_row([now, *rejected], rejected[0], ()) == 1
+
+
+def test_versions_that_were_rolled_back_are_setbacks_of_their_parent() -> None:
+    now = run(6, state="claimed", parent="v2")
+    of_child = replace(run(5, parent="v4"), version="v5")
+    child, older = (replace(run(number, parent="v2"), version=f"v{number}") for number in (4, 3))
+    runs = [now, of_child, child, older]
+    assert setbacks_in_a_row(runs, now, {"v5", "v4"}) == 1
+    assert setbacks_in_a_row(runs, now, {"v5", "v4", "v3"}) == 2
+    assert setbacks_in_a_row(runs, now, {"v3"}) == 0
+    rejected = run(5, state="rejected", parent="v2")
+    assert setbacks_in_a_row([now, rejected, child], now, {"v4"}) == 2
 
 
 def test_the_window_has_what_was_learned_last_first() -> None:

@@ -125,13 +125,13 @@ def test_each_rejection_shortens_the_step_and_doubles_beta_for_this_update_alone
 
     first = _publish(learner, _learn(learner, samples), 1)
     start, found, momenta = weights(), [], []
-    for rejections in range(3):
+    for setbacks in range(3):
         learned = learner.learn(
-            samples, parent=first, seed=2, progress=lambda _: None, rejections=rejections
+            samples, parent=first, seed=2, progress=lambda _: None, setbacks=setbacks
         )
-        assert learned.report["rejections"] == rejections
+        assert learned.report["setbacks"] == setbacks
         found.append((learned.report["beta"], (weights() - start).norm().item()))
-        version = _publish(learner, learned, 2 + rejections)
+        version = _publish(learner, learned, 2 + setbacks)
         moments = load_state(learner._store.path(version)).first.values()
         momenta.append(sum(moment.norm().item() for moment in moments))
     (beta, step), (twice, half), (four_times, quarter) = found

@@ -66,7 +66,7 @@ class FakeLearner:
     replayed: list[tuple[Sample, ...]] = field(default_factory=list)
     remembered: list[tuple[Sample, ...]] = field(default_factory=list)
     parents: list[str] = field(default_factory=list)
-    rejections: list[int] = field(default_factory=list)
+    setbacks: list[int] = field(default_factory=list)
     during: Callable[[Callable[[Progress], None]], None] = lambda progress: None
 
     def learn(
@@ -78,13 +78,13 @@ class FakeLearner:
         progress: Callable[[Progress], None],
         replay: Sequence[Sample] = (),
         remembered: Sequence[Sample] = (),
-        rejections: int = 0,
+        setbacks: int = 0,
     ) -> Learned:
         self.learned.append(tuple(samples))
         self.replayed.append(tuple(replay))
         self.remembered.append(tuple(remembered))
         self.parents.append(parent)
-        self.rejections.append(rejections)
+        self.setbacks.append(setbacks)
         self.during(progress)
         content = hashlib.sha256(repr((samples, parent, seed)).encode()).digest()
         return Learned(

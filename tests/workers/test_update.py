@@ -144,7 +144,21 @@ async def test_votes_of_rejected_versions_are_learned_more_cautiously(
     assert (await run_update(place)).state == "approved"
     await vote_on("ud", start=4)
     await run_update(place)
-    assert learner.rejections == [0, 1, 2, 0]
+    assert learner.setbacks == [0, 1, 2, 0]
+
+
+async def test_votes_of_a_version_that_was_rolled_back_are_learned_more_cautiously(
+    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+) -> None:
+    place, learner = workplace
+    ids = await vote_on("ud")
+    first = await run_update(place)
+    assert (await store.rollout.get()).live == first.version
+    await store.rollout.rollback(who="judge", why="liked less", now=9.0)
+    assert await states(store, ids) == ["pending", "pending"]
+    second = await run_update(place)
+    assert (second.state, second.parent) == ("approved", "base")
+    assert learner.setbacks == [0, 1]
 
 
 async def test_an_import_is_gated_between_two_runs(

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from models.learning.caution import MOST_REJECTIONS, cautious
+from models.learning.caution import MOST_SETBACKS, cautious
 from models.settings import LearnerSettings
 
 
-@pytest.mark.parametrize(("rejections", "share"), [(0, 1.0), (1, 0.5), (3, 0.125)])
-def test_votes_push_less_far_and_the_base_pulls_as_before(rejections: int, share: float) -> None:
+@pytest.mark.parametrize(("setbacks", "share"), [(0, 1.0), (1, 0.5), (3, 0.125)])
+def test_votes_push_less_far_and_the_base_pulls_as_before(setbacks: int, share: float) -> None:
     usual = LearnerSettings(learning_rate=0.01, kl_coefficient=0.05)
-    found = cautious(usual, rejections)
+    found = cautious(usual, setbacks)
     assert found.learning_rate == pytest.approx(0.01 * share)
     assert found.learning_rate * found.kl_coefficient == pytest.approx(0.01 * 0.05)
     changed = {"learning_rate", "kl_coefficient"}
@@ -18,5 +18,5 @@ def test_votes_push_less_far_and_the_base_pulls_as_before(rejections: int, share
 
 def test_caution_has_an_end() -> None:
     usual = LearnerSettings()
-    assert cautious(usual, MOST_REJECTIONS + 9) == cautious(usual, MOST_REJECTIONS)
-    assert cautious(usual, MOST_REJECTIONS).learning_rate > 0
+    assert cautious(usual, MOST_SETBACKS + 9) == cautious(usual, MOST_SETBACKS)
+    assert cautious(usual, MOST_SETBACKS).learning_rate > 0
