@@ -61,7 +61,9 @@ UNCLIPPED: Mapping[str, Any] = {"clip": 0.99, "clip_high": 1e9, "max_step_kl": m
 
 ARMS: Mapping[str, Arm] = {
     "ours": Arm("our learner with its defaults"),
-    "rollouts": Arm("three rounds of replies of its own, rated by a reward model", {"rollouts": 3}),
+    "rollouts": Arm(
+        "up to three rounds of replies of its own, rated by a reward model", {"rollouts": 3}
+    ),
     # Without one thing each.
     "no-kl": Arm("without KL to the base", {"kl_coefficient": 0.0}),
     "fixed-kl": Arm("β fixed at 0.05, however near the base", {"kl_power": 0.0}),
