@@ -122,11 +122,6 @@ class ScoredBatch:
     loss_beta: float
     together: int = 1
 
-    @property
-    def kl_per_reply(self) -> float:
-        """KL of the start policy to the base, summed over a reply's tokens, in the mean."""
-        return masked_sum(self.at_start.kl, self.batch.mask).mean().item()
-
     def minibatch(self, rows: Sequence[int], settings: LearnerSettings) -> Self:
         """Return the same batch with the divisors of one optimiser step over ``rows``."""
         index = list(rows)

@@ -270,10 +270,7 @@ class LearnerSettings(ModelSettings, GateSettings):
         2.0, gt=0, description="Past votes of a user that weigh as much as the batch's baseline."
     )
     kl_target: float = Field(
-        16.0,
-        gt=0,
-        description="Nats of KL to the base per reply from which on β holds it back, and rollouts "
-        "go no further.",
+        16.0, gt=0, description="Nats of KL to the base per reply from which on β holds it back."
     )
     kl_coefficient: float = Field(
         0.05, ge=0, description="KL coefficient β where the KL per reply is at its target."

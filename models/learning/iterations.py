@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from models.learner_state import LearnerState
     from models.policy import Policy
     from models.ppo.critic import ValueHead
-    from models.scored_batch import ScoredBatch
     from models.settings import LearnerSettings
     from models.timing import Stopwatch
     from models.types import Sample
@@ -44,11 +43,6 @@ class Iteration:
     votes: Sequence[Sample]
     replayed: Sequence[Sample]
     together: int = 1
-
-    @property
-    def samples(self) -> Sequence[Sample]:
-        """All that it learns from."""
-        return [*self.votes, *self.replayed]
 
 
 def divide(batch: Sequence[Sample], replay: Sequence[Sample], *, votes: int) -> Sequence[Iteration]:
@@ -133,28 +127,12 @@ class Iterations:
         Raises:
             LearningError: A gradient is not finite.
         """
-        return self.learn(part, self.score(part, state, progress), state, progress)
-
-    def score(
-        self, part: Iteration, state: LearnerState, progress: Callable[[Progress], None]
-    ) -> ScoredBatch:
-        """Fix what a part looks like before it is learned."""
+        batch, settings = [*part.votes, *part.replayed], self._settings
+        # 1. Fix what the batch looks like at the start.
         with self._stopwatch.phase("score"):
-            scored = score_samples(
-                part.samples, self._policy, state, self._settings, progress, self._critic
-            )
-            return replace(scored, together=part.together)
-
-    def learn(
-        self,
-        part: Iteration,
-        scored: ScoredBatch,
-        state: LearnerState,
-        progress: Callable[[Progress], None],
-    ) -> tuple[LearnerState, dict[str, Any]]:
-        """Learn from a part that was scored; see ``run``."""
-        batch, settings = part.samples, self._settings
-        # 1. Learn for N epochs.
+            scored = score_samples(batch, self._policy, state, settings, progress, self._critic)
+            scored = replace(scored, together=part.together)
+        # 2. Learn for N epochs.
         with self._stopwatch.phase("learn"):
             corrections = find_corrections(batch, self._base, settings)
             epochs = Epochs(
@@ -168,7 +146,7 @@ class Iterations:
                 corrections,
             )
             trace = epochs.run(progress)
-        # 2. Tell where it went, and what that means for the next one.
+        # 3. Tell where it went, and what that means for the next one.
         with self._stopwatch.phase("measure"):
             figures = {
                 **batch_figures(part.votes, scored),

@@ -84,10 +84,9 @@ class Rollouts:
         state: LearnerState,
         progress: Callable[[Progress], None],
     ) -> dict[str, Any]:
-        """Learn some rounds; return figures, JSON-able, or none.
+        """Learn rounds until enough is expected to be liked; return figures, JSON-able, or none.
 
-        There are as many as the settings ask for, or fewer: one whose replies are expected to be
-        liked enough, or are as far from the base as ``kl_target``, is the last, and not learned.
+        There are as many as the settings ask for, at most.
 
         Args:
             votes: What the reward model is fitted to: the last ``reward_model_votes`` of them.
@@ -120,15 +119,14 @@ class Rollouts:
                 if not drawn:
                     break
                 part, expected = self._judge(model, drawn)
-            tell = among(_apart(progress), number, self._settings.rollouts)
-            scored = again.score(part, state, tell)
             figures["replies"] += len(drawn)
             figures["expected"].append(expected)
-            figures["kl_per_reply"].append(scored.kl_per_reply)
-            if expected >= ENOUGH or scored.kl_per_reply >= self._settings.kl_target:
+            if expected >= ENOUGH:
                 break
-            _, found = again.learn(part, scored, state, tell)
+            tell = among(_apart(progress), number, self._settings.rollouts)
+            _, found = again.run(part, state, tell)
             figures["steps"] += found["steps"]
+            figures["kl_per_reply"].append(found["kl_per_reply"])
         return {**figures, "told": model.told, "noise": model.noise, "form": model.form_weight}
 
     def _fit(self, votes: Sequence[Sample]) -> RewardModel | None:

@@ -184,18 +184,9 @@ def test_where_enough_is_expected_to_be_liked_nothing_more_is_learned(
     liked = [replace(vote, reward=1.0) for vote in _votes(learner)]
     votes = [replace(liked[0], reward=-1.0), *liked[1:]]
     report = _learn(learner, votes).report["rollouts"]
-    assert (report["replies"], report["steps"]) == (16, 0)
+    assert (report["replies"], report["steps"], report["kl_per_reply"]) == (16, 0, [])
     (expected,) = report["expected"]
     assert ENOUGH <= expected < 1.0
-
-
-def test_far_from_the_base_nothing_more_is_learned(make_learner: Callable[..., Learner]) -> None:
-    learner = make_learner(kl_target=0.001)
-    report = _learn(learner, _votes(learner)).report["rollouts"]
-    assert (report["replies"], report["steps"]) == (16, 0)
-    (kl_per_reply,) = report["kl_per_reply"]
-    assert kl_per_reply >= 0.001
-    assert report["expected"][0] < ENOUGH
 
 
 def test_the_same_seed_gives_the_same_bits(
