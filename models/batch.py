@@ -89,17 +89,11 @@ def micro_batches(
 
 def _in_order(samples: Sequence[Sample], rows: Sequence[int]) -> list[int]:
     """Return rows by falling length, those of one prompt at the place of the longest."""
-    longest: dict[tuple[int, ...], tuple[int, int]] = {}
-    for place, row in enumerate(rows):
-        prompt, length = samples[row].prompt_ids, token_count(samples[row])
-        most, first = longest.get(prompt, (0, place))
-        longest[prompt] = (max(length, most), first)
-
-    def key(row: int) -> tuple[int, int, int]:
-        length, first = longest[samples[row].prompt_ids]
-        return -length, first, -token_count(samples[row])
-
-    return sorted(rows, key=key)
+    by_length = sorted(rows, key=lambda row: token_count(samples[row]), reverse=True)
+    places: dict[tuple[int, ...], int] = {}
+    for row in by_length:
+        places.setdefault(samples[row].prompt_ids, len(places))
+    return sorted(by_length, key=lambda row: places[samples[row].prompt_ids])
 
 
 def collate(samples: Sequence[Sample], rows: Sequence[int], *, device: str) -> MicroBatch:

@@ -123,7 +123,7 @@ class Rollouts:
             figures["expected"].append(expected)
             if expected >= ENOUGH:
                 break
-            tell = among(_apart(progress), number, self._settings.rollouts)
+            tell = among(_of_rounds(progress), number, self._settings.rollouts)
             _, found = again.run(part, state, tell)
             figures["steps"] += found["steps"]
             figures["kl_per_reply"].append(found["kl_per_reply"])
@@ -223,7 +223,7 @@ class Rollouts:
         return int(torch.randint(2**31, (), generator=self._order))
 
 
-def _apart(progress: Callable[[Progress], None]) -> Callable[[Progress], None]:
+def _of_rounds(progress: Callable[[Progress], None]) -> Callable[[Progress], None]:
     """Return what tells of progress in phases of other names than the votes' ones."""
 
     def tell(at: Progress) -> None:

@@ -117,7 +117,7 @@ def test_liked_replies_become_likelier_and_disliked_ones_less(
     assert report["peak_memory_mib"] > 100
 
 
-def test_each_rejection_shortens_the_step_and_doubles_beta_for_this_update_alone(
+def test_each_setback_shortens_the_step_and_doubles_beta_for_this_update_alone(
     learner: Learner, samples: list[Sample]
 ) -> None:
     def weights() -> torch.Tensor:
