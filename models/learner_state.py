@@ -113,9 +113,9 @@ def restore_adam(
 
 
 def adam_moments(
-    optimizer: torch.optim.Adam, named: Mapping[str, torch.nn.Parameter]
+    optimizer: torch.optim.Optimizer, named: Mapping[str, torch.nn.Parameter]
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Return the first and second moments by parameter name."""
+    """Return Adam's own first and second moments by parameter name."""
     first = {n: optimizer.state[p][_FIRST] for n, p in named.items() if p in optimizer.state}
     second = {n: optimizer.state[p][_SECOND] for n, p in named.items() if p in optimizer.state}
     return first, second

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from models.learner_state import adam_moments
 from models.learning.corrections import find_corrections
 from models.learning.epochs import Epochs
 from models.learning.report import batch_figures, learning_figures
@@ -105,6 +106,12 @@ class Iterations:
             self._stopwatch,
             critic=None,
         )
+
+    def come_to_rest(self) -> None:
+        """Take the policy's momentum away: what comes next moves it by its own gradients alone."""
+        momentum, _ = adam_moments(self._schedule.optimizer, self._policy.learned)
+        for moment in momentum.values():
+            moment.zero_()
 
     def run_all(
         self,

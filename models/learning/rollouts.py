@@ -9,20 +9,18 @@ is modelled.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from models.batch import micro_batches
 from models.decoding.aside import reply_aside
+from models.learning.features import reply_features
 from models.learning.iterations import Iteration, among
 from models.ppo.advantages import among_replies
-from models.ppo.reward_model import ReplyFeatures, fit_reward_model
+from models.ppo.reward_model import fit_reward_model
 from models.types import Sample, Sampling
 
 if TYPE_CHECKING:
@@ -39,8 +37,6 @@ if TYPE_CHECKING:
 
 LEAST_VOTES = 12
 """Fewer tell next to nothing."""
-DEPTH = 0.4
-"""Which of the base's layers, as a part of all, says most of what people like in a reply."""
 SPREAD, SPREAD_FLOOR = 0.7, 0.15
 """Standard deviation of a round's advantages; less where expectations differ by less than that."""
 ENOUGH = 0.5
@@ -112,6 +108,7 @@ class Rollouts:
         }
         if model is None:
             return figures
+        figures |= {"told": model.told, "explained": model.explained}
         again = iterations.with_settings(_of_rollouts(self._settings))
         for number in range(self._settings.rollouts):
             with self._stopwatch.phase("rollouts"):
@@ -123,18 +120,24 @@ class Rollouts:
             figures["expected"].append(expected)
             if expected >= ENOUGH:
                 break
+            if number == 0:
+                again.come_to_rest()
             tell = among(_of_rounds(progress), number, self._settings.rollouts)
             _, found = again.run(part, state, tell)
             figures["steps"] += found["steps"]
             figures["kl_per_reply"].append(found["kl_per_reply"])
-        return {**figures, "told": model.told, "noise": model.noise, "form": model.form_weight}
+        return figures
 
     def _fit(self, votes: Sequence[Sample]) -> RewardModel | None:
         """Fit a reward model to votes; None where they are too few, or all alike."""
         rewards = torch.tensor([vote.reward for vote in votes])
         if len(votes) < LEAST_VOTES or len(rewards.unique()) == 1:  # type: ignore[no-untyped-call]
             return None
-        return fit_reward_model(self._features(votes), rewards, [vote.user for vote in votes])
+        return fit_reward_model(
+            reply_features(votes, self._policy, self._settings),
+            rewards,
+            [vote.user for vote in votes],
+        )
 
     def _draw(self, votes: Sequence[Sample]) -> list[Sample]:
         """Return several replies to each of some of the votes' questions, a question's together.
@@ -177,7 +180,7 @@ class Rollouts:
 
     def _judge(self, model: RewardModel, drawn: Sequence[Sample]) -> tuple[Iteration, float]:
         """Return what to learn from such replies, and the mean reward that is expected."""
-        expected = model.expect(self._features(drawn))
+        expected = model.expect(reply_features(drawn, self._policy, self._settings))
         scores = among_replies(
             expected, replies=self._settings.rollout_replies, spread=SPREAD, floor=SPREAD_FLOOR
         )
@@ -186,28 +189,6 @@ class Rollouts:
             for sample, score in zip(drawn, scores.tolist(), strict=True)
         ]
         return Iteration(judged, (), self._settings.rollout_replies), float(expected.mean())
-
-    def _features(self, samples: Sequence[Sample]) -> ReplyFeatures:
-        content = torch.stack(self._content(samples))
-        lengths = [math.log(len(sample.response_ids)) for sample in samples]
-        ended = [float(sample.ended) for sample in samples]
-        return ReplyFeatures(content, torch.tensor([lengths, ended], dtype=torch.float64).T)
-
-    def _content(self, samples: Sequence[Sample]) -> list[torch.Tensor]:
-        """Return each reply's mean state under the base, ``[H]`` fp64."""
-        micros = micro_batches(
-            samples,
-            range(len(samples)),
-            tokens=self._policy.pass_tokens,
-            device=self._settings.device,
-        )
-        depth = max(1, round(DEPTH * self._base.model.config.num_hidden_layers))
-        means_of = partial(self._policy.reference_means, depth=depth)
-        found = [torch.empty(0)] * len(samples)
-        for micro, means in zip(micros, self._policy.workers.map(means_of, micros), strict=True):
-            for row, mean in zip(micro.rows, means.cpu().double(), strict=True):
-                found[row] = mean
-        return found
 
     def _longest(self, votes: Sequence[Sample]) -> int:
         longest = max(len(vote.response_ids) for vote in votes)

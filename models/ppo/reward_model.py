@@ -69,29 +69,35 @@ class Scale:
 class RewardModel:
     """Expects the vote on a reply.
 
+    It does not choose how far votes are to be trusted, and what a reply's form counts for: each of
+    ``SETTINGS`` has its say, in proportion to how likely the votes are under it.
+
     Attributes:
         scale: Of the replies that were voted on.
         known: Their features, scaled.
-        form_weight: What their form counts for.
-        noise: See ``NOISES``.
-        weights: What each of them adds to the expectation of one that is like it, ``[N]``.
+        weights: What each of them adds to the expectation of one that is like it, by what the form
+            counts for, ``[FORM_WEIGHTS, N]``.
         constant: What is expected of a reply that is like none.
         told: Correlation of each vote with what the others' would have let expect; 0 where that is
             the same for all.
+        explained: The share of what makes votes differ that is the replies' own, as expected.
     """
 
     scale: Scale
     known: ReplyFeatures
-    form_weight: float
-    noise: float
     weights: torch.Tensor
     constant: float
     told: float
+    explained: float
 
     def expect(self, features: ReplyFeatures) -> torch.Tensor:
         """Return the expected reward of each of ``M`` replies, ``[M]`` (equation 2.25)."""
-        likeness = alike(self.scale.apply(features), self.known, form_weight=self.form_weight)
-        return likeness @ self.weights + self.constant
+        scaled = self.scale.apply(features)
+        found = [
+            alike(scaled, self.known, form_weight=form_weight) @ weights
+            for form_weight, weights in zip(FORM_WEIGHTS, self.weights, strict=True)
+        ]
+        return torch.stack(found).sum(0) + self.constant
 
 
 def alike(one: ReplyFeatures, other: ReplyFeatures, *, form_weight: float) -> torch.Tensor:
@@ -110,8 +116,8 @@ def fit_reward_model(
 ) -> RewardModel:
     """Fit to votes: a common mean, what each user tends to say, and the reply itself.
 
-    How much a vote is to be trusted, and what a reply's form counts for, are those under which the
-    votes are likeliest (marginal likelihood, equation 5.8, with its scale chosen likewise).
+    Settings count for as much as the votes are likely under them (equation 5.5, all as good
+    beforehand; marginal likelihood 5.8, its scale chosen).
 
     Args:
         features: Of the replies, at least two.
@@ -127,16 +133,17 @@ def fit_reward_model(
         _Fit.to(rewards_N, alike(known, known, form_weight=form_weight) / noise + noise_NN + 1.0)
         for form_weight, noise in SETTINGS
     ]
-    best = max(range(len(fits)), key=lambda number: fits[number].log_likelihood)
-    (form_weight, noise), fit = SETTINGS[best], fits[best]
+    shares_S = torch.tensor([fit.log_likelihood for fit in fits], dtype=torch.float64).softmax(0)
+    noises_S = shares_S.new_tensor([noise for _, noise in SETTINGS])
+    weights_SN = torch.stack([fit.weights for fit in fits]) * shares_S[:, None]
+    left_out_N = shares_S @ torch.stack([fit.left_out(rewards_N) for fit in fits])
     return RewardModel(
         scale=scale,
         known=known,
-        form_weight=form_weight,
-        noise=noise,
-        weights=fit.weights / noise,
-        constant=float(fit.weights.sum()),
-        told=_correlation(fit.left_out(rewards_N), rewards_N),
+        weights=(weights_SN / noises_S[:, None]).view(len(FORM_WEIGHTS), len(NOISES), -1).sum(1),
+        constant=float(weights_SN.sum()),
+        told=_correlation(left_out_N, rewards_N),
+        explained=float(shares_S @ (1 / (1 + noises_S))),
     )
 
 

@@ -16,6 +16,7 @@ from models.decoding.aside import reply_aside
 from models.errors import LearningError
 from models.learner import Learner
 from models.learner_state import load_state
+from models.learning.features import reply_features
 from models.learning.rollouts import ENOUGH, LEAST_VOTES, Rollouts
 from models.settings import LearnerSettings
 from models.timing import Stopwatch
@@ -60,7 +61,7 @@ def _votes(learner: Learner) -> list[Sample]:
         )
         for number, (prompt, reply) in enumerate(zip(prompts, drawn, strict=True))
     ]
-    content = _rollouts(learner)._features(votes).content
+    content = reply_features(votes, learner._policy, learner._settings).content
     sides = torch.pca_lowrank(content, q=1)[0][:, 0]
     liked = (sides > sides.median()).tolist()
     return [
@@ -118,6 +119,22 @@ def test_their_progress_is_of_all_rounds(make_learner: Callable[..., Learner]) -
     assert learned[-1] == 1.0
     assert len(learned) == 6  # two steps a round
     assert told[-1] is of_rounds[-1]
+
+
+def test_what_votes_set_in_motion_ends_where_rollouts_begin(
+    make_learner: Callable[..., Learner], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(
+        "models.learning.rollouts.among_replies", lambda expected, **_: torch.zeros_like(expected)
+    )
+    learner = make_learner(rate_decay_steps=math.inf)
+    alone = make_learner(rate_decay_steps=math.inf, rollouts=0)
+    votes = _votes(learner)
+    learned = _learn(learner, votes)
+    assert learned.report["rollouts"]["steps"] == 6
+    with_rounds = _weights(learned, tmp_path / "rounds")
+    of_votes = _weights(_learn(alone, votes), tmp_path / "votes")
+    assert all(torch.equal(of_votes[name], with_rounds[name]) for name in of_votes)
 
 
 def test_without_rollouts_there_are_none(make_learner: Callable[..., Learner]) -> None:

@@ -59,6 +59,20 @@ def _log_density(covariance: torch.Tensor, votes: torch.Tensor) -> float:
     return float(normal.log_prob(votes))
 
 
+def _settings(
+    features: ReplyFeatures, votes: torch.Tensor
+) -> list[tuple[float, float, torch.Tensor, float]]:
+    """Return what a form counts for, the noise, the covariance and its share of the say."""
+    pairs = [(form_weight, noise) for form_weight in FORM_WEIGHTS for noise in NOISES]
+    covariances = [_covariance(features, *pair) for pair in pairs]
+    densities = torch.tensor([_log_density(each, votes) for each in covariances]).double()
+    shares = (densities.exp() / densities.exp().sum()).tolist()
+    return [
+        (*pair, covariance, share)
+        for pair, covariance, share in zip(pairs, covariances, shares, strict=True)
+    ]
+
+
 @pytest.fixture
 def features() -> ReplyFeatures:
     return _features(0)
@@ -74,41 +88,38 @@ def model(features: ReplyFeatures, votes: torch.Tensor) -> RewardModel:
     return fit_reward_model(features, votes, USER_NAMES)
 
 
-def test_it_has_the_settings_under_which_the_votes_are_likeliest(
-    model: RewardModel, features: ReplyFeatures, votes: torch.Tensor
-) -> None:
-    densities = {
-        (form_weight, noise): _log_density(_covariance(features, form_weight, noise), votes)
-        for form_weight in FORM_WEIGHTS
-        for noise in NOISES
-    }
-    assert (model.form_weight, model.noise) == max(densities, key=lambda each: densities[each])
-
-
 def test_its_expectation_is_the_mean_of_what_is_likely_given_the_votes(
     model: RewardModel, features: ReplyFeatures, votes: torch.Tensor
 ) -> None:
     # A vote by somebody new on the first reply: no noise, no user, but the same content.
-    covariance = _covariance(features, model.form_weight, model.noise)
     scaled = Scale.of(features).apply(features)
     first = ReplyFeatures(scaled.content[:1], scaled.form[:1])
-    shared = alike(first, scaled, form_weight=model.form_weight)[0] / model.noise + 1
-    expected = shared @ covariance.inverse() @ votes
-    assert model.expect(features)[0] == pytest.approx(float(expected))
+    expected = 0.0
+    for form_weight, noise, covariance, share in _settings(features, votes):
+        shared = alike(first, scaled, form_weight=form_weight)[0] / noise + 1
+        expected += share * float(shared @ covariance.inverse() @ votes)
+    assert model.expect(features)[0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_it_says_how_well_the_other_votes_tell_each_one(
     model: RewardModel, features: ReplyFeatures, votes: torch.Tensor
 ) -> None:
-    covariance = _covariance(features, model.form_weight, model.noise)
-    found = []
-    for left_out in range(COUNT):
-        others = [each for each in range(COUNT) if each != left_out]
-        inverse = covariance[others][:, others].inverse()
-        found.append(covariance[left_out, others] @ inverse @ votes[others])
-    both = torch.stack([torch.stack(found), votes])
-    assert model.told == pytest.approx(float(torch.corrcoef(both)[0, 1]))
+    found = torch.zeros(COUNT, dtype=torch.float64)
+    for _, _, covariance, share in _settings(features, votes):
+        for left_out in range(COUNT):
+            others = [each for each in range(COUNT) if each != left_out]
+            inverse = covariance[others][:, others].inverse()
+            found[left_out] += share * (covariance[left_out, others] @ inverse @ votes[others])
+    assert model.told == pytest.approx(float(torch.corrcoef(torch.stack([found, votes]))[0, 1]))
     assert model.told > 0.3
+
+
+def test_it_says_how_much_of_the_votes_is_the_replies_own(
+    model: RewardModel, features: ReplyFeatures, votes: torch.Tensor
+) -> None:
+    settings = _settings(features, votes)
+    explained = sum(share / (1 + noise) for _, noise, _, share in settings)
+    assert model.explained == pytest.approx(explained, rel=1e-5)
 
 
 def test_it_tells_other_replies_apart(model: RewardModel) -> None:
@@ -131,6 +142,7 @@ def test_votes_that_nothing_explains_teach_little(
     spreads = sorted(float(each.expect(features).std()) for each in models)
     assert spreads[4] < 0.5 * float(model.expect(features).std())
     assert sorted(each.told for each in models)[4] < 0.2
+    assert sorted(each.explained for each in models)[4] < 0.6 * model.explained
 
 
 def test_what_a_user_says_of_everything_is_the_users_and_not_the_replies(
