@@ -38,8 +38,11 @@ if TYPE_CHECKING:
 
 VOTES = (16, 32, 64, 128)
 OF_QUESTION = 16
+"""Replies to each question."""
 FIRST_SEED = 4_000_000
+"""No other bench draws replies with such seeds."""
 EXPLAINED = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 1.0)
+"""Bounds of the groups of models, by what they hold to be the replies' own."""
 
 
 @dataclass(frozen=True, slots=True)

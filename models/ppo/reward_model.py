@@ -23,6 +23,7 @@ FORM_WEIGHTS = (0.0, 0.1, 1.0)
 NOISES = (0.3, 1.0, 3.0, 10.0, 30.0)
 """A vote's own noise, as multiples of the variance that the content explains."""
 SETTINGS = tuple(product(FORM_WEIGHTS, NOISES))
+"""All pairs of them, a form weight's together."""
 USERS = 0.3
 """The variance between users' means, as a part of a vote's noise."""
 _LEAST_SPREAD = 1e-3
@@ -78,8 +79,8 @@ class RewardModel:
         weights: What each of them adds to the expectation of one that is like it, by what the form
             counts for, ``[FORM_WEIGHTS, N]``.
         constant: What is expected of a reply that is like none.
-        told: Correlation of each vote with what the others' would have let expect; 0 where that is
-            the same for all.
+        told: Correlation of each vote with what the others' would have let expect, by settings that
+            count as they do for all votes; 0 where that is the same for all.
         explained: The share of what makes votes differ that is the replies' own, as expected.
     """
 
