@@ -1,9 +1,27 @@
-"""Gives freed memory back to the system (no torch)."""
+"""Keeps a process's memory to what it needs (no torch)."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+
+SHAPES = 32
+"""Products of one pass whose shapes differ, and with them the kernels that it asks for."""
+_CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+"""torch's cache of products, and that of oneDNN under it; 1,024 each where nothing is said."""
+
+
+def keep_few_kernels(passes: int) -> None:
+    """Bound what is kept of products on CPUs to what such passes side by side ask for.
+
+    For each shape of a bf16 product oneDNN compiles a kernel and torch keeps it, 0.6 MiB for each
+    of the default base's. Replies have hundreds of lengths, and each brings shapes of its own: an
+    update would grow by hundreds of MiB that it does not use again. Bounds that the environment
+    has already are left alone; a process's first product reads them, so later calls change nothing.
+    """
+    for name in _CACHES:
+        os.environ.setdefault(name, str(SHAPES * passes))
 
 
 def give_back_freed_memory() -> None:

@@ -3,13 +3,28 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from models.memory import give_back_freed_memory
+from models.memory import SHAPES, give_back_freed_memory, keep_few_kernels
 
 BLOCK, COUNT = 2**16, 512
+CACHES = ["LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"]
+PRODUCTS = """
+import resource, torch
+from models.memory import keep_few_kernels
+torch.set_num_threads(1)
+keep_few_kernels(2)
+weight, inputs = (torch.zeros(rows, 576, dtype=torch.bfloat16) for rows in (1536, 600))
+inputs @ weight.T
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for rows in range(2, 600):
+    inputs[:rows] @ weight.T
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep no store")
@@ -26,6 +41,24 @@ def test_what_is_freed_between_blocks_in_use_goes_back_to_the_system() -> None:
     given_back = held - _resident_bytes()
     libc.free(blocks[-1])
     assert given_back > BLOCK * COUNT / 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are in other units elsewhere")
+def test_products_of_hundreds_of_shapes_leave_no_more_than_a_few_kernels() -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in CACHES}
+    grown = subprocess.run(
+        [sys.executable, "-c", PRODUCTS], env=environment, capture_output=True, check=True
+    )
+    assert float(grown.stdout) < 128  # MiB; 360 where all of them are kept
+
+
+def test_bounds_that_the_environment_has_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounded, unbounded = CACHES
+    monkeypatch.setenv(bounded, "7")
+    monkeypatch.setenv(unbounded, "")  # so that it is taken away again
+    monkeypatch.delenv(unbounded)
+    keep_few_kernels(3)
+    assert [os.environ[name] for name in CACHES] == ["7", str(3 * SHAPES)]
 
 
 def _resident_bytes() -> int:
