@@ -26,7 +26,7 @@ from models.learning.report import recovery_figures, update_figures
 from models.learning.rollouts import Rollouts
 from models.learning.schedule import share_of_rate
 from models.learning.scoring import recover_behaviour, without_logprobs
-from models.memory import give_back_freed_memory, keep_few_kernels
+from models.memory import give_back_freed_memory, keep_few_kernels, share_one_heap
 from models.policy import Policy
 from models.ppo.critic import ValueHead
 from models.probes.probe import probe_policy
@@ -65,6 +65,7 @@ class Learner:
         if settings.learner_threads:
             torch.set_num_threads(settings.learner_threads)
         keep_few_kernels(torch.get_num_threads())
+        share_one_heap()
         self._settings = settings
         self._store = AdapterStore.open(settings)
         self._base = load_base(settings)

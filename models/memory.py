@@ -11,6 +11,9 @@ SHAPES = 32
 _CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
 """torch's cache of products, and that of oneDNN under it; 1,024 each where nothing is said."""
 
+_M_ARENA_MAX = -8
+"""glibc's number for the most heaps (malloc.h)."""
+
 
 def keep_few_kernels(passes: int) -> None:
     """Bound what is kept of products on CPUs to what such passes side by side ask for.
@@ -22,6 +25,18 @@ def keep_few_kernels(passes: int) -> None:
     """
     for name in _CACHES:
         os.environ.setdefault(name, str(SHAPES * passes))
+
+
+def share_one_heap() -> None:
+    """Let threads that are yet to start take memory from one heap, where the C library can (glibc).
+
+    It gives each thread a heap of its own, and what one has freed fits nothing that another asks
+    for: the peak of an update is 1,350 to 1,560 MiB by chance, where one heap keeps to 1,440. The
+    blocks of an update are large and few, so that threads do not wait for each other.
+    """
+    limit = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if limit is not None:
+        limit(_M_ARENA_MAX, 1)
 
 
 def give_back_freed_memory() -> None:

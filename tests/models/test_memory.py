@@ -25,6 +25,24 @@ for rows in range(2, 600):
     inputs[:rows] @ weight.T
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
+HEAPS = """
+import ctypes, sys, threading
+from models.memory import share_one_heap
+share_one_heap()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+def use():
+    libc.malloc(1000)
+    together.wait()
+together = threading.Barrier(3)
+threads = [threading.Thread(target=use) for _ in range(2)]
+for thread in threads:
+    thread.start()
+together.wait()
+stream = ctypes.c_void_p.in_dll(libc, "stdout")
+libc.malloc_info(0, stream)
+libc.fflush(stream)
+"""
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep no store")
@@ -50,6 +68,12 @@ def test_products_of_hundreds_of_shapes_leave_no_more_than_a_few_kernels() -> No
         [sys.executable, "-c", PRODUCTS], env=environment, capture_output=True, check=True
     )
     assert float(grown.stdout) < 128  # MiB; 360 where all of them are kept
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have one heap")
+def test_threads_share_one_heap() -> None:
+    told = subprocess.run([sys.executable, "-c", HEAPS], capture_output=True, check=True, text=True)
+    assert told.stdout.count("<heap ") == 1
 
 
 def test_bounds_that_the_environment_has_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
