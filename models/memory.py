@@ -5,12 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from typing import Any
 
 SHAPES = 32
 """Products of one pass whose shapes differ, and with them the kernels that it asks for."""
 _CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
 """torch's cache of products, and that of oneDNN under it; 1,024 each where nothing is said."""
-
 _M_ARENA_MAX = -8
 """glibc's number for the most heaps (malloc.h)."""
 
@@ -34,9 +34,9 @@ def share_one_heap() -> None:
     for: the peak of an update is 1,350 to 1,560 MiB by chance, where one heap keeps to 1,460. The
     blocks of an update are large and few, so that threads do not wait for each other.
     """
-    limit = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if limit is not None:
-        limit(_M_ARENA_MAX, 1)
+    set_option = _of_c_library("mallopt")
+    if set_option is not None:
+        set_option(_M_ARENA_MAX, 1)
 
 
 def give_back_freed_memory() -> None:
@@ -46,7 +46,11 @@ def give_back_freed_memory() -> None:
     tensors of another size then do not fit into: 200 MiB of it after the default base's weights
     have been arranged for learning.
     """
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
-        if trim is not None:
-            trim(0)
+    trim = _of_c_library("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _of_c_library(name: str) -> Any:
+    """Return one of glibc's functions; None elsewhere (musl has neither)."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
