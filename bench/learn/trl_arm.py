@@ -191,9 +191,10 @@ def ppo(apprentice: Apprentice) -> None:
         return None, torch.tensor(scores, device=ids.device), None
 
     ppo_trainer.get_reward = get_reward
-    torch.set_float32_matmul_precision("medium")  # twice as fast: oneDNN's kernels, not MKL's
+    torch.set_float32_matmul_precision("medium")  # fp32 by oneDNN: MKL's take twice as long here
     per_round = 16
     arguments = PPOConfig(
+        # a whole round a device: minibatches that accumulate make one step
         **common(order) | {"per_device_train_batch_size": per_round},
         num_mini_batches=per_round // BATCH,
         total_episodes=order.labels,

@@ -73,8 +73,7 @@ def arguments(asked: dict[str, Any], folder: str) -> PPOConfig:
     votes, size = asked["votes"], asked["minibatch"]
     return PPOConfig(
         output_dir=folder,
-        per_device_train_batch_size=size,
-        gradient_accumulation_steps=len(votes) // size,
+        per_device_train_batch_size=len(votes),  # minibatches that accumulate make one step
         num_mini_batches=len(votes) // size,
         local_rollout_forward_batch_size=size,
         num_ppo_epochs=asked["epochs"],
@@ -118,6 +117,7 @@ def make_trainer(asked: dict[str, Any], folder: str) -> PPOTrainer:
 def main() -> None:
     """Run the arm."""
     asked = given()
+    torch.set_float32_matmul_precision("medium")  # fp32 by oneDNN: MKL's take twice as long here
     use_given_replies(asked["votes"])
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(asked, folder)
