@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CELLS = 8192
 """Most rows times context: bounds the KV memory, which long prompts would make large."""
+PREFIX_MIB = 16
+"""Prompts are kept for the next reply to the same one, replies for nobody."""
 _VERSION = "aside"
 
 
@@ -66,6 +68,7 @@ def _reply(
             "max_queue_per_user": len(asked),
             "context_length": context,
             "kv_memory_mib": 0,
+            "prefix_cache_mib": min(settings.prefix_cache_mib, PREFIX_MIB),
         }
     )
     runner, bank = make_runner_beside(base, fitting), AdapterBank()

@@ -10,6 +10,7 @@ from models.learning.corrections import find_corrections
 from models.learning.epochs import Epochs
 from models.learning.report import batch_figures, learning_figures
 from models.learning.scoring import score_samples
+from models.memory import give_back_freed_memory
 from models.ppo.advantages import update_user_means
 from models.types import Progress
 
@@ -135,6 +136,7 @@ class Iterations:
             LearningError: A gradient is not finite.
         """
         batch, settings = [*part.votes, *part.replayed], self._settings
+        give_back_freed_memory()  # what passes of other sizes left, which grows part by part
         # 1. Fix what the batch looks like at the start.
         with self._stopwatch.phase("score"):
             scored = score_samples(batch, self._policy, state, settings, progress, self._critic)
