@@ -175,6 +175,12 @@ ARMS: Mapping[str, Arm] = {
     "kto-weighted": Arm(
         "TRL 1.9 KTO, likes and dislikes alike", rate=8e-4, rates=TRL_RATES, kind="trl"
     ),
+    "kto-fast": Arm(
+        "TRL 1.9 KTO, likes and dislikes alike, at four times the rate",
+        rate=3.2e-3,
+        rates=TRL_RATES,
+        kind="trl",
+    ),
     "kto-linear": Arm(
         "TRL 1.9 KTO, likes and dislikes alike, a loss that never saturates",
         rate=8e-4,

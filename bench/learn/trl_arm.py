@@ -320,6 +320,7 @@ METHODS: dict[str, Callable[[Apprentice], None]] = {
     "ppo": ppo,
     "kto": kto,
     "kto-weighted": partial(kto, weighted=True),
+    "kto-fast": partial(kto, weighted=True),
     "kto-linear": partial(kto, weighted=True, beta=1e-3),
 }
 
