@@ -31,7 +31,7 @@ def share_one_heap() -> None:
     """Let threads that are yet to start take memory from one heap, where the C library can (glibc).
 
     It gives each thread a heap of its own, and what one has freed fits nothing that another asks
-    for: the peak of an update is 1,480 to 1,530 MiB, where one heap keeps to 1,330. The blocks of
+    for: the peak of an update is 1,480 to 1,530 MiB, where one heap keeps to 1,360. The blocks of
     an update are large and few, so that threads wait for each other in some 2 % of it.
     """
     set_option = _of_c_library("mallopt")

@@ -315,12 +315,13 @@ def answer(apprentice: Apprentice, model: Any, prompts: list[str]) -> list[str]:
     return texts
 
 
+_EVEN_KTO = partial(kto, weighted=True)
 METHODS: dict[str, Callable[[Apprentice], None]] = {
     "rloo": rloo,
     "ppo": ppo,
     "kto": kto,
-    "kto-weighted": partial(kto, weighted=True),
-    "kto-fast": partial(kto, weighted=True),
+    "kto-weighted": _EVEN_KTO,
+    "kto-fast": _EVEN_KTO,
     "kto-linear": partial(kto, weighted=True, beta=1e-3),
 }
 
