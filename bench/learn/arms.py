@@ -80,6 +80,9 @@ ARMS: Mapping[str, Arm] = {
     "no-mask": Arm("disliked replies from afar are kept", {"max_drift": math.inf}),
     "forgetful": Arm("a new Adam and user means for each update", kind="forgetful"),
     "one-epoch": Arm("one pass over each batch", {"epochs": 1}),
+    "no-early-stop": Arm(
+        "all four passes, however far the first ones went", {"max_step_kl": math.inf}
+    ),
     # With one thing more, or another.
     "kl-in-reward": Arm("KL of sampled tokens in the reward", {"kl_form": "reward"}),
     "critic": Arm("a learned critic as baseline", {"advantage": "critic"}),
