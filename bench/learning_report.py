@@ -147,11 +147,15 @@ def beside_ours(rows: Mapping[Key, list[Run]]) -> str:
 
 def plot(rows: Mapping[Key, list[Run]], folder: Path) -> None:
     """Draw gold against labels, and gold against √KL, one picture a taste."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - seconds, and only here
+    from matplotlib import colormaps  # noqa: PLC0415 - seconds, and only here
+    from matplotlib.figure import Figure  # noqa: PLC0415
 
     for taste in sorted({key[1] for key in rows}):
         figure = Figure(figsize=(11, 4.5), layout="constrained")
-        against_labels, against_kl = figure.subplots(1, 2)
+        panels = figure.subplots(1, 2)
+        for panel in panels:  # more arms than the ten colours of the usual cycle
+            panel.set_prop_cycle(color=colormaps["tab20"](range(20)))
+        against_labels, against_kl = panels
         for key, runs in sorted(rows.items()):
             if key[1] != taste or key[3] or key[4]:
                 continue

@@ -64,7 +64,7 @@ ARMS: Mapping[str, Arm] = {
     "rollouts": Arm(
         "up to three rounds of replies of its own, rated by a reward model", {"rollouts": 3}
     ),
-    "rollouts-5": Arm("up to five rounds of them", {"rollouts": 5}),
+    "rollouts-5": Arm("up to five rounds of such replies", {"rollouts": 5}),
     # Without one thing each.
     "no-kl": Arm("without KL to the base", {"kl_coefficient": 0.0}),
     "fixed-kl": Arm("β fixed at 0.05, however near the base", {"kl_power": 0.0}),
