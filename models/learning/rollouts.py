@@ -21,6 +21,7 @@ from models.learning.features import reply_features
 from models.learning.iterations import Iteration, among
 from models.ppo.advantages import among_replies
 from models.ppo.reward_model import fit_reward_model
+from models.probes.texts import shared_grams
 from models.types import Sample, Sampling
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ LEAST_VOTES = 12
 SPREAD, SPREAD_FLOOR = 0.7, 0.15
 """Standard deviation of a round's advantages; less where expectations differ by less than that."""
 ENOUGH = 0.5
-"""Mean expected reward from which on nothing more is learned: three of four replies are liked."""
+"""Mean worth from which on nothing more is learned: three of four replies are liked."""
+SHARED_FREE, SHARED_COST = 0.1, 2.0
+"""How much of a reply may be said to other questions too, and what each unit beyond takes off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,23 @@ class Question:
 
     prompt_ids: tuple[int, ...]
     temperature: float
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Replies to learn from.
+
+    Attributes:
+        part: The replies, each with how much more it is worth than others to the same question.
+        expected: Mean reward that the votes let expect.
+        shared: Mean share of a reply that is said to other questions too.
+        worth: Mean of what is expected, less what is taken off for that.
+    """
+
+    part: Iteration
+    expected: float
+    shared: float
+    worth: float
 
 
 class Rollouts:
@@ -104,6 +124,7 @@ class Rollouts:
             "replies": 0,
             "steps": 0,
             "expected": [],
+            "shared": [],
             "kl_per_reply": [],
         }
         if model is None:
@@ -115,15 +136,16 @@ class Rollouts:
                 drawn = self._draw(votes)
                 if not drawn:
                     break
-                part, expected = self._judge(model, drawn)
+                judged = self._judge(model, drawn)
             figures["replies"] += len(drawn)
-            figures["expected"].append(expected)
-            if expected >= ENOUGH:
+            figures["expected"].append(judged.expected)
+            figures["shared"].append(judged.shared)
+            if judged.worth >= ENOUGH:
                 break
             if number == 0:
                 again.come_to_rest()
             tell = among(_of_rounds(progress), number, self._settings.rollouts)
-            _, found = again.run(part, state, tell)
+            _, found = again.run(judged.part, state, tell)
             figures["steps"] += found["steps"]
             figures["kl_per_reply"].append(found["kl_per_reply"])
         return figures
@@ -178,17 +200,28 @@ class Rollouts:
             for number, (question, tokens_of_reply) in enumerate(zip(asked, drawn, strict=True))
         ]
 
-    def _judge(self, model: RewardModel, drawn: Sequence[Sample]) -> tuple[Iteration, float]:
-        """Return what to learn from such replies, and the mean reward that is expected."""
+    def _judge(self, model: RewardModel, drawn: Sequence[Sample]) -> Round:
+        """Return what such replies are worth: what is expected, less for what is said to all.
+
+        Votes are on one reply each, and cannot tell that a liked phrase has become the answer to
+        everything. Quality and diversity in one reward: Darling, arXiv 2509.02534.
+        """
+        replies = self._settings.rollout_replies
         expected = model.expect(reply_features(drawn, self._policy, self._settings))
-        scores = among_replies(
-            expected, replies=self._settings.rollout_replies, spread=SPREAD, floor=SPREAD_FLOOR
-        )
+        said = [sample.response_ids for sample in drawn]
+        shared = expected.new_tensor(shared_grams(said, to_each=replies))
+        worth = expected - SHARED_COST * (shared - SHARED_FREE).clamp(min=0)
+        scores = among_replies(worth, replies=replies, spread=SPREAD, floor=SPREAD_FLOOR)
         judged = [
             replace(sample, reward=score)
             for sample, score in zip(drawn, scores.tolist(), strict=True)
         ]
-        return Iteration(judged, (), self._settings.rollout_replies), float(expected.mean())
+        return Round(
+            part=Iteration(judged, (), replies),
+            expected=float(expected.mean()),
+            shared=float(shared.mean()),
+            worth=float(worth.mean()),
+        )
 
     def _longest(self, votes: Sequence[Sample]) -> int:
         longest = max(len(vote.response_ids) for vote in votes)

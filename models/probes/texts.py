@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,29 @@ def distinct_grams(replies: Iterable[Sequence[int]]) -> float:
     """Return the different 3-grams of all replies as a share of their 3-grams; 1 for none."""
     grams = [gram for ids in replies for gram in _grams(ids)]
     return len(set(grams)) / len(grams) if grams else 1.0
+
+
+def shared_grams(replies: Sequence[Sequence[int]], *, to_each: int) -> list[float]:
+    """Return, for each reply, how much of it is said to other questions too, in [0, 1].
+
+    It is the mean over the reply's different 3-grams of the share of the other questions that have
+    it in a reply; 0 for a reply of less than three tokens, and where there is one question.
+
+    Args:
+        replies: Their tokens; a question's replies follow one another.
+        to_each: Replies to each question.
+    """
+    of_reply = [set(_grams(ids)) for ids in replies]
+    of_question = [
+        set[tuple[int, int, int]]().union(*of_reply[first : first + to_each])
+        for first in range(0, len(of_reply), to_each)
+    ]
+    questions = Counter(gram for grams in of_question for gram in grams)
+    others = max(1, len(of_question) - 1)
+    return [
+        sum(questions[gram] - 1 for gram in grams) / (others * len(grams)) if grams else 0.0
+        for grams in of_reply
+    ]
 
 
 def other_script(prompts: Sequence[str], texts: Sequence[str]) -> float:

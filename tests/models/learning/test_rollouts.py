@@ -17,7 +17,8 @@ from models.errors import LearningError
 from models.learner import Learner
 from models.learner_state import load_state
 from models.learning.features import reply_features
-from models.learning.rollouts import ENOUGH, LEAST_VOTES, Rollouts
+from models.learning.rollouts import ENOUGH, LEAST_VOTES, SHARED_COST, SHARED_FREE, Rollouts
+from models.ppo.reward_model import RewardModel
 from models.settings import LearnerSettings
 from models.timing import Stopwatch
 from models.types import Progress, Sample, Sampling
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.learner import Learned
+    from models.ppo.reward_model import ReplyFeatures
 
 VOTES, TOKENS = 32, 4
 PROMPTS = tuple((5, 6, number) for number in range(10, 18))
@@ -189,6 +191,7 @@ def test_votes_that_tell_nothing_let_nothing_be_expected(
         "replies": 0,
         "steps": 0,
         "expected": [],
+        "shared": [],
         "kl_per_reply": [],
     }
     assert report["votes"] == len(votes)
@@ -204,6 +207,61 @@ def test_where_enough_is_expected_to_be_liked_nothing_more_is_learned(
     assert (report["replies"], report["steps"], report["kl_per_reply"]) == (16, 0, [])
     (expected,) = report["expected"]
     assert ENOUGH <= expected < 1.0
+
+
+class _LikesAll(RewardModel):
+    """Expects the same of every reply."""
+
+    def __init__(self) -> None:
+        """Need no votes."""
+
+    def expect(self, features: ReplyFeatures) -> torch.Tensor:
+        return torch.full((len(features.content),), 0.6)
+
+
+def _said(learner: Learner, *replies: tuple[int, ...]) -> list[Sample]:
+    """Return replies, two to each question."""
+    like = _votes(learner)[0]
+    return [
+        replace(
+            like,
+            prompt_ids=PROMPTS[number // 2],
+            response_ids=ids,
+            behaviour_logprobs=(-1.0,) * len(ids),
+        )
+        for number, ids in enumerate(replies)
+    ]
+
+
+def test_of_replies_liked_alike_those_said_to_every_question_are_worth_less(
+    make_learner: Callable[..., Learner],
+) -> None:
+    learner = make_learner()
+    rollouts = _rollouts(learner, rollout_replies=2)
+    same, own = (7, 8, 9, 10), [(20 + number, 8, 7, 30 + number) for number in range(3)]
+    judged = rollouts._judge(
+        _LikesAll(), _said(learner, same, own[0], same, own[1], own[2], (5, 5, 5, 5))
+    )
+    rewards = [sample.reward for sample in judged.part.votes]
+    assert rewards[0] < 0 < rewards[1]
+    assert rewards[2] < 0 < rewards[3]
+    assert rewards[4:] == [0.0, 0.0]
+    assert judged.expected == pytest.approx(0.6)
+    assert judged.shared == pytest.approx((0.5 + 0.5) / 6)
+    assert judged.worth == pytest.approx(0.6 - SHARED_COST * 2 * (0.5 - SHARED_FREE) / 6)
+
+
+def test_a_phrase_that_few_questions_share_costs_nothing(
+    make_learner: Callable[..., Learner],
+) -> None:
+    learner = make_learner()
+    said = [tuple(range(first, first + 16)) for first in range(20, 180, 20)]
+    for number in (0, 2):
+        said[number] = (7, 8, 9, *said[number])
+    judged = _rollouts(learner, rollout_replies=2)._judge(_LikesAll(), _said(learner, *said))
+    assert 0 < judged.shared < SHARED_FREE
+    assert {sample.reward for sample in judged.part.votes} == {0.0}
+    assert judged.worth == judged.expected
 
 
 def test_the_same_seed_gives_the_same_bits(

@@ -20,6 +20,19 @@ def test_distinct_grams_are_counted_across_replies() -> None:
     assert texts.distinct_grams([[1, 2]]) == 1.0
 
 
+def test_what_a_reply_shares_is_counted_over_the_other_questions() -> None:
+    # To three questions, twice each; 123 is said to two, 234 to all, and twice to the first one.
+    replies = [[1, 2, 3, 4], [2, 3, 4], [2, 3, 4, 5], [6, 7, 8], [1, 2, 3], [2, 3, 4]]
+    found = texts.shared_grams(replies, to_each=2)
+    assert found == [pytest.approx((1 / 2 + 2 / 2) / 2), 1.0, 0.5, 0.0, 0.5, 1.0]
+    assert texts.shared_grams([[1, 2], [1, 2]], to_each=1) == [0.0, 0.0]
+    assert texts.shared_grams([[1, 2, 3, 1, 2, 3], [1, 2, 3]], to_each=1) == [
+        pytest.approx(1 / 3),
+        1.0,
+    ]
+    assert texts.shared_grams([[1, 2, 3], [1, 2, 3]], to_each=2) == [0.0, 0.0]  # one question
+
+
 def test_letters_of_a_script_that_the_question_has_not_are_counted() -> None:
     # 5 Latin letters, 5 Cyrillic ones; the second question is in Cyrillic itself
     assert texts.other_script(["What?"], ["Hello привет".replace("т", "")]) == 0.5
