@@ -209,6 +209,21 @@ def test_where_enough_is_expected_to_be_liked_nothing_more_is_learned(
     assert ENOUGH <= expected < 1.0
 
 
+def test_where_replies_are_liked_and_alike_rounds_go_on(
+    make_learner: Callable[..., Learner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "models.learning.rollouts.shared_grams", lambda replies, **_: [1.0] * len(replies)
+    )
+    learner = make_learner()
+    liked = [replace(vote, reward=1.0) for vote in _votes(learner)]
+    votes = [replace(liked[0], reward=-1.0), *liked[1:]]
+    report = _learn(learner, votes).report["rollouts"]
+    assert min(report["expected"]) >= ENOUGH
+    assert report["shared"] == [1.0] * 3
+    assert report["steps"] == 3 * 2
+
+
 class _LikesAll(RewardModel):
     """Expects the same of every reply."""
 
