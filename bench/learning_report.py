@@ -5,14 +5,14 @@ of sixteen were closed, and the gold at the end, each with a bootstrap interval 
 that never got there counts as the whole budget, and the table says how many did. "In bounds" counts
 only versions that the gate of the product would not refuse for their distance to the base.
 
-A second table sets each arm beside ours, seed by seed. Runs of few labels are in that one only.
+A second table sets each arm beside ours, seed by seed. Runs of few labels are in that one only. A
+third has what each setting changes alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import random
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -20,18 +20,17 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from learn.arms import ARMS
+from learn.beside import ALONE, ablations, gains, interval
 from learn.results import FILE, read
 from machine import RESULTS
 
 from models.settings import LearnerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from learn.results import Run
 
-DRAWS = 2000
-LOW, HIGH = 0.025, 0.975
 GATE_NATS = LearnerSettings.model_fields["gate_max_kl"].default
 """Nats a reply beyond which the product's gate lets nothing pass: "in bounds" is nearer."""
 
@@ -40,15 +39,6 @@ FULL = 256
 
 Key = tuple[str, str, float, int, float, int]
 """Arm, taste, rate, lag, share of adversaries and budget: what the seeds of a row share."""
-
-
-def interval(
-    values: Sequence[float], middle: Callable[[Sequence[float]], float]
-) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of a statistic at 95 %, the same at every call."""
-    dice = random.Random(0)
-    drawn = sorted(middle(dice.choices(values, k=len(values))) for _ in range(DRAWS))
-    return drawn[int(LOW * DRAWS)], drawn[int(HIGH * DRAWS)]
 
 
 def grouped(runs: Sequence[Run]) -> Mapping[Key, list[Run]]:
@@ -106,34 +96,19 @@ def table(rows: Mapping[Key, list[Run]]) -> str:
     return "\n".join(lines)
 
 
-def gains(ours: Sequence[Run], theirs: Sequence[Run]) -> list[float]:
-    """Return by how much more of the gap an arm has closed than ours, one figure a seed.
-
-    Each is the mean over the looks that both runs have: one look alone is noisier than what most
-    settings change.
-    """
-    by_seed = {run.job.seed: run for run in ours}
-    pairs = ((by_seed[run.job.seed], run) for run in theirs if run.job.seed in by_seed)
-    found = []
-    for one, other in pairs:
-        looks = [{p["labels"]: p["gold"] for p in run.curve} for run in (one, other)]
-        shared = sorted(looks[0].keys() & looks[1].keys())
-        if shared:
-            gap = one.ceiling - one.base
-            found.append(fmean((looks[1][at] - looks[0][at]) / gap for at in shared))
-    return found
-
-
 def beside_ours(rows: Mapping[Key, list[Run]]) -> str:
-    """Return as Markdown what each arm gains over ours under the same conditions."""
+    """Return as Markdown what each arm gains over ours under the same conditions.
+
+    Runs as long as those of ``ablations`` are in that table only.
+    """
     names = "arm|taste|lag|adversaries|budget|seeds|more of the gap|seed by seed|KL|KL of ours"
     lines = ["| " + names.replace("|", " | ") + " |", "|" + "---|" * (names.count("|") + 1)]
     ours = {(key[1], *key[3:]): runs for key, runs in rows.items() if key[0] == "ours"}
     for key, runs in sorted(rows.items(), key=lambda row: (*row[0][1:], row[0][0])):
         arm, taste, _, lag, adversaries, budget = key
         partners = ours.get((taste, lag, adversaries, budget), [])
-        found = gains(partners, runs)
-        if arm == "ours" or not found:
+        found = list(gains(partners, runs).values())
+        if arm == "ours" or not found or (lag, adversaries, budget) == (0, 0, ALONE.get(taste)):
             continue
         each = " / ".join(f"{100 * gain:+.0f}" for gain in found)
         seeds = {run.job.seed for run in runs}
@@ -203,12 +178,13 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=FILE)
     parser.add_argument("--plots", type=Path, default=RESULTS)
     options = parser.parse_args()
-    rows = grouped([run for run in read(options.runs) if run.job.arm in ARMS])
+    runs = [run for run in read(options.runs) if run.job.arm in ARMS]
+    rows = grouped(runs)
     if not rows:
         sys.stderr.write(f"No finished runs in {options.runs}: start with bench/learning.py.\n")
         return 1
     full = {key: runs for key, runs in rows.items() if key[5] >= FULL}
-    print(f"{table(full)}\n\n{beside_ours(rows)}")
+    print(f"{table(full)}\n\n{beside_ours(rows)}\n\n{ablations(runs)}")
     plot(full, options.plots)
     if any(key[3] or key[4] for key in full):
         plot_conditions(full, options.plots)

@@ -64,10 +64,15 @@ class Run:
 
     def gold_at(self, labels: int) -> float:
         """Return the gold of the last version measured within so many labels."""
-        return max(
-            ((p["labels"], p["gold"]) for p in self.curve if p["labels"] <= labels),
-            default=(0, self.base),
-        )[1]
+        return self._at(labels, "gold", self.base)
+
+    def kl_at(self, labels: int) -> float:
+        """Return the nats a reply from the base of the last version measured within so many."""
+        return self._at(labels, "kl", 0.0)
+
+    def _at(self, labels: int, name: str, start: float) -> float:
+        points = [(p["labels"], p[name]) for p in self.curve if p["labels"] <= labels]
+        return max(points, default=(0, start))[1]
 
 
 def read(path: Path = FILE) -> list[Run]:

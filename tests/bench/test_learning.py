@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import learning_report
 import pytest
+from learn.beside import ablations, gains, interval
 from learn.measure import distinct
 from learn.people import REVERSED_AFTER, Habits, World
 from learn.remembered import Reply
@@ -79,16 +80,35 @@ def test_arms_are_set_beside_ours_seed_by_seed_at_the_looks_that_both_have() -> 
         make_run((32, 0.4), seed=9),
     ]
     others = [make_run((32, 0.6), (64, 0.9), (96, 0.0)), make_run((32, 0.2), seed=2)]
-    assert learning_report.gains(ours, others) == pytest.approx([0.1875, -0.25])  # of a gap of 0.8
-    assert learning_report.gains(ours, [make_run((48, 0.6))]) == []
+    assert gains(ours, others) == pytest.approx({1: 0.1875, 2: -0.25})  # of a gap of 0.8
+    assert gains(ours, others, labels=32) == pytest.approx({1: 0.25, 2: -0.25})
+    assert gains(ours, [make_run((48, 0.6))]) == {}
     others = [replace(run, job=replace(run.job, arm="sft", rate=1e-3)) for run in others]
     lines = learning_report.beside_ours(learning_report.grouped([*ours, *others])).splitlines()
     assert lines[2:] == ["| sft | brief | 0 | 0% | 128 | 2 | -3 % | +19 / -25 | 1.0 | 1.0 |"]
 
 
+def test_a_setting_alone_is_measured_up_to_its_budget_on_every_seed_that_has_it() -> None:
+    def run(arm: str, labels: int, *curve: tuple[int, float], seed: int = 1) -> Run:
+        made = make_run(*curve, seed=seed)
+        return replace(made, job=replace(made.job, arm=arm, labels=labels))
+
+    runs = [
+        run("ours", 320, (160, 0.4), (320, 1.0)),
+        run("ours", 320, (160, 0.6), (320, 1.0), seed=2),
+        run("no-kl", 160, (160, 0.6)),
+        run("no-kl", 320, (160, 0.4), (320, 0.2), seed=2),
+        run("sft", 320, (160, 1.0), (320, 1.0)),  # a peer has no run of just the budget
+    ]
+    assert ablations(runs).splitlines()[2:] == [
+        "| no-kl | without KL to the base |  |  | +0 [-25, +25] (+25 / -25) | 1.0 |  |  |",
+        "| ours | our learner with its defaults |  |  |  | 1.0 |  |  |",
+    ]
+
+
 def test_the_interval_holds_what_the_values_hold() -> None:
-    assert learning_report.interval([3.0, 3.0], max) == (3.0, 3.0)
-    low, high = learning_report.interval([0.0, 1.0] * 20, lambda values: sum(values) / len(values))
+    assert interval([3.0, 3.0], max) == (3.0, 3.0)
+    low, high = interval([0.0, 1.0] * 20, lambda values: sum(values) / len(values))
     assert 0.3 < low < 0.5 < high < 0.7
 
 
