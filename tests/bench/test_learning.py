@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import learning_report
 import pytest
-from learn.beside import ablations, gains, interval
+from learn.figures import along, gains, grouped, interval, labels_cell
 from learn.measure import distinct
 from learn.people import REVERSED_AFTER, Habits, World
+from learn.plots import plot_conditions
 from learn.remembered import Reply
 from learn.results import Job, Run, append, read
 from learn.rounds import rounds
+from learn.tables import ablations, beside_ours, conditions, every_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,10 +52,19 @@ def test_versions_too_far_from_the_base_can_be_left_out() -> None:
     assert run.labels_to(0.5, within=0.5) is None
 
 
-def test_lags_and_adversaries_have_a_picture_of_their_own(tmp_path: Path) -> None:
-    runs = [make_run((128, 0.6))]
-    runs += [replace(run, job=replace(run.job, lag=4)) for run in runs]
-    learning_report.plot_conditions(learning_report.grouped(runs), tmp_path)
+def test_lags_are_set_beside_each_other_on_the_seeds_that_have_them_all(tmp_path: Path) -> None:
+    runs = [make_run((128, gold), seed=seed) for seed, gold in ((2, 0.6), (1, 1.0), (3, 0.2))]
+    late = [make_run((64, 1.0), (128, 0.4), (160, 1.0)), make_run((128, 0.2), seed=2)]
+    late.append(make_run((64, 1.0), seed=3))  # not looked at after 128 labels
+    rows = grouped([*runs, *(replace(run, job=replace(run.job, lag=4)) for run in late)])
+    assert along(rows, "adversaries", 128) == {}
+    ((arm, by_lag),) = along(rows, "lag", 128).items()
+    assert arm == ("ours", "brief")
+    assert by_lag == {0: pytest.approx([1.0, 0.5]), 4: pytest.approx([0.25, 0.0])}
+    lines = conditions(rows, "lag", 128).splitlines()
+    assert lines[0] == "| arm | taste | lag 0 | lag 4 |"
+    assert lines[2:] == ["| ours | brief | 75% (100 / 50) | 12% (25 / 0) |"]
+    plot_conditions(rows, tmp_path)
     assert (tmp_path / "learning-conditions.png").stat().st_size > 5000
 
 
@@ -68,9 +79,9 @@ def test_finished_runs_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 def test_the_report_says_how_many_runs_never_got_there() -> None:
     runs = [make_run((128, 0.3), seed=1), make_run((64, 1.0), seed=2), make_run((128, 0.2), seed=3)]
-    assert learning_report.labels_cell(runs, 0.8) == "> 128 (1/3)"
-    assert learning_report.labels_cell(runs[1:2], 0.8).startswith("51 ")  # 64 · 0.64 / 0.8
-    assert "| ours | brief |" in learning_report.table(learning_report.grouped(runs))
+    assert labels_cell(runs, 0.8) == "> 128 (1/3)"
+    assert labels_cell(runs[1:2], 0.8).startswith("51 ")  # 64 · 0.64 / 0.8
+    assert "| ours | brief |" in every_row(grouped(runs))
 
 
 def test_arms_are_set_beside_ours_seed_by_seed_at_the_looks_that_both_have() -> None:
@@ -84,7 +95,7 @@ def test_arms_are_set_beside_ours_seed_by_seed_at_the_looks_that_both_have() -> 
     assert gains(ours, others, labels=32) == pytest.approx({1: 0.25, 2: -0.25})
     assert gains(ours, [make_run((48, 0.6))]) == {}
     others = [replace(run, job=replace(run.job, arm="sft", rate=1e-3)) for run in others]
-    lines = learning_report.beside_ours(learning_report.grouped([*ours, *others])).splitlines()
+    lines = beside_ours(grouped([*ours, *others])).splitlines()
     assert lines[2:] == ["| sft | brief | 0 | 0% | 128 | 2 | -3 % | +19 / -25 | 1.0 | 1.0 |"]
 
 
@@ -100,10 +111,15 @@ def test_a_setting_alone_is_measured_up_to_its_budget_on_every_seed_that_has_it(
         run("no-kl", 320, (160, 0.4), (320, 0.2), seed=2),
         run("sft", 320, (160, 1.0), (320, 1.0)),  # a peer has no run of just the budget
     ]
-    assert ablations(runs).splitlines()[2:] == [
-        "| no-kl | without KL to the base |  |  | +0 [-25, +25] (+25 / -25) | 1.0 |  |  |",
-        "| ours | our learner with its defaults |  |  |  | 1.0 |  |  |",
+    assert ablations(grouped(runs)).splitlines()[2:] == [
+        "| no-kl | without KL to the base | +0 [-25, +25] (+25 / -25) | 1.0 |  |  |  |  |",
+        "| ours | our learner with its defaults |  | 1.0 |  |  |  |  |",
     ]
+    page = learning_report.page(grouped(runs), "runs.jsonl")
+    assert "| no-kl | brief | 0.0004 | 0 | 0% | 320 | 1 |" in page
+    assert "| sft | brief | 0 | 0% | 320 | 1 | +37 % | +37 | 1.0 | 1.0 |" in page
+    learned = "128 [128, 128] (1/1), 1 nats"
+    assert f"| sft | filtered fine-tuning on all liked replies | {learned} |  |  |" in page
 
 
 def test_the_interval_holds_what_the_values_hold() -> None:

@@ -1,0 +1,63 @@
+"""The learning benchmark's pictures."""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from learn.figures import CONDITIONS, along
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from learn.figures import Row
+    from learn.results import Run
+
+
+def plot_tastes(rows: Mapping[Row, list[Run]], folder: Path) -> None:
+    """Draw gold against labels, and gold against √KL, one picture a taste."""
+    from matplotlib import colormaps  # noqa: PLC0415 - seconds, and only here
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    for taste in sorted({row.taste for row in rows}):
+        figure = Figure(figsize=(11, 4.5), layout="constrained")
+        panels = figure.subplots(1, 2)
+        for panel in panels:  # more arms than the ten colours of the usual cycle
+            panel.set_prop_cycle(color=colormaps["tab20"](range(20)))
+        against_labels, against_kl = panels
+        for row, runs in sorted(rows.items()):
+            if row.taste != taste or row.lag or row.adversaries:
+                continue
+            labels = sorted({point["labels"] for run in runs for point in run.curve})
+            gold = [fmean(run.gold_at(at) for run in runs) for at in labels]
+            start = fmean(run.base for run in runs)
+            against_labels.plot([0, *labels], [start, *gold], label=f"{row.arm}, {row.budget}")
+            points = [(p["kl"], p["gold"]) for run in runs for p in run.curve]
+            roots = [max(0.0, nats) ** 0.5 for nats, _ in points]
+            against_kl.scatter(
+                roots, [gold for _, gold in points], s=8, label=f"{row.arm}, {row.budget}"
+            )
+        against_labels.set(xlabel="labels", ylabel="gold: share of users who like a reply")
+        against_kl.set(xlabel="√KL to the base (nats a reply)")
+        against_labels.legend(fontsize="small", title="arm, budget")
+        figure.suptitle(f"taste: {taste}")
+        figure.savefig(folder / f"learning-{taste}.png", dpi=110)
+
+
+def plot_conditions(rows: Mapping[Row, list[Run]], folder: Path) -> None:
+    """Draw what is closed of the gap against the lag, and against the share of adversaries."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - seconds, and only here
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    titles = ("versions that people are behind", "share of adversaries among the users")
+    for panel, (condition, labels), title in zip(panels, CONDITIONS.items(), titles, strict=True):
+        for (arm, taste), values in along(rows, condition, labels).items():
+            panel.plot(
+                list(values), list(map(fmean, values.values())), "o-", label=f"{arm}, {taste}"
+            )
+        panel.set(xlabel=title, ylabel=f"share of the gap that is closed after {labels} labels")
+        if panel.lines:
+            panel.legend(fontsize="small")
+    figure.savefig(folder / "learning-conditions.png", dpi=110)
