@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.functional import linear
 
 from models.learning.kernels import TorchKernels
+from models.learning.products import multiply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,12 +62,14 @@ class _Head(torch.autograd.Function):
         logprobs, kl = torch.empty(2, len(hidden), device=hidden.device)
         kept = []
         for part in _parts(len(hidden), head.weight.shape[0]):
-            logits = head(hidden[part])
+            logits = multiply(hidden[part], head.weight.T)
+            if head.bias is not None:
+                logits.add_(head.bias)
             gain = None
             if reference is not None:
                 # Of the difference, not the difference of two products: their rounding would be
                 # as large as what a small step changes.
-                gain = linear(hidden[part] - reference[part], head.weight)
+                gain = multiply(hidden[part] - reference[part], head.weight.T)
             logprobs[part], kl[part], facts = kernels.distributions(
                 logits, gain, temperature[part], chosen[part]
             )
@@ -87,7 +89,7 @@ class _Head(torch.autograd.Function):
             dlogits = ctx.kernels.distributions_backward(
                 logits, gain, temperature[part], chosen[part], (dlogprobs[part], dkl[part]), facts
             )  # fmt: skip
-            torch.mm(dlogits, weight, out=out[part])
+            multiply(dlogits, weight, out=out[part])
         return out, None, None, None, None, None
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from models.learning.products import multiply
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -80,9 +82,9 @@ class LowRankLinear:
         """Return ``[N, out]`` for an input in its ``room``, where ``A x`` is written."""
         if adapted:
             self.extend(x)
-            out = x @ self._weight.T
+            out = multiply(x, self._weight.T)
         else:
-            out = x[:, : self.inputs] @ self._weight[:, : self.inputs].T
+            out = multiply(x[:, : self.inputs], self._weight[:, : self.inputs].T)
         return out if self._bias is None else out.add_(self._bias)
 
     def extend(self, x: torch.Tensor) -> None:
@@ -103,7 +105,7 @@ class LowRankLinear:
 
     def pull(self, dy: torch.Tensor) -> torch.Tensor:
         """Return the gradients of ``x`` and of ``A x``, side by side as in its ``room``."""
-        both = dy @ self._weight
+        both = multiply(dy, self._weight)
         both[:, : self.inputs].addmm_(both[:, self._low], self._down)
         return both
 

@@ -36,7 +36,7 @@ static inline float exponentials(float* scores, int count) {
 template <typename F, int COUNT, int HEADS>
 static inline void attend(
     const typename F::Value* queries, const typename F::Value* keys, const typename F::Value* values,
-    int positions, float* scores, long stride, typename F::Value* out) {
+    int positions, float* scores, long stride, typename F::Active* out) {
     constexpr int SIZE = COUNT * LANES;
     int p = 0;
     for (; p + LANES <= positions; p += LANES)
@@ -58,13 +58,13 @@ static inline void attend(
             for (int h = 0; h < HEADS; h++) acc[h][i] += scores[h * stride + p] * value;
         }
     for (int h = 0; h < HEADS; h++)
-        for (int i = 0; i < COUNT; i++) F::narrow(out + h * SIZE + i * LANES, acc[h][i] / totals[h]);
+        for (int i = 0; i < COUNT; i++) F::activate(out + h * SIZE + i * LANES, acc[h][i] / totals[h]);
 }
 
 template <typename F, int COUNT>
 static inline void attend_shared(
     int heads, const typename F::Value* queries, const typename F::Value* keys,
-    const typename F::Value* values, int positions, float* scores, typename F::Value* out) {
+    const typename F::Value* values, int positions, float* scores, typename F::Active* out) {
     constexpr int SIZE = COUNT * LANES;
     // As many heads at once as have room for their sums in registers.
     constexpr int TOGETHER = COUNT <= 4 ? MOST_SHARED : COUNT <= 8 ? 2 : 1;
@@ -86,7 +86,7 @@ static inline void attend_shared(
 template <typename F>
 static inline void attend_sized(
     int head_size, int heads, const typename F::Value* queries, const typename F::Value* keys,
-    const typename F::Value* values, int positions, float* scores, typename F::Value* out) {
+    const typename F::Value* values, int positions, float* scores, typename F::Active* out) {
     switch (head_size / LANES) {
         case 1: return attend_shared<F, 1>(heads, queries, keys, values, positions, scores, out);
         case 2: return attend_shared<F, 2>(heads, queries, keys, values, positions, scores, out);

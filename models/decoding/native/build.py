@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import EngineError
+from models.processor import processor
 
 FLAGS = (
     "-std=c++20",
@@ -86,7 +87,8 @@ def _compile(program: Program, target: Path) -> None:
             "THUMBLOOP_RUNNER=transformers to do without the native runner."
         )
     # zig's wrapper of clang comes as a Python package, so no compiler need be installed.
-    command = [sys.executable, "-m", "ziglang", "c++", *FLAGS, f"-I{_FOLDER}", program.source.name]
+    command = [sys.executable, "-m", "ziglang", "c++", *_flags(), f"-I{_FOLDER}"]
+    command.append(program.source.name)
     command += ["-o", str(target), "-lm", "-lpthread"]
     caches = dict.fromkeys(("ZIG_LOCAL_CACHE_DIR", "ZIG_GLOBAL_CACHE_DIR"), str(target.parent))
     environment = {**os.environ, **caches}
@@ -108,18 +110,12 @@ def _compile(program: Program, target: Path) -> None:
 
 def _fingerprint(program: Program) -> str:
     """Name what the library depends on: its source, the flags, and the processor."""
-    digest = hashlib.sha256(" ".join(FLAGS).encode())
+    digest = hashlib.sha256(" ".join(_flags()).encode())
     for file in program.files:
         digest.update(file.read_bytes())
-    digest.update(_processor().encode())
+    digest.update("\n".join([platform.machine(), *processor().lines]).encode())
     return digest.hexdigest()[:16]
 
 
-def _processor() -> str:
-    """Name the processor and what it can do, so that a data folder may move between machines."""
-    described = [platform.machine(), platform.processor()]
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        wanted = ("model name", "flags", "Features")
-        described += [line for line in info.read_text().splitlines() if line.startswith(wanted)][:2]
-    return "\n".join(described)
+def _flags() -> list[str]:
+    return [*FLAGS, "-DTHUMBLOOP_FAST_PAIRS"] if processor().multiplies_pairs else [*FLAGS]

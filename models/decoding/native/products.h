@@ -1,4 +1,5 @@
 // Products of activations with packed weights: ``out[row][output] = sum_k x[row][k] · w[output][k]``.
+// Activations may be in the weights' number format or in ``F::Active``.
 //
 // Weights are packed in panels of ``VECTORS · 16`` outputs: ``[panel][input / WIDTH][VECTORS][16][WIDTH]``,
 // so a panel is read once, front to back. Each output is summed over the inputs in order, whatever
@@ -21,9 +22,9 @@ struct Sums {
 
 // ``soon`` is what to bring into the cache meanwhile: what lies ahead in this panel, or, when the
 // panel is in the cache already, another one.
-template <typename F, int ROWS, int VECTORS>
+template <typename F, int ROWS, int VECTORS, typename Active>
 static inline void tile_sums(
-    const typename F::Value* x, long stride, const typename F::Value* panel, int inputs,
+    const Active* x, long stride, const typename F::Value* panel, int inputs,
     const typename F::Value* soon, Sums<VECTORS>& out) {
     f32v acc[ROWS][VECTORS];
     for (int r = 0; r < ROWS; r++)
@@ -43,9 +44,9 @@ static inline void tile_sums(
 }
 
 // Sums of ``rows`` rows (1 .. TILE), each ``stride`` values after the one before.
-template <typename F, int VECTORS>
+template <typename F, int VECTORS, typename Active>
 static inline void sums_of(
-    const typename F::Value* x, long stride, int rows, const typename F::Value* panel, int inputs,
+    const Active* x, long stride, int rows, const typename F::Value* panel, int inputs,
     const typename F::Value* soon, Sums<VECTORS>& out) {
     switch (rows) {
         case 1: return tile_sums<F, 1, VECTORS>(x, stride, panel, inputs, soon, out);

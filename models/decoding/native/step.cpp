@@ -2,7 +2,7 @@
 //
 // A token knows its slot of the KV memory, its position, and its adapter; a decoding row brings one
 // token, a prompt chunk brings many. All of a layer's phases run on all threads. Activations between
-// products are fp32; products take them in the weights' number format and add up in fp32.
+// products are fp32; products take them in the number format's ``Active`` and add up in fp32.
 //
 // The structures are mirrored field by field in ``abi.py``.
 
@@ -121,6 +121,7 @@ static inline int least(int a, int b) { return a < b ? a : b; }
 template <typename F>
 class Pass {
     typedef typename F::Value Value;
+    typedef typename F::Active Active;
 
   public:
     Pass(const Model& model, const Step& step, const Scratch& scratch, Team& team)
@@ -135,7 +136,7 @@ class Pass {
         team_.phase(s_.outputs, [&](int o) {
             normalise(b_.residual + (long)s_.last[o] * m_.hidden, m_.final_norm, m_.hidden, narrow(o));
         });
-        product<true>(m_.head, nullptr, 0, (const Value*)b_.narrow, m_.hidden, s_.outputs,
+        product<true>(m_.head, nullptr, 0, (const Active*)b_.narrow, m_.hidden, s_.outputs,
             [&](int o, int panel, f32v first, f32v second) {
                 float* out = s_.logits + o * s_.logits_stride + panel * PANEL;
                 store(out, first);
@@ -161,7 +162,7 @@ class Pass {
         const int inner = w.mlp_in.panels * LANES;
 
         normalised(w.attention_norm, &AdapterLayer::attention_in, l);
-        product<false>(w.attention_in, &AdapterLayer::attention_in, l, (const Value*)b_.narrow, m_.hidden, s_.tokens,
+        product<false>(w.attention_in, &AdapterLayer::attention_in, l, (const Active*)b_.narrow, m_.hidden, s_.tokens,
             [&](int t, int panel, f32v first, f32v second) {
                 float* out = b_.columns + (long)t * columns + panel * PANEL;
                 store(out, first);
@@ -169,33 +170,33 @@ class Pass {
             });
         team_.phase(s_.tokens, [&](int t) { place(w, l, t, columns); });
         team_.phase(s_.tokens * m_.kv_heads, [&](int i) { look(l, i / m_.kv_heads, i % m_.kv_heads); });
-        lowered(&AdapterLayer::attention_out, l, (const Value*)b_.attended, width);
-        product<false>(w.attention_out, &AdapterLayer::attention_out, l, (const Value*)b_.attended, width, s_.tokens,
+        lowered(&AdapterLayer::attention_out, l, (const Active*)b_.attended, width);
+        product<false>(w.attention_out, &AdapterLayer::attention_out, l, (const Active*)b_.attended, width, s_.tokens,
             [&](int t, int panel, f32v first, f32v second) { add(t, panel, first, second); });
 
         normalised(w.mlp_norm, &AdapterLayer::mlp_in, l);
-        product<false>(w.mlp_in, &AdapterLayer::mlp_in, l, (const Value*)b_.narrow, m_.hidden, s_.tokens,
+        product<false>(w.mlp_in, &AdapterLayer::mlp_in, l, (const Active*)b_.narrow, m_.hidden, s_.tokens,
             [&](int t, int panel, f32v gate, f32v up) {
-                F::narrow((Value*)b_.inner + (long)t * inner + panel * LANES, gate / (1.0f + exp(-gate)) * up);
+                F::activate((Active*)b_.inner + (long)t * inner + panel * LANES, gate / (1.0f + exp(-gate)) * up);
             });
-        lowered(&AdapterLayer::mlp_out, l, (const Value*)b_.inner, inner);
-        product<false>(w.mlp_out, &AdapterLayer::mlp_out, l, (const Value*)b_.inner, inner, s_.tokens,
+        lowered(&AdapterLayer::mlp_out, l, (const Active*)b_.inner, inner);
+        product<false>(w.mlp_out, &AdapterLayer::mlp_out, l, (const Active*)b_.inner, inner, s_.tokens,
             [&](int t, int panel, f32v first, f32v second) { add(t, panel, first, second); });
     }
 
     static const Value* ahead(const Value* weights) { return weights + AHEAD / sizeof(Value); }
 
-    Value* narrow(int t) { return (Value*)b_.narrow + (long)t * m_.hidden; }
+    Active* narrow(int t) { return (Active*)b_.narrow + (long)t * m_.hidden; }
 
-    // Root mean square norm, into the products' number format.
-    void normalise(const float* x, const float* weight, int size, Value* out) {
+    // Root mean square norm, as products take it.
+    void normalise(const float* x, const float* weight, int size, Active* out) {
         f32v squares{};
         for (int i = 0; i < size; i += LANES) {
             f32v v = load<f32v>(x + i);
             squares += v * v;
         }
         float scale = 1.0f / sqrtf(sum(squares) / size + m_.epsilon);
-        for (int i = 0; i < size; i += LANES) F::narrow(out + i, load<f32v>(x + i) * scale * load<f32v>(weight + i));
+        for (int i = 0; i < size; i += LANES) F::activate(out + i, load<f32v>(x + i) * scale * load<f32v>(weight + i));
     }
 
     void normalised(const float* weight, Pair AdapterLayer::*pair, int l) {
@@ -203,11 +204,11 @@ class Pass {
             int first = tile * TILE, rows = least(TILE, s_.tokens - first);
             for (int t = first; t < first + rows; t++)
                 normalise(b_.residual + (long)t * m_.hidden, weight, m_.hidden, narrow(t));
-            lower(pair, l, (const Value*)b_.narrow, m_.hidden, first, rows);
+            lower(pair, l, (const Active*)b_.narrow, m_.hidden, first, rows);
         });
     }
 
-    void lowered(Pair AdapterLayer::*pair, int l, const Value* x, int width) {
+    void lowered(Pair AdapterLayer::*pair, int l, const Active* x, int width) {
         if (s_.groups == 1 && s_.group[0].adapter == nullptr) return;
         team_.phase(tiles(s_.tokens, TILE), [&](int tile) {
             int first = tile * TILE;
@@ -216,7 +217,7 @@ class Pass {
     }
 
     // The first half of each low-rank product, for the rows of one tile.
-    void lower(Pair AdapterLayer::*pair, int l, const Value* x, int width, int first, int rows) {
+    void lower(Pair AdapterLayer::*pair, int l, const Active* x, int width, int first, int rows) {
         for (int t = first, end = first + rows; t < end;) {
             const Adapter* adapter = b_.adapter[t];
             int same = 1;
@@ -237,7 +238,7 @@ class Pass {
 
     // The product with a linear layer, its bias and its low-rank pairs added, by panels and rows.
     template <bool BARE, typename Epilogue>
-    void product(const Linear& w, Pair AdapterLayer::*pair, int l, const Value* x, int width, int rows,
+    void product(const Linear& w, Pair AdapterLayer::*pair, int l, const Active* x, int width, int rows,
         const Epilogue& epilogue) {
         team_.phase(w.panels * tiles(rows, FAR), [&](int task) {
             int panel = task % w.panels, from = task / w.panels * FAR, to = least(from + FAR, rows);
@@ -324,7 +325,7 @@ class Pass {
         const long at = ((long)t * m_.heads + kv_head * shared) * m_.head_size;
         float* scores = b_.scores + (long)team_.thread * scores_size(m_);
         attend_sized<F>(m_.head_size, shared, (const Value*)b_.queries + at, slot(m_.keys, l, t, kv_head),
-            slot(m_.values, l, t, kv_head), s_.positions[t] + 1, scores, (Value*)b_.attended + at);
+            slot(m_.values, l, t, kv_head), s_.positions[t] + 1, scores, (Active*)b_.attended + at);
     }
 
     Value* slot(void* memory, int l, int t, int head) {
@@ -348,7 +349,7 @@ class Arena {
     // Returns null when there is no memory.
     const Scratch* fit(const Model& m, const Step& s, int threads) {
         const Layer& any = m.layer[0];
-        const size_t rows = s.tokens, value = sizeof(float);  // the wider of the two formats
+        const size_t rows = s.tokens, value = sizeof(float);  // the wider of the formats
         const size_t sizes[] = {
             rows * m.hidden * sizeof(float),
             rows * s.low_columns * sizeof(float),

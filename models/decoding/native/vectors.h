@@ -1,7 +1,9 @@
 // Sixteen lanes of fp32, and the two number formats that weights and KV memory may have.
 //
 // Written with the compiler's vector types, so that it builds for any instruction set; on x86 with
-// AVX512-BF16 the dot product of bfloat16 pairs is one instruction.
+// AVX512-BF16 the dot product of bfloat16 pairs is one instruction. Where that is slow
+// (THUMBLOOP_FAST_PAIRS is not defined), products of many rows widen the weights instead, and take
+// activations in fp32.
 
 #pragma once
 
@@ -32,7 +34,12 @@ static inline void store(T* to, V value) {
     memcpy(to, &value, sizeof(V));
 }
 
-static inline f32v splat(float x) { return f32v{} + x; }
+// By its bits: an addition of fp32 zero would change -0, and so be carried out.
+static inline f32v splat(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof(bits));
+    return (f32v)(u32v{} + bits);
+}
 
 static inline float sum(f32v v) {
     typedef float f8 __attribute__((vector_size(32)));
@@ -88,14 +95,16 @@ static inline f32v exp(f32v x) {
     return zero ? f32v{} : out;
 }
 
-// One number format: ``Unit`` is what one broadcast of an activation carries (two bfloat16, or one
-// fp32), so a weight vector holds 16 outputs times ``WIDTH`` inputs.
+// One number format of weights and KV memory: a weight vector holds 16 outputs times ``WIDTH`` inputs.
+// ``Active`` is what products take activations in.
 
 struct Float32 {
     typedef float Value;
+    typedef float Active;
     static constexpr int WIDTH = 1;
     static inline f32v widen(const Value* from) { return load<f32v>(from); }
     static inline void narrow(Value* to, f32v v) { store(to, v); }
+    static inline void activate(Active* to, f32v v) { store(to, v); }
     static inline f32v accumulate(f32v acc, const Value* unit, const Value* weights) {
         return acc + splat(*unit) * load<f32v>(weights);
     }
@@ -110,6 +119,11 @@ struct Float32 {
 
 struct BFloat16 {
     typedef uint16_t Value;
+#if defined(THUMBLOOP_FAST_PAIRS)
+    typedef uint16_t Active;
+#else
+    typedef float Active;
+#endif
     static constexpr int WIDTH = 2;
     static inline f32v widen(const Value* from) {
         return (f32v)(__builtin_convertvector(load<u16v>(from), u32v) << 16);
@@ -119,6 +133,14 @@ struct BFloat16 {
         u32v bits = (u32v)v;
         bits = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
         store(to, __builtin_convertvector(bits, u16v));
+    }
+    static inline void activate(uint16_t* to, f32v v) { narrow(to, v); }
+    static inline void activate(float* to, f32v v) { store(to, v); }
+    // One after the other: the even inputs are the lower halves of the weights' pairs.
+    static inline f32v accumulate(f32v acc, const float* unit, const Value* weights) {
+        u32v pairs = load<u32v>(weights);
+        acc += splat(unit[0]) * (f32v)(pairs << 16);
+        return acc + splat(unit[1]) * (f32v)(pairs & (u32v{} + 0xffff0000u));
     }
     static inline f32v accumulate(f32v acc, const Value* unit, const Value* weights) {
         uint32_t pair;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,11 +20,13 @@ from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
 from models.decoding.kv import SlotCache
 from models.decoding.lora import Adapter, Factors
+from models.decoding.native import build
 from models.decoding.native.runner import NativeRunner
 from models.decoding.native.weights import unsupported
 from models.decoding.runner import Segment
 from models.decoding.sampler import Draw
 from models.errors import AdapterError, EngineError
+from models.processor import processor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,6 +67,15 @@ def _model(config: PreTrainedConfig, dtype: torch.dtype = torch.float32) -> Any:
             if "norm" in name or "bias" in name:
                 parameter.normal_(1.0 if "norm" in name else 0.0, 0.3)
     return model.eval()
+
+
+@pytest.fixture(params=["pairs", "widened"])
+def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let bfloat16 products be of pairs, and of widened numbers, whatever is faster here."""
+    this = processor()
+    flags = {"pairs": this.flags | {"avx512_bf16"}, "widened": frozenset[str]()}[request.param]
+    other = replace(this, vendor="", flags=flags)
+    monkeypatch.setattr(build, "processor", lambda: other)
 
 
 @pytest.fixture
@@ -123,6 +135,7 @@ def test_every_layer_type_gives_what_transformers_gives(
     torch.testing.assert_close(found[1], _expected(model, IDS[:7], adapter), atol=1e-4, rtol=0)
 
 
+@pytest.mark.usefixtures("products")
 def test_bfloat16_stays_near_fp32(make_runner: Callable[..., NativeRunner]) -> None:
     exact = _model(CONFIGS["llama"]())
     rounded = _model(CONFIGS["llama"](), torch.bfloat16)
@@ -136,6 +149,7 @@ def test_bfloat16_stays_near_fp32(make_runner: Callable[..., NativeRunner]) -> N
     assert error.mean() < 0.03 * spread
 
 
+@pytest.mark.usefixtures("products")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_row_is_the_same_number_for_number_whatever_else_is_in_the_batch(
     dtype: torch.dtype, make_runner: Callable[..., NativeRunner]

@@ -1,0 +1,61 @@
+"""What this machine's processor multiplies fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_INFO = Path("/proc/cpuinfo")
+_NAMES = ("model name", "flags", "Features")
+_INTEL = "GenuineIntel"
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """The first processor of Linux's list; empty where there is none.
+
+    Attributes:
+        vendor: As the processor names its maker.
+        flags: What x86 processors can do, as Linux names it.
+        lines: What tells processors apart for whom programs are compiled.
+    """
+
+    vendor: str = ""
+    flags: frozenset[str] = frozenset()
+    lines: tuple[str, ...] = ()
+
+    @property
+    def multiplies_pairs(self) -> bool:
+        """Whether a dot product of bfloat16 pairs is faster than fp32 products one by one.
+
+        Intel's processors start one in two cycles, and two fp32 products in each of them; AMD's
+        start one in the time of one.
+        """
+        return "avx512_bf16" in self.flags and self.vendor != _INTEL
+
+    @property
+    def multiplies_bfloat16(self) -> bool:
+        """Whether large products of bfloat16 matrices are faster than of fp32 ones.
+
+        That is with tiles (AMX) or fast dot products. Of processors other than x86 we know
+        nothing, and believe what they say they are.
+        """
+        return not self.flags or "amx_bf16" in self.flags or self.multiplies_pairs
+
+
+def parse(info: str) -> Processor:
+    """Read the first processor out of the text of ``/proc/cpuinfo``."""
+    rows = [line.partition(":") for line in info.partition("\n\n")[0].splitlines()]
+    found = {name.strip(): value.strip() for name, _, value in rows}
+    return Processor(
+        vendor=found.get("vendor_id", ""),
+        flags=frozenset(found.get("flags", "").split()),
+        lines=tuple(f"{name}: {found[name]}" for name in _NAMES if name in found),
+    )
+
+
+@cache
+def processor() -> Processor:
+    """Return this machine's processor."""
+    return parse(_INFO.read_text()) if _INFO.is_file() else Processor()
