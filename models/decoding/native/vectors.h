@@ -2,7 +2,7 @@
 //
 // Written with the compiler's vector types, so that it builds for any instruction set; on x86 with
 // AVX512-BF16 the dot product of bfloat16 pairs is one instruction. Where that is slow
-// (THUMBLOOP_FAST_PAIRS is not defined), products of many rows widen the weights instead, and take
+// (THUMBLOOP_FAST_PAIRS is not defined), the decoder's products widen the weights instead, and take
 // activations in fp32.
 
 #pragma once
