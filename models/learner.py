@@ -210,7 +210,7 @@ class Learner:
             groups.append(
                 {"params": parameters, "lr": self._settings.critic_rate, "eps": CRITIC_ADAM_EPS}
             )
-        optimizer = torch.optim.Adam(groups, lr=rate, eps=self._settings.adam_eps)
+        optimizer = torch.optim.Adam(groups, lr=rate, eps=self._settings.adam_eps, fused=True)
         restore_adam(optimizer, self._learned(), state)
         return optimizer
 

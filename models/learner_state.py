@@ -106,7 +106,7 @@ def restore_adam(
         if name not in state.first:
             continue
         optimizer.state[parameter] = {
-            "step": torch.tensor(float(state.step)),
+            "step": torch.tensor(float(state.step), device=parameter.device),
             _FIRST: state.first[name].clone(),
             _SECOND: state.second[name].clone(),
         }

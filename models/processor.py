@@ -35,6 +35,11 @@ class Processor:
         return "avx512_bf16" in self.flags and self.vendor != _INTEL
 
     @property
+    def has_wide_vectors(self) -> bool:
+        """Whether it computes with sixteen fp32 numbers at a time."""
+        return "avx512f" in self.flags
+
+    @property
     def multiplies_bfloat16(self) -> bool:
         """Whether large products of bfloat16 matrices are faster than of fp32 ones.
 

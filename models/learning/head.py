@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from models.learning.kernels import TorchKernels
-from models.learning.products import multiply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +33,7 @@ def token_logprobs(
         temperature: What divides the logits, ``[kept]``.
         head: From states to logits; frozen.
         reference: The reference's states at the same positions, which go through the same head.
-        kernels: What makes distributions of logits; torch's when None.
+        kernels: What computes; torch's when None.
 
     Returns:
         log π(chosen), ``[kept]``, and KL(π ‖ reference) over the whole distribution, ``[kept]``,
@@ -62,14 +61,15 @@ class _Head(torch.autograd.Function):
         logprobs, kl = torch.empty(2, len(hidden), device=hidden.device)
         kept = []
         for part in _parts(len(hidden), head.weight.shape[0]):
-            logits = multiply(hidden[part], head.weight.T)
-            if head.bias is not None:
-                logits.add_(head.bias)
-            gain = None
+            states = [hidden[part]]
             if reference is not None:
                 # Of the difference, not the difference of two products: their rounding would be
                 # as large as what a small step changes.
-                gain = multiply(hidden[part] - reference[part], head.weight.T)
+                states.append(hidden[part] - reference[part])
+            products = kernels.multiply(torch.cat(states), head.weight.T).chunk(len(states))
+            logits, gain = products[0], products[1] if reference is not None else None
+            if head.bias is not None:
+                logits.add_(head.bias)
             logprobs[part], kl[part], facts = kernels.distributions(
                 logits, gain, temperature[part], chosen[part]
             )
@@ -89,7 +89,7 @@ class _Head(torch.autograd.Function):
             dlogits = ctx.kernels.distributions_backward(
                 logits, gain, temperature[part], chosen[part], (dlogprobs[part], dkl[part]), facts
             )  # fmt: skip
-            multiply(dlogits, weight, out=out[part])
+            ctx.kernels.multiply(dlogits, weight, out[part])
         return out, None, None, None, None, None
 
 

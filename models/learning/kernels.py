@@ -1,4 +1,4 @@
-"""What an update computes beside its large products: compiled, or by torch where that cannot be."""
+"""What an update computes: compiled, or by torch where that cannot be or is faster."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from models.decoding.native.weights import unsupported
 from models.errors import EngineError
 from models.learning.attention import Heads, attend, attend_backward
 from models.learning.native.library import NativeKernels
+from models.learning.products import multiply
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +25,29 @@ _LANES = 16
 
 
 class Kernels(Protocol):
-    """Functions of ``N`` tokens and their gradients; sums are in fp32 whatever the tensors are."""
+    """Functions of ``N`` tokens and their gradients; sums are in fp32 whatever the tensors are.
+
+    Attributes:
+        padded: Whether products read rows of a multiple of 32 numbers fastest.
+    """
+
+    padded: bool
+
+    def multiply(
+        self, a: torch.Tensor, b: torch.Tensor, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return ``a @ b`` in their number format.
+
+        Args:
+            a: ``[n, k]``, rows contiguous.
+            b: ``[k, m]``, rows contiguous, or such a matrix turned (``W.T``).
+            out: Where it goes, ``[n, m]``, rows contiguous; new memory by default.
+        """
+        ...
+
+    def add_product(self, a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
+        """Add ``a @ b`` to ``out``; see ``multiply``."""
+        ...
 
     def norm(
         self, x: torch.Tensor, weight: torch.Tensor, epsilon: float, out: torch.Tensor
@@ -149,6 +172,18 @@ def make_kernels(model: Any, folder: Path | None) -> Kernels:
 
 class TorchKernels:
     """By torch's operations; see ``Kernels``."""
+
+    padded = True
+
+    def multiply(
+        self, a: torch.Tensor, b: torch.Tensor, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """See ``Kernels``."""
+        return multiply(a, b, out)
+
+    def add_product(self, a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
+        """See ``Kernels``."""
+        out.addmm_(a, b)
 
     def norm(
         self, x: torch.Tensor, weight: torch.Tensor, epsilon: float, out: torch.Tensor

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from models.learning.products import multiply
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.learning.gradients import Gradients
+    from models.learning.kernels import Kernels
 
 _ALIGNED = 32
 """Rows of this many numbers are read fastest."""
@@ -42,14 +41,20 @@ class LowRankLinear:
     Args:
         layers: Their weights become views of this object's memory.
         pairs: Their low-rank pairs, of one rank.
+        kernels: What multiplies.
         scale: What the low-rank products are multiplied by.
     """
 
     def __init__(
-        self, layers: Sequence[torch.nn.Linear], pairs: Sequence[Pair], *, scale: float
+        self,
+        layers: Sequence[torch.nn.Linear],
+        pairs: Sequence[Pair],
+        kernels: Kernels,
+        *,
+        scale: float,
     ) -> None:
         weight = layers[0].weight
-        self._pairs, self._scale = pairs, scale
+        self._pairs, self._kernels, self._scale = pairs, kernels, scale
         self.inputs = weight.shape[1]
         self._rank = pairs[0].a.shape[0]
         self._low = slice(self.inputs, self.inputs + self._rank * len(layers))
@@ -58,6 +63,7 @@ class LowRankLinear:
             slice(end - layer.weight.shape[0], end) for end, layer in zip(ends, layers, strict=True)
         ]
         width = self._low.stop + -self._low.stop % _ALIGNED
+        self._read = slice(0, width if kernels.padded else self._low.stop)
         self._weight = weight.new_zeros(ends[-1], width)
         self._down = weight.new_zeros(self._rank * len(layers), self.inputs)
         for rows, layer in zip(self._outputs, layers, strict=True):
@@ -72,30 +78,37 @@ class LowRankLinear:
             self._down[self._ranks(number)] = pair.a.detach()
             self._weight[rows, self._columns(number)] = pair.b.detach() * self._scale
 
-    def room(self, tokens: int) -> torch.Tensor:
-        """Return room for an input, ``[N, in + …]``; the first ``in`` columns are to be filled."""
+    def room(self, tokens: int, lowered: torch.Tensor | None = None) -> torch.Tensor:
+        """Return room for an input, ``[N, in + …]``; the first ``in`` columns are to be filled.
+
+        Args:
+            tokens: ``N``.
+            lowered: ``A x``, where it is known.
+        """
         room = self._weight.new_empty(tokens, self._weight.shape[1])
         room[:, self._low.stop :] = 0
+        if lowered is not None:
+            self.lowered(room).copy_(lowered)
         return room
 
     def forward(self, x: torch.Tensor, *, adapted: bool) -> torch.Tensor:
         """Return ``[N, out]`` for an input in its ``room``, where ``A x`` is written."""
         if adapted:
-            self.extend(x)
-            out = multiply(x, self._weight.T)
+            self._kernels.multiply(x[:, : self.inputs], self._down.T, out=self.lowered(x))
+            out = self._kernels.multiply(x[:, self._read], self._weight[:, self._read].T)
         else:
-            out = multiply(x[:, : self.inputs], self._weight[:, : self.inputs].T)
+            out = self._kernels.multiply(x[:, : self.inputs], self._weight[:, : self.inputs].T)
         return out if self._bias is None else out.add_(self._bias)
 
-    def extend(self, x: torch.Tensor) -> None:
-        """Write ``A x`` beside ``x``, as ``forward`` does."""
-        x[:, self._low] = x[:, : self.inputs] @ self._down.T
+    def lowered(self, x: torch.Tensor) -> torch.Tensor:
+        """Return ``A x`` of an input in its ``room``, a view, ``[N, r …]``."""
+        return x[:, self._low]
 
     def backward(self, x: torch.Tensor, dy: torch.Tensor, gradients: Gradients) -> torch.Tensor:
         """Add to the masters' gradients, and return the input's, ``[N, in]``.
 
         Args:
-            x: The input, extended.
+            x: The input, as ``forward`` leaves it.
             dy: Gradient of the output, ``[N, out]``.
             gradients: Takes those of the masters.
         """
@@ -105,8 +118,9 @@ class LowRankLinear:
 
     def pull(self, dy: torch.Tensor) -> torch.Tensor:
         """Return the gradients of ``x`` and of ``A x``, side by side as in its ``room``."""
-        both = multiply(dy, self._weight)
-        both[:, : self.inputs].addmm_(both[:, self._low], self._down)
+        both = self._weight.new_empty(len(dy), self._weight.shape[1])
+        self._kernels.multiply(dy, self._weight[:, self._read], out=both[:, self._read])
+        self._kernels.add_product(both[:, self._low], self._down, both[:, : self.inputs])
         return both
 
     def learn(
@@ -119,8 +133,8 @@ class LowRankLinear:
         if not any(pair.a.requires_grad for pair in self._pairs):
             return
         dlow = pulled[:, self._low]
-        da = dlow.T @ x[:, : self.inputs]
-        db = x[:, self._low].T.contiguous() @ dy
+        da = self._kernels.multiply(dlow.T.contiguous(), x[:, : self.inputs])
+        db = self._kernels.multiply(self.lowered(x).T.contiguous(), dy)
         for number, (rows, pair) in enumerate(zip(self._outputs, self._pairs, strict=True)):
             if pair.a.requires_grad:
                 ranks = self._ranks(number)

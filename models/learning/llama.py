@@ -49,8 +49,8 @@ class Kept:
         attended: What attention gave.
         middle: The state between attention and MLP.
         gates: The gate's and the other half of the MLP's first product.
-        late: Which tokens ``middle``, ``gates`` and ``attended`` are of; None for
-            all.
+        lowered: ``A x`` of the first, third and fourth product, whose inputs are made again.
+        late: Which tokens all but ``x``, ``qkv`` and the first ``A x`` are of; None for all.
     """
 
     x: torch.Tensor
@@ -58,6 +58,7 @@ class Kept:
     attended: torch.Tensor
     middle: torch.Tensor
     gates: torch.Tensor
+    lowered: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     late: torch.Tensor | None
 
 
@@ -67,7 +68,7 @@ class Place:
 
     Attributes:
         packed: Its tokens.
-        kernels: What computes beside the products.
+        kernels: What computes.
         cosines: Rotations by the tokens' positions, ``[N, size / 2]`` fp32.
         sines: Likewise.
         late: The tokens whose last states are wanted, each once.
@@ -86,13 +87,20 @@ class Layer:
     """One decoder layer."""
 
     def __init__(
-        self, layer: Any, config: Any, pair_of: Callable[[str], Pair], *, scale: float
+        self,
+        layer: Any,
+        config: Any,
+        pair_of: Callable[[str], Pair],
+        kernels: Kernels,
+        *,
+        scale: float,
     ) -> None:
         parts = [[layer.get_submodule(name) for name in names] for names in _JOINED]
         qkv, out, gates, down = (
             LowRankLinear(
                 [getattr(part, "base_layer", part) for part in group],
                 [pair_of(name) for name in names],
+                kernels,
                 scale=scale,
             )
             for group, names in zip(parts, _JOINED, strict=True)
@@ -125,6 +133,7 @@ class Layer:
         kernels, heads = place.kernels, self._heads
         normed = self._normed(x, self._first_norm, self._qkv, kernels)
         qkv = self._qkv.forward(normed, adapted=adapted)
+        first = self._qkv.lowered(normed).clone()
         kernels.rotate(qkv, place.cosines, place.sines, heads.turned, back=False)
         attended = self._out.room(len(x))
         kernels.attend(qkv, place.packed, heads, attended[:, : heads.queries])
@@ -137,21 +146,25 @@ class Layer:
         activated = self._down.room(len(gates))
         kernels.gate(gates, activated[:, : self._down.inputs])
         out = self._down.forward(activated, adapted=adapted).add_(middle)
-        return out, Kept(x, qkv, attended, middle, gates, late)
+        lowered = (
+            first,
+            self._gates.lowered(normed).clone(),
+            self._down.lowered(activated).clone(),
+        )
+        return out, Kept(x, qkv, attended, middle, gates, lowered, late)
 
     def backward(
         self, kept: Kept, dout: torch.Tensor, place: Place, gradients: Gradients
     ) -> torch.Tensor:
         """Add to the adapter's gradients; return the gradient of the layer's input, ``[N, H]``."""
         kernels, heads, epsilon = place.kernels, self._heads, self._epsilon
-        activated = self._down.room(len(kept.gates))
+        first, third, fourth = kept.lowered
+        activated = self._down.room(len(kept.gates), fourth)
         pulled = self._down.pull(dout)
         dactivated, inner = pulled[:, : self._down.inputs], activated[:, : self._down.inputs]
         dgates = kernels.gate_backward(kept.gates, dactivated, inner)
-        self._down.extend(activated)
         self._down.learn(activated, dout, pulled, gradients)
-        normed = self._normed(kept.middle, self._second_norm, self._gates, kernels)
-        self._gates.extend(normed)
+        normed = self._normed(kept.middle, self._second_norm, self._gates, kernels, third)
         dnormed = self._gates.backward(normed, dgates, gradients)
         dmiddle = kernels.norm_backward(kept.middle, self._second_norm, dnormed, epsilon, dout)
         dattended = self._out.backward(kept.attended, dmiddle, gradients)
@@ -160,15 +173,19 @@ class Layer:
             dmiddle = _among(len(kept.x), kept.late, dmiddle)
         dqkv = kernels.attend_backward(kept.qkv, dattended, place.packed, heads)
         kernels.rotate(dqkv, place.cosines, place.sines, heads.turned, back=True)
-        normed = self._normed(kept.x, self._first_norm, self._qkv, kernels)
-        self._qkv.extend(normed)
+        normed = self._normed(kept.x, self._first_norm, self._qkv, kernels, first)
         dnormed = self._qkv.backward(normed, dqkv, gradients)
         return kernels.norm_backward(kept.x, self._first_norm, dnormed, epsilon, dmiddle)
 
     def _normed(
-        self, x: torch.Tensor, weight: torch.Tensor, taker: LowRankLinear, kernels: Kernels
+        self,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        taker: LowRankLinear,
+        kernels: Kernels,
+        lowered: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        room = taker.room(len(x))
+        room = taker.room(len(x), lowered)
         kernels.norm(x, weight, self._epsilon, room[:, : taker.inputs])
         return room
 
@@ -179,7 +196,7 @@ class LlamaTrunk:
     Args:
         model: transformers' model, ``why_not`` asked before; it may be wrapped by peft.
         pair_of: Finds the masters of a layer by its name in the model.
-        kernels: What is not a large product.
+        kernels: What computes.
         scale: alpha / rank.
         most_tokens: A pass over more of them keeps the layers' inputs only, and makes the rest
             again in the backward pass.
@@ -201,6 +218,7 @@ class LlamaTrunk:
                 layer,
                 model.config,
                 lambda name, number=number: pair_of(f"model.layers.{number}.{name}"),  # type: ignore[misc]
+                kernels,
                 scale=scale,
             )
             for number, layer in enumerate(self._model.layers)

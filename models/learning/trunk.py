@@ -29,7 +29,7 @@ class Trunk(Protocol):
 
     Attributes:
         concurrent: Whether several threads may go through it at a time.
-        kernels: What computes beside large products.
+        kernels: What computes.
     """
 
     concurrent: bool

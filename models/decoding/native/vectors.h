@@ -130,9 +130,13 @@ struct BFloat16 {
     }
     // Round to nearest, ties to even.
     static inline void narrow(Value* to, f32v v) {
+#if defined(__AVX512BF16__)
+        store(to, _mm512_cvtneps_pbh((__m512)v));
+#else
         u32v bits = (u32v)v;
         bits = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
         store(to, __builtin_convertvector(bits, u16v));
+#endif
     }
     static inline void activate(uint16_t* to, f32v v) { narrow(to, v); }
     static inline void activate(float* to, f32v v) { store(to, v); }

@@ -9,6 +9,7 @@
 
 #include "elementwise.h"
 #include "products.h"
+#include "turn.h"
 
 namespace thumbloop {
 
@@ -45,27 +46,40 @@ class Room {
     char* next_;
 };
 
+// The number format of what is multiplied; what comes and goes is in ``F``.
+template <typename F>
+struct Inside {
+#if defined(THUMBLOOP_FAST_PAIRS)
+    typedef F Format;
+#else
+    typedef Float32 Format;
+#endif
+};
+
 template <typename F>
 class Heads {
     typedef typename F::Value Value;
-    static constexpr int W = F::WIDTH;
+    typedef typename Inside<F>::Format I;
+    typedef typename I::Value Inner;
+    static constexpr int W = I::WIDTH;
 
   public:
     Heads(const Attention& a, bool backward)
         : a_(a), most_(up_to(a.width, PANEL)), size_(up_to(a.size, PANEL)), room_(bytes(a, backward)) {
         if (!room_.exists()) return;
         const size_t panel = (size_t)most_ * size_;
-        keys_ = room_.take<Value>(panel);
-        values_ = room_.take<Value>(panel);
+        keys_ = room_.take<Inner>(panel);
+        values_ = room_.take<Inner>(panel);
         scores_ = room_.take<float>((size_t)TILE * most_);
-        weights_ = room_.take<Value>((size_t)TILE * most_);
+        weights_ = room_.take<Inner>((size_t)TILE * most_);
+        asked_ = room_.take<Inner>((size_t)TILE * a.size);
         if (!backward) return;
-        keys_down_ = room_.take<Value>(panel);
-        asking_ = room_.take<Value>(panel);
-        given_ = room_.take<Value>(panel);
+        keys_down_ = room_.take<Inner>(panel);
+        asking_ = room_.take<Inner>(panel);
+        given_ = room_.take<Inner>(panel);
         dscores_ = room_.take<float>((size_t)TILE * most_);
-        turned_ = room_.take<Value>((size_t)most_ * most_);
-        dturned_ = room_.take<Value>((size_t)most_ * most_);
+        turned_ = room_.take<Inner>((size_t)most_ * room_for(a.width));
+        dturned_ = room_.take<Inner>((size_t)most_ * room_for(a.width));
         dkeys_ = room_.take<float>((size_t)a.count * 2 * a.kv_heads * a.size);
     }
 
@@ -103,14 +117,16 @@ class Heads {
 
   private:
     static size_t bytes(const Attention& a, bool backward) {
-        const size_t most = up_to(a.width, PANEL), size = up_to(a.size, PANEL), v = sizeof(Value);
-        size_t total = 2 * Room::of(most * size, v) + Room::of(TILE * most, 4) + Room::of(TILE * most, v);
+        const size_t most = up_to(a.width, PANEL), size = up_to(a.size, PANEL), v = sizeof(Inner);
+        size_t total = 2 * Room::of(most * size, v) + Room::of(TILE * most, 4) + Room::of(TILE * most, v) + Room::of(TILE * a.size, v);
         if (backward)
-            total += 3 * Room::of(most * size, v) + Room::of(TILE * most, 4) + 2 * Room::of(most * most, v) +
+            total += 3 * Room::of(most * size, v) + Room::of(TILE * most, 4) + 2 * Room::of(most * room_for(a.width), v) +
                      Room::of((size_t)a.count * 2 * a.kv_heads * a.size, 4);
         return total;
     }
 
+    // Room for so many that ask: for whole tiles, the last one's vectors included.
+    static int room_for(int count) { return up_to(up_to(count, TILE) - TILE + LANES, LANES); }
     int key_column(int kv) const { return (a_.kv_heads * a_.group + kv) * a_.size; }
     int value_column(int kv) const { return (a_.kv_heads * (a_.group + 1) + kv) * a_.size; }
     int asks(int row) const { return a_.lengths[row] - a_.owned[row]; }
@@ -119,43 +135,87 @@ class Heads {
     long first(int row) const { return tokens(row)[a_.owned[row]]; }
 
     // Panels whose outputs are positions and whose inputs are a head's columns.
-    void across(Value* to, const Value* from, long stride, int row, int column) const {
+    void across(Inner* to, const Value* from, long stride, int row, int column) const {
         const int length = a_.lengths[row];
         for (int j = 0; j < up_to(length, PANEL); j++) {
-            Value* out = to + (long)(j / PANEL) * PANEL * a_.size + (j % PANEL) * W;
+            Inner* out = to + (long)(j / PANEL) * PANEL * a_.size + (j % PANEL) * W;
             const Value* in = j < length ? from + tokens(row)[j] * stride + column : nullptr;
+            if constexpr (W == 1) {
+                if (a_.size % LANES == 0) {
+                    if (j % LANES == 0) across_turned(out, from + column, stride, row, j);
+                    continue;
+                }
+            }
             for (int d = 0; d < a_.size; d += W, out += PANEL * W)
-                for (int w = 0; w < W; w++) out[w] = in == nullptr ? Value{} : in[d + w];
+                for (int w = 0; w < W; w++) out[w] = in == nullptr ? Inner{} : inner(in[d + w]);
+        }
+    }
+
+    // Sixteen positions of them, from ``j`` on.
+    void across_turned(float* to, const Value* from, long stride, int row, int j) const {
+        const int count = a_.lengths[row] - j < LANES ? a_.lengths[row] - j : LANES;
+        for (int d = 0; d < a_.size; d += LANES) {
+            f32v square[LANES] = {};
+            for (int i = 0; i < count; i++) square[i] = F::widen(from + tokens(row)[j + i] * stride + d);
+            turn((u32v*)square);
+            for (int i = 0; i < LANES; i++) store(to + (d + i) * PANEL, square[i]);
         }
     }
 
     // Panels whose outputs are a head's columns and whose inputs are positions.
-    void down(Value* to, const Value* from, long stride, int row, int column) const {
+    void down(Inner* to, const Value* from, long stride, int row, int column) const {
         const int length = a_.lengths[row];
         for (int j = 0; j < up_to(length, W); j++)
             lay(to, j < length ? from + tokens(row)[j] * stride + column : nullptr, j);
     }
 
     // The same of what a row owns, from its first on.
-    void down_owned(Value* to, const Value* from, long stride, int row) const {
+    void down_owned(Inner* to, const Value* from, long stride, int row) const {
         const int count = asks(row);
         for (int i = 0; i < up_to(count, W); i++) lay(to, i < count ? from + (long)i * stride : nullptr, i);
     }
 
-    void lay(Value* to, const Value* in, int position) const {
-        for (int d = 0; d < size_; d++) {
-            Value* out = to + (long)(d / PANEL) * PANEL * most_ + (long)(position / W * PANEL + d % PANEL) * W;
-            out[position % W] = in == nullptr || d >= a_.size ? Value{} : in[d];
+    void lay(Inner* to, const Value* in, int position) const {
+        if constexpr (W == 1) {
+            for (int d = 0; d < size_; d += PANEL) {
+                Inner* out = to + (long)d * most_ + (long)position * PANEL;
+                const int count = a_.size - d < PANEL ? a_.size - d : PANEL;
+                widen_row<F>(in + d, count, out);
+                for (int i = count; i < PANEL; i++) out[i] = 0;
+            }
+        } else {
+            for (int d = 0; d < size_; d++) {
+                Inner* out = to + (long)(d / PANEL) * PANEL * most_ + (long)(position / W * PANEL + d % PANEL) * W;
+                out[position % W] = in == nullptr || d >= a_.size ? Inner{} : inner(in[d]);
+            }
+        }
+    }
+
+    static Inner inner(Value x) {
+        if constexpr (sizeof(Inner) == sizeof(Value))
+            return x;
+        else
+            return widen_one(&x);
+    }
+
+    // Rows of a head as products take them, at most a tile; ``stride`` becomes theirs.
+    const Inner* rows_of(const Value* from, int rows, long& stride) const {
+        if constexpr (sizeof(Inner) == sizeof(Value)) {
+            return from;
+        } else {
+            for (int r = 0; r < rows; r++) widen_row<F>(from + r * stride, a_.size, asked_ + (long)r * a_.size);
+            stride = a_.size;
+            return asked_;
         }
     }
 
     // Products of ``rows`` rows with panels from ``inputs`` inputs on, up to ``columns`` outputs.
     template <typename Take>
-    static void products(const Value* x, long stride, int rows, const Value* panels, long panel_size, int inputs, int columns,
+    static void products(const Inner* x, long stride, int rows, const Inner* panels, long panel_size, int inputs, int columns,
         const Take& take) {
         for (int n = 0; n < columns; n += PANEL, panels += panel_size) {
             Sums<2> sums;
-            sums_of<F, 2>(x, stride, rows, panels, inputs, panels, sums);
+            sums_of<I, 2>(x, stride, rows, panels, inputs, panels, sums);
             for (int r = 0; r < rows; r++)
                 for (int v = 0; v < 2; v++)
                     if (n + v * LANES < columns) take(r, n + v * LANES, sums.of[r][v]);
@@ -166,7 +226,8 @@ class Heads {
     // their sums; 0 for what comes later.
     void weigh(const Value* q, long stride, int from, int rows, float* totals) {
         const int seen = up_to(from + rows, LANES);
-        products(q, stride, rows, keys_, (long)PANEL * a_.size, a_.size, seen,
+        const Inner* asked = rows_of(q, rows, stride);
+        products(asked, stride, rows, keys_, (long)PANEL * a_.size, a_.size, seen,
             [&](int r, int column, f32v s) { store(scores_ + r * most_ + column, s * a_.scale); });
         for (int r = 0; r < rows; r++) {
             float* s = scores_ + r * most_;
@@ -198,7 +259,7 @@ class Heads {
             weigh(qkv + token * stride + (long)h * a_.size, stride, from, rows, totals);
             const int seen = up_to(from + rows, LANES);
             for (int r = 0; r < rows; r++)
-                for (int j = 0; j < seen; j += LANES) F::narrow(weights_ + r * most_ + j, load<f32v>(scores_ + r * most_ + j));
+                for (int j = 0; j < seen; j += LANES) I::narrow(weights_ + r * most_ + j, load<f32v>(scores_ + r * most_ + j));
             products(weights_, most_, rows, values_, (long)PANEL * most_, up_to(from + rows, W), a_.size,
                 [&](int r, int column, f32v s) {
                     F::narrow(out + (token + r) * out_stride + (long)h * a_.size + column, s / totals[r]);
@@ -211,22 +272,20 @@ class Heads {
         const Value* q = qkv + first(row) * stride + (long)h * a_.size;
         const Value* d = dout + first(row) * dout_stride + (long)h * a_.size;
         Value* dq = dqkv + first(row) * stride + (long)h * a_.size;
-        const int ld = up_to(count, LANES);  // of the turned weights: [position][asking]
-        memset(turned_, 0, sizeof(Value) * length * ld);
-        memset(dturned_, 0, sizeof(Value) * length * ld);
+        const int ld = room_for(count);  // of the turned weights: [position][asking]
+        memset(turned_, 0, sizeof(Inner) * length * ld);
+        memset(dturned_, 0, sizeof(Inner) * length * ld);
         for (int i = 0; i < count; i += TILE) {
             const int rows = count - i < TILE ? count - i : TILE, from = owned + i;
             const int seen = up_to(from + rows, LANES);
             float totals[TILE];
             weigh(q + (long)i * stride, stride, from, rows, totals);
-            products(d + (long)i * dout_stride, dout_stride, rows, values_, (long)PANEL * a_.size, a_.size, seen,
+            long d_stride = dout_stride;
+            const Inner* given = rows_of(d + (long)i * dout_stride, rows, d_stride);
+            products(given, d_stride, rows, values_, (long)PANEL * a_.size, a_.size, seen,
                 [&](int r, int column, f32v s) { store(dscores_ + r * most_ + column, s); });
             for (int r = 0; r < rows; r++) bend(r, seen, 1.0f / totals[r]);
-            for (int j = 0; j < from + rows; j++)
-                for (int r = 0; r < rows; r++) {
-                    narrow_one(turned_ + (long)j * ld + i + r, scores_[r * most_ + j]);
-                    dturned_[(long)j * ld + i + r] = weights_[r * most_ + j];
-                }
+            keep_turned(from + rows, rows, ld, i);
             products(weights_, most_, rows, keys_down_, (long)PANEL * most_, up_to(from + rows, W), a_.size,
                 [&](int r, int column, f32v s) { F::narrow(dq + (long)(i + r) * stride + column, s); });
         }
@@ -248,6 +307,30 @@ class Heads {
         }
     }
 
+    // Weights and gradients of scores, of all that ask, by position: of a tile from the ``i``-th on.
+    void keep_turned(int seen, int rows, long ld, int i) {
+        if constexpr (W == 1) {
+            for (int j = 0; j < seen; j += LANES) {
+                turn_into(turned_ + j * ld + i, ld, scores_ + j, rows, seen - j);
+                turn_into(dturned_ + j * ld + i, ld, weights_ + j, rows, seen - j);
+            }
+        } else {
+            for (int j = 0; j < seen; j++)
+                for (int r = 0; r < rows; r++) {
+                    narrow_one(turned_ + (long)j * ld + i + r, scores_[r * most_ + j]);
+                    dturned_[(long)j * ld + i + r] = weights_[r * most_ + j];
+                }
+        }
+    }
+
+    // A whole vector each; the tile after this one writes over what is too much.
+    void turn_into(float* to, long ld, const float* from, int rows, int count) const {
+        f32v square[LANES] = {};
+        for (int r = 0; r < rows; r++) square[r] = load<f32v>(from + r * most_);
+        turn((u32v*)square);
+        for (int j = 0; j < LANES && j < count; j++) store(to + j * ld, square[j]);
+    }
+
     // Of a softmax: ds = w (dw - Σ w dw), here times the scores' scale, into ``weights_``; the weights
     // themselves, divided by their sum, stay in ``scores_``.
     void bend(int r, int seen, float share) {
@@ -260,13 +343,13 @@ class Heads {
         }
         const float mean = sum(total);
         for (int j = 0; j < seen; j += LANES)
-            F::narrow(weights_ + r * most_ + j, load<f32v>(s + j) * (load<f32v>(ds + j) - mean) * a_.scale);
+            I::narrow(weights_ + r * most_ + j, load<f32v>(s + j) * (load<f32v>(ds + j) - mean) * a_.scale);
     }
 
     const Attention& a_;
     const int most_, size_;  // a row's positions and a head's columns, rounded up to panels
     Room room_;
-    Value *keys_, *values_, *weights_, *keys_down_, *asking_, *given_, *turned_, *dturned_;
+    Inner *keys_, *values_, *weights_, *asked_, *keys_down_, *asking_, *given_, *turned_, *dturned_;
     float *scores_, *dscores_, *dkeys_;
 };
 

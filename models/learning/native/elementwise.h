@@ -25,6 +25,14 @@ static inline void narrow_one(uint16_t* to, float x) {
     *to = (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
+// Makes fp32 of a row.
+template <typename F, typename Value = typename F::Value>
+static inline void widen_row(const Value* from, int count, float* to) {
+    int i = 0;
+    for (; i + LANES <= count; i += LANES) store(to + i, F::widen(from + i));
+    for (; i < count; i++) to[i] = widen_one(from + i);
+}
+
 // RMS norm: out = w x r with r = (mean x² + ε)^-½. ``width`` is a multiple of 16.
 template <typename F, typename Value = typename F::Value>
 static void norm(const Value* x, const Value* weight, Value* out, long out_stride, long rows, int width, float epsilon) {
@@ -67,7 +75,14 @@ static void rotate(Value* x, long stride, const float* cosines, const float* sin
         for (int h = 0; h < heads; h++) {
             Value* first = x + (long)h * 2 * half;
             Value* second = first + half;
-            for (int i = 0; i < half; i++) {
+            int i = 0;
+            for (; i + LANES <= half; i += LANES) {
+                f32v a = F::widen(first + i), b = F::widen(second + i);
+                f32v c = load<f32v>(cosines + i), s = load<f32v>(sines + i) * sign;
+                F::narrow(first + i, a * c - b * s);
+                F::narrow(second + i, b * c + a * s);
+            }
+            for (; i < half; i++) {
                 float a = widen_one(first + i), b = widen_one(second + i), c = cosines[i], s = sines[i] * sign;
                 narrow_one(first + i, a * c - b * s);
                 narrow_one(second + i, b * c + a * s);

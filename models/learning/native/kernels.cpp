@@ -6,6 +6,7 @@
 #include "attention.h"
 #include "elementwise.h"
 #include "head.h"
+#include "multiply.h"
 
 using namespace thumbloop;
 
@@ -87,5 +88,11 @@ void thumbloop_distributions_backward(void* logits, const void* gain, int64_t ro
         distribution_backward<F>(
             (Value*)logits + r * tokens, gained, tokens, factors[r], chosen[r], dlogprobs[r], dkl[r], facts + 2 * r);
     })
+}
+
+// Of bfloat16 numbers; see ``Product``.
+void thumbloop_multiply(const uint16_t* a, int64_t a_stride, int64_t rows, int64_t inputs, const uint16_t* b, int64_t b_stride,
+    int32_t turned, int64_t columns, uint16_t* out, int64_t out_stride, int32_t add, float* scratch) {
+    Product{a, a_stride, rows, inputs, {b, b_stride, turned != 0}, columns, out, out_stride, add != 0, scratch}.compute();
 }
 }

@@ -11,6 +11,8 @@ import torch
 
 from models.decoding.native.build import Program, library
 from models.errors import LearningError
+from models.learning.products import multiply
+from models.processor import processor
 
 if TYPE_CHECKING:
     from models.learning.attention import Heads
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 PROGRAM = Program(
     "kernels",
     Path(__file__).parent / "kernels.cpp",
-    ("attention.h", "elementwise.h", "head.h"),
+    ("attention.h", "elementwise.h", "head.h", "multiply.h", "turn.h"),
     ("products.h", "vectors.h"),
 )
 
@@ -53,7 +55,10 @@ _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "attend_backward": (POINTER(_Attention), _P, _L, _P, _L, _P, _I),
     "distributions": (_P, _P, _L, _I, _P, _P, _P, _P, _P, _I),
     "distributions_backward": (_P, _P, _L, _I, _P, _P, _P, _P, _P, _I),
+    "multiply": (_P, _L, _L, _L, _P, _L, _I, _L, _P, _L, _I, _P),
 }
+_BLOCK, _WIDEST, _LANES = 1024, 32, 16
+"""As ``multiply.h`` has them."""
 
 
 class NativeKernels:
@@ -67,6 +72,8 @@ class NativeKernels:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._widens = processor().has_wide_vectors and not processor().multiplies_bfloat16
+        self.padded = not self._widens
         opened = ctypes.CDLL(str(library(folder, PROGRAM)))
         for name, arguments in _ARGUMENTS.items():
             function = getattr(opened, f"thumbloop_{name}")
@@ -182,6 +189,36 @@ class NativeKernels:
             _at(dkl), _at(facts), _bf16(logits),
         )  # fmt: skip
         return logits
+
+    def multiply(
+        self, a: torch.Tensor, b: torch.Tensor, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """See ``Kernels``; torch's where that is faster."""
+        if not self._multiplies(a):
+            return multiply(a, b, out)
+        out = a.new_empty(len(a), b.shape[1]) if out is None else out
+        self._product(a, b, out, add=False)
+        return out
+
+    def add_product(self, a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
+        """See ``Kernels``; torch's where that is faster."""
+        if self._multiplies(a):
+            self._product(a, b, out, add=True)
+        else:
+            out.addmm_(a, b)
+
+    def _multiplies(self, a: torch.Tensor) -> bool:
+        return self._widens and a.dtype == torch.bfloat16 and torch.get_num_threads() == 1
+
+    def _product(self, a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, *, add: bool) -> None:
+        (rows, inputs), columns = a.shape, b.shape[1]
+        room = _BLOCK * _WIDEST + rows * (_BLOCK + _LANES)
+        scratch = torch.empty(room + (rows * columns if inputs > _BLOCK else 0))
+        turned = b.stride(1) != 1
+        self._multiply(  # type: ignore[attr-defined]
+            _at(a), a.stride(0), rows, inputs, _at(b), b.stride(int(turned)), turned, columns,
+            _at(out), out.stride(0), add, _at(scratch),
+        )  # fmt: skip
 
     @staticmethod
     def _enough(failed: int) -> None:

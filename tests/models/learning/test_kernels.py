@@ -14,11 +14,14 @@ from models.errors import EngineError
 from models.learning import kernels as kernels_module
 from models.learning.attention import Heads
 from models.learning.kernels import TorchKernels, make_kernels
+from models.learning.native import library
 from models.learning.native.library import NativeKernels
 from models.learning.packing import pack
+from models.processor import Processor
 from models.types import Sample
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from models.learning.packing import Packed
@@ -161,6 +164,67 @@ def test_distributions(
     )
     found = native.distributions_backward(logits, gain, temperature, chosen, gradients, ours[2])
     _assert_close(found, wanted)
+
+
+@pytest.fixture
+def widening(build_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NativeKernels]:
+    """Kernels for one thread of a processor that multiplies fp32 faster."""
+    flags = frozenset({"avx512f"})
+    monkeypatch.setattr(library, "processor", lambda: Processor(flags=flags))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield NativeKernels(build_dir)
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("rows", [1, 12, 29])
+@pytest.mark.parametrize(
+    ("inputs", "columns"),
+    [(7, 5), (64, 32), (83, 16), (48, 57), (1024, 33), (2500, 40)],
+    ids=["few", "one panel", "half a panel", "panels and a half", "a block", "several blocks"],
+)
+def test_widened_products(
+    widening: NativeKernels, rows: int, inputs: int, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = _random(torch.bfloat16, rows, inputs + 3)[:, :inputs]
+    straight = _random(torch.bfloat16, inputs, columns + 5)[:, :columns]
+    turned = _random(torch.bfloat16, columns, inputs + 1)[:, :inputs].T
+    monkeypatch.setattr(library, "multiply", None)  # torch's is not asked
+    for b in (straight, turned):
+        exact = a.double() @ b.double()
+        # half of the last of eight bits, and what sums in fp32 may be off by
+        near = exact.abs() * 2**-8 + 1e-5 * inputs**0.5
+        room = torch.full((rows, columns + 2), 7.0, dtype=torch.bfloat16)
+        found = widening.multiply(a, b, room[:, 1:-1])
+        assert found.dtype == torch.bfloat16
+        assert ((found.double() - exact).abs() <= near).all()
+        assert torch.equal(widening.multiply(a, b), found)
+        widening.add_product(a, b, found)
+        assert ((found.double() - 2 * exact).abs() <= 4 * near).all()
+        assert (room[:, [0, -1]] == 7).all()
+
+
+def test_torch_multiplies_where_it_is_faster(
+    widening: NativeKernels, build_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(library, "multiply", lambda *given: asked.append(given))
+    a, b = _random(torch.bfloat16, 3, 4), _random(torch.bfloat16, 4, 5)
+    widening.multiply(a.float(), b.float())
+    assert len(asked) == 1
+    flags = frozenset({"avx512f", "amx_bf16"})
+    monkeypatch.setattr(library, "processor", lambda: Processor(flags=flags))
+    with_tiles = NativeKernels(build_dir)
+    with_tiles.multiply(a, b)
+    assert len(asked) == 2
+    assert with_tiles.padded
+    assert not widening.padded
+    torch.set_num_threads(2)  # one thread's product is slower than torch's by two
+    widening.multiply(a, b)
+    assert len(asked) == 3
+    out = torch.zeros(3, 5, dtype=torch.bfloat16)
+    widening.add_product(a, b, out)
+    assert torch.allclose(out, a @ b, rtol=2**-7)
 
 
 def _model(**changes: int) -> LlamaForCausalLM:

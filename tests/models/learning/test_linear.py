@@ -4,11 +4,19 @@ import pytest
 import torch
 
 from models.learning.gradients import OfMasters
+from models.learning.kernels import TorchKernels
 from models.learning.linear import LowRankLinear, Pair
 
 
+class Unpadded(TorchKernels):
+    padded = False
+
+
+@pytest.mark.parametrize("kernels", [TorchKernels(), Unpadded()], ids=["padded", "unpadded"])
 @pytest.mark.parametrize("bias", [False, True])
-def test_joined_products_and_gradients_are_those_of_layers_apart(bias: bool) -> None:
+def test_joined_products_and_gradients_are_those_of_layers_apart(
+    bias: bool, kernels: TorchKernels
+) -> None:
     torch.manual_seed(0)
     layers = [torch.nn.Linear(6, out, bias=bias) for out in (5, 3)]
     pairs = [
@@ -24,7 +32,7 @@ def test_joined_products_and_gradients_are_those_of_layers_apart(bias: bool) -> 
     masters = [m for pair in pairs for m in (pair.a, pair.b)]
     wanted = torch.autograd.grad(expected, [x, *masters], dy)
     with torch.no_grad():
-        joined = LowRankLinear(layers, pairs, scale=0.5)
+        joined = LowRankLinear(layers, pairs, kernels, scale=0.5)
         joined.refresh()
         room = joined.room(7)
         room[:, :6] = x
