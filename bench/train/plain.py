@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from given import given, timed
+from given import choose_fp32_products, given, timed
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
@@ -24,7 +24,7 @@ def logprobs(model: Any, ids: torch.Tensor, prompt: int) -> torch.Tensor:
 def main() -> None:
     """Run the arm; its form is ``fp32`` or ``bf16``."""
     asked = given()
-    torch.set_float32_matmul_precision("medium")  # fp32 by oneDNN: MKL's take twice as long here
+    products = choose_fp32_products()
     prompt, size = len(asked["votes"][0]["prompt"]), asked["minibatch"]
     base = AutoModelForCausalLM.from_pretrained(asked["base"], dtype=torch.float32)
     model = PeftModel.from_pretrained(base, asked["adapter"], is_trainable=True).eval()
@@ -32,7 +32,8 @@ def main() -> None:
     rewards = torch.tensor([vote["reward"] for vote in asked["votes"]])
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=4e-4)
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=asked["form"] == "bf16")
-    with timed(), autocast:
+    with timed() as figures, autocast:
+        figures["fp32_products"] = products
         with torch.no_grad():
             start = torch.cat([logprobs(model, part, prompt) for part in ids.split(size)])
             with model.disable_adapter():

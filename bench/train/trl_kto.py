@@ -6,7 +6,7 @@ import tempfile
 
 import torch
 from datasets import Dataset
-from given import given, timed
+from given import choose_fp32_products, given, timed
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import KTOConfig, KTOTrainer
@@ -15,7 +15,7 @@ from trl import KTOConfig, KTOTrainer
 def main() -> None:
     """Run the arm; its form is ``fp32`` or ``bf16``."""
     asked = given()
-    torch.set_float32_matmul_precision("medium")  # fp32 by oneDNN: MKL's take twice as long here
+    products = choose_fp32_products()
     votes, size = asked["votes"], asked["minibatch"]
     tokenizer = AutoTokenizer.from_pretrained(asked["base"])
     model = AutoModelForCausalLM.from_pretrained(asked["base"], dtype=torch.float32)
@@ -53,7 +53,8 @@ def main() -> None:
                 task_type="CAUSAL_LM",
             ),
         )
-        with timed():
+        with timed() as figures:
+            figures["fp32_products"] = products
             trainer.train()
 
 

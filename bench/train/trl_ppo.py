@@ -17,7 +17,7 @@ os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 
 import torch
 from datasets import Dataset
-from given import given, timed
+from given import choose_fp32_products, given, timed
 from peft import LoraConfig
 from transformers import (
     AutoModelForCausalLM,
@@ -117,11 +117,12 @@ def make_trainer(asked: dict[str, Any], folder: str) -> PPOTrainer:
 def main() -> None:
     """Run the arm."""
     asked = given()
-    torch.set_float32_matmul_precision("medium")  # fp32 by oneDNN: MKL's take twice as long here
+    products = choose_fp32_products()
     use_given_replies(asked["votes"])
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(asked, folder)
-        with timed():
+        with timed() as figures:
+            figures["fp32_products"] = products
             trainer.train()
 
 
