@@ -1,4 +1,4 @@
-"""Large products of the learner, in the number format that the processor multiplies fastest."""
+"""Products of the learner by torch, in the number format that the processor multiplies fastest."""
 
 from __future__ import annotations
 

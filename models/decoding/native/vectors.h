@@ -1,9 +1,9 @@
 // Sixteen lanes of fp32, and the two number formats that weights and KV memory may have.
 //
 // Written with the compiler's vector types, so that it builds for any instruction set; on x86 with
-// AVX512-BF16 the dot product of bfloat16 pairs is one instruction. Where that is slow
-// (THUMBLOOP_FAST_PAIRS is not defined), the decoder's products widen the weights instead, and take
-// activations in fp32.
+// AVX512-BF16 the dot product of bfloat16 pairs is one instruction, and rounding to them another.
+// Where the first is slow (THUMBLOOP_FAST_PAIRS is not defined), the decoder's products widen the
+// weights instead and take activations in fp32, and the learner's attention is in fp32.
 
 #pragma once
 
