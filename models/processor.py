@@ -40,6 +40,11 @@ class Processor:
         return "avx512f" in self.flags
 
     @property
+    def multiplies_halves(self) -> bool:
+        """Whether it computes with 32 fp16 numbers in the time of sixteen fp32 ones."""
+        return "avx512_fp16" in self.flags
+
+    @property
     def multiplies_bfloat16(self) -> bool:
         """Whether large products of bfloat16 matrices are faster than of fp32 ones.
 

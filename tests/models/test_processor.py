@@ -20,6 +20,7 @@ def test_the_first_processor_is_read() -> None:
     assert found.vendor == "AuthenticAMD"
     assert found.flags == {"fpu", "avx512f", "avx512_bf16"}
     assert found.has_wide_vectors
+    assert not found.multiplies_halves
     assert found.lines == ("model name: One", "flags: fpu avx512f avx512_bf16")
 
 
@@ -38,6 +39,11 @@ def test_what_multiplies_bfloat16_fast(
 ) -> None:
     found = parse(INFO.format(vendor=vendor, flags=flags))
     assert (found.multiplies_pairs, found.multiplies_bfloat16) == (pairs, matrices)
+
+
+def test_what_multiplies_halves() -> None:
+    found = parse(INFO.format(vendor="GenuineIntel", flags="avx512_bf16 avx512_fp16"))
+    assert found.multiplies_halves
 
 
 def test_processors_that_do_not_say_are_believed() -> None:

@@ -15,9 +15,9 @@ constexpr int TILE = 12;         // most rows at once: their sums stay in regist
 constexpr int AHEAD = 2048;      // bytes of weights to ask the memory for before they are needed
 
 // Sums of one tile and one panel, handed to the epilogue.
-template <int VECTORS>
+template <int VECTORS, typename Sum = f32v>
 struct Sums {
-    f32v of[TILE][VECTORS];
+    Sum of[TILE][VECTORS];
 };
 
 // ``soon`` is what to bring into the cache meanwhile: what lies ahead in this panel, or, when the
@@ -25,19 +25,19 @@ struct Sums {
 template <typename F, int ROWS, int VECTORS, typename Active>
 static inline void tile_sums(
     const Active* x, long stride, const typename F::Value* panel, int inputs,
-    const typename F::Value* soon, Sums<VECTORS>& out) {
-    f32v acc[ROWS][VECTORS];
+    const typename F::Value* soon, Sums<VECTORS, typename F::Sum>& out) {
+    typename F::Sum acc[ROWS][VECTORS];
     for (int r = 0; r < ROWS; r++)
-        for (int v = 0; v < VECTORS; v++) acc[r][v] = f32v{};
-    constexpr int STEP = VECTORS * LANES * F::WIDTH;
+        for (int v = 0; v < VECTORS; v++) acc[r][v] = typename F::Sum{};
+    constexpr int STEP = VECTORS * F::VALUES;
     for (int k = 0; k < inputs; k += F::WIDTH, panel += STEP, soon += STEP) {
 #pragma unroll
-        for (int v = 0; v < VECTORS; v++) __builtin_prefetch(soon + v * LANES * F::WIDTH, 0, 3);
+        for (int v = 0; v < VECTORS; v++) __builtin_prefetch(soon + v * F::VALUES, 0, 3);
 #pragma unroll
         for (int r = 0; r < ROWS; r++)
 #pragma unroll
             for (int v = 0; v < VECTORS; v++)
-                acc[r][v] = F::accumulate(acc[r][v], x + r * stride + k, panel + v * LANES * F::WIDTH);
+                acc[r][v] = F::accumulate(acc[r][v], x + r * stride + k, panel + v * F::VALUES);
     }
     for (int r = 0; r < ROWS; r++)
         for (int v = 0; v < VECTORS; v++) out.of[r][v] = acc[r][v];
@@ -47,7 +47,7 @@ static inline void tile_sums(
 template <typename F, int VECTORS, typename Active>
 static inline void sums_of(
     const Active* x, long stride, int rows, const typename F::Value* panel, int inputs,
-    const typename F::Value* soon, Sums<VECTORS>& out) {
+    const typename F::Value* soon, Sums<VECTORS, typename F::Sum>& out) {
     switch (rows) {
         case 1: return tile_sums<F, 1, VECTORS>(x, stride, panel, inputs, soon, out);
         case 2: return tile_sums<F, 2, VECTORS>(x, stride, panel, inputs, soon, out);

@@ -95,13 +95,14 @@ static inline f32v exp(f32v x) {
     return zero ? f32v{} : out;
 }
 
-// One number format of weights and KV memory: a weight vector holds 16 outputs times ``WIDTH`` inputs.
-// ``Active`` is what products take activations in.
+// One number format of weights and KV memory: a weight vector holds 16 outputs times ``WIDTH`` inputs,
+// ``VALUES`` in all. ``Active`` is what products take activations in, and ``Sum`` what they sum up in.
 
 struct Float32 {
     typedef float Value;
     typedef float Active;
-    static constexpr int WIDTH = 1;
+    typedef f32v Sum;
+    static constexpr int WIDTH = 1, VALUES = LANES;
     static inline f32v widen(const Value* from) { return load<f32v>(from); }
     static inline void narrow(Value* to, f32v v) { store(to, v); }
     static inline void activate(Active* to, f32v v) { store(to, v); }
@@ -124,7 +125,8 @@ struct BFloat16 {
 #else
     typedef float Active;
 #endif
-    static constexpr int WIDTH = 2;
+    typedef f32v Sum;
+    static constexpr int WIDTH = 2, VALUES = 2 * LANES;
     static inline f32v widen(const Value* from) {
         return (f32v)(__builtin_convertvector(load<u16v>(from), u32v) << 16);
     }

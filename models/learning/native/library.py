@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 PROGRAM = Program(
     "kernels",
     Path(__file__).parent / "kernels.cpp",
-    ("attention.h", "elementwise.h", "head.h", "multiply.h", "turn.h"),
+    (
+        "attention.h",
+        "elementwise.h",
+        "factors.h",
+        "head.h",
+        "multiply.h",
+        "numbers.h",
+        "turn.h",
+    ),
     ("products.h", "vectors.h"),
 )
 
@@ -55,10 +63,10 @@ _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "attend_backward": (POINTER(_Attention), _P, _L, _P, _L, _P, _I),
     "distributions": (_P, _P, _L, _I, _P, _P, _P, _P, _P, _I),
     "distributions_backward": (_P, _P, _L, _I, _P, _P, _P, _P, _P, _I),
-    "multiply": (_P, _L, _L, _L, _P, _L, _I, _L, _P, _L, _I, _P),
+    "multiply": (_P, _L, _L, _L, _P, _L, _I, _L, _P, _L, _I, _I, _P),
 }
-_BLOCK, _WIDEST, _LANES = 1024, 32, 16
-"""As ``multiply.h`` has them."""
+_BLOCK, _PANEL, _STRIDE = 1024, 1024 * 32, 1024 + 16
+"""As ``multiply.h`` and what it includes have them."""
 
 
 class NativeKernels:
@@ -72,8 +80,9 @@ class NativeKernels:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._widens = processor().has_wide_vectors and not processor().multiplies_bfloat16
-        self.padded = not self._widens
+        self._converts = processor().has_wide_vectors and not processor().multiplies_bfloat16
+        self._halves = processor().multiplies_halves
+        self.padded = not self._converts
         opened = ctypes.CDLL(str(library(folder, PROGRAM)))
         for name, arguments in _ARGUMENTS.items():
             function = getattr(opened, f"thumbloop_{name}")
@@ -208,16 +217,16 @@ class NativeKernels:
             out.addmm_(a, b)
 
     def _multiplies(self, a: torch.Tensor) -> bool:
-        return self._widens and a.dtype == torch.bfloat16 and torch.get_num_threads() == 1
+        return self._converts and a.dtype == torch.bfloat16 and torch.get_num_threads() == 1
 
     def _product(self, a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, *, add: bool) -> None:
         (rows, inputs), columns = a.shape, b.shape[1]
-        room = _BLOCK * _WIDEST + rows * (_BLOCK + _LANES)
+        room = _PANEL + rows * (_STRIDE + 1)
         scratch = torch.empty(room + (rows * columns if inputs > _BLOCK else 0))
         turned = b.stride(1) != 1
         self._multiply(  # type: ignore[attr-defined]
             _at(a), a.stride(0), rows, inputs, _at(b), b.stride(int(turned)), turned, columns,
-            _at(out), out.stride(0), add, _at(scratch),
+            _at(out), out.stride(0), add, self._halves, _at(scratch),
         )  # fmt: skip
 
     @staticmethod

@@ -1,71 +1,14 @@
-// Products of bfloat16 matrices with fp32 numbers, for processors that multiply those faster.
+// Products of bfloat16 matrices, for processors that multiply other numbers faster (``numbers.h``).
 //
-// ``out[row][m] = sum_k a[row][k] · b[k][m]``. Numbers are widened on the way, a block of ``a`` at a time, and of ``b`` a panel
-// that stays in the second-level cache until all rows have met it. The result is rounded once. Each of its numbers is summed in
-// the same order however many rows there are.
+// ``out[row][m] = sum_k a[row][k] · b[k][m]``. Numbers are converted on the way, a block of ``a`` at a time, and of ``b`` a
+// panel that stays in the second-level cache until all rows have met it. The result is rounded once. Each of its numbers is
+// summed in the same order however many rows there are.
 
 #pragma once
 
-#include "elementwise.h"
-#include "products.h"
-#include "turn.h"
+#include "factors.h"
 
 namespace thumbloop {
-
-constexpr int BLOCK = 1024;                 // inputs at a time
-constexpr int64_t STRIDE = BLOCK + LANES;   // rows of a power of two would meet in few places of the first-level cache
-constexpr int WIDEST = 2 * LANES;           // columns of a panel; the last one may have half of them
-
-// ``[inputs][columns]``, or that turned: a column's inputs side by side.
-struct Factor {
-    const uint16_t* at;
-    int64_t stride;
-    bool turned;
-};
-
-// Sixteen columns of a turned factor, each ``stride`` after the one before, into rows of ``width``.
-static inline void widen_turned(const uint16_t* from, int64_t stride, int inputs, float* to, int width) {
-    int k = 0;
-    for (; k + 2 * LANES <= inputs; k += 2 * LANES) {
-        u32v pairs[LANES];
-        for (int i = 0; i < LANES; i++) pairs[i] = load<u32v>(from + i * stride + k);
-        turn(pairs);
-        for (int i = 0; i < LANES; i++) {
-            float* at = to + (k + 2 * i) * width;
-            store(at, pairs[i] << 16);
-            store(at + width, pairs[i] & (u32v{} + 0xffff0000u));
-        }
-    }
-    for (; k + LANES <= inputs; k += LANES) {
-        f32v square[LANES];
-        for (int i = 0; i < LANES; i++) square[i] = BFloat16::widen(from + i * stride + k);
-        turn((u32v*)square);
-        for (int i = 0; i < LANES; i++) store(to + (k + i) * width, square[i]);
-    }
-    for (; k < inputs; k++)
-        for (int i = 0; i < LANES; i++) to[k * width + i] = widen_one(from + i * stride + k);
-}
-
-// Makes ``[inputs][VECTORS · 16]`` of the ``columns`` first columns; what is beside them is 0.
-template <int VECTORS>
-static inline void widen_panel(const Factor& b, int inputs, int columns, float* panel) {
-    constexpr int WIDTH = VECTORS * LANES;
-    if (columns < WIDTH) memset(panel, 0, sizeof(float) * WIDTH * inputs);
-    if (!b.turned) {
-        for (int k = 0; k < inputs; k++) widen_row<BFloat16>(b.at + k * b.stride, columns, panel + k * WIDTH);
-        return;
-    }
-    int m = 0;
-    for (; m + LANES <= columns; m += LANES) widen_turned(b.at + m * b.stride, b.stride, inputs, panel + m, WIDTH);
-    for (; m < columns; m++)
-        for (int k = 0; k < inputs; k++) panel[k * WIDTH + m] = widen_one(b.at + m * b.stride + k);
-}
-
-// Not inlined: among a caller's variables the compiler finds no registers for the addresses of twelve rows.
-template <int VECTORS>
-__attribute__((noinline)) static void tile(const float* a, int rows, const float* panel, int inputs, Sums<VECTORS>& out) {
-    sums_of<Float32, VECTORS>(a, STRIDE, rows, panel, inputs, panel + AHEAD / sizeof(float), out);
-}
 
 // ``count`` values, of ``MOST`` as a rule: those are copied without a call.
 template <int MOST, typename T>
@@ -76,6 +19,7 @@ static inline void copy(T* to, const T* from, int count) {
         memcpy(to, from, sizeof(T) * count);
 }
 
+template <typename N>
 struct Product {
     const uint16_t* a;
     int64_t a_stride;
@@ -86,14 +30,14 @@ struct Product {
     uint16_t* out;
     int64_t out_stride;
     bool add;        // to what is in ``out``
-    float* scratch;  // ``BLOCK · WIDEST`` for a panel, ``rows · STRIDE``, and ``rows · columns`` if there are several blocks
+    float* scratch;  // ``PANEL``, ``rows · (STRIDE + 1)``, and ``rows · columns`` if there are several blocks
 
     void compute() const {
         for (int64_t from = 0; from < inputs; from += BLOCK) {
             const int count = inputs - from < BLOCK ? inputs - from : BLOCK;
-            for (int64_t r = 0; r < rows; r++) widen_row<BFloat16>(a + r * a_stride + from, count, widened() + r * STRIDE);
+            for (int64_t r = 0; r < rows; r++) factors()[r] = lay_row<N>(a + r * a_stride + from, count, laid() + r * STRIDE);
             for (int64_t first = 0; first < columns; first += WIDEST)
-                if (columns - first > LANES)
+                if (columns - first > N::COLUMNS)
                     meet<2>(from, count, first);
                 else
                     meet<1>(from, count, first);
@@ -101,21 +45,31 @@ struct Product {
     }
 
   private:
-    float* widened() const { return scratch + BLOCK * WIDEST; }
-    float* totals() const { return widened() + rows * STRIDE; }
+    static constexpr int WIDEST = 2 * N::COLUMNS;  // columns of a panel; the last one may have half of them
+    static constexpr int PANEL = BLOCK * WIDEST * sizeof(typename N::Value) / sizeof(float);
+
+    typename N::Value* panel() const { return (typename N::Value*)scratch; }
+    typename N::Active* laid() const { return (typename N::Active*)(scratch + PANEL); }
+    float* factors() const { return scratch + PANEL + rows * STRIDE; }
+    float* totals() const { return factors() + rows; }
 
     // All rows and one panel.
     template <int VECTORS>
     void meet(int64_t from, int count, int64_t first) const {
-        const int most = VECTORS * LANES, among = columns - first < most ? columns - first : most;
+        constexpr int MOST = VECTORS * N::COLUMNS, SUMS = MOST / LANES;
+        const int among = columns - first < MOST ? columns - first : MOST;
         const Factor part{b.at + (b.turned ? first * b.stride + from : from * b.stride + first), b.stride, b.turned};
-        widen_panel<VECTORS>(part, count, among, scratch);
+        const float factor = pack_panel<N, VECTORS>(part, count, among, panel());
         for (int64_t row = 0; row < rows; row += TILE) {
             const int together = rows - row < TILE ? rows - row : TILE;
-            Sums<VECTORS> sums;
+            Sums<SUMS> sums;
             for (int r = 0; r < together; r++) __builtin_prefetch(out + (row + r) * out_stride + first, 1, 3);
-            tile(widened() + row * STRIDE, together, scratch, count, sums);
-            for (int r = 0; r < together; r++) put<VECTORS>(sums.of[r], row + r, first, among, from, from + count == inputs);
+            N::template tile<VECTORS>(laid() + row * STRIDE, together, panel(), count, sums);
+            for (int r = 0; r < together; r++) {
+                if (N::SCALED)
+                    for (int v = 0; v < SUMS; v++) sums.of[r][v] *= factor * factors()[row + r];
+                put<SUMS>(sums.of[r], row + r, first, among, from, from + count == inputs);
+            }
         }
     }
 
