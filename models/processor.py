@@ -40,7 +40,7 @@ class Processor:
         return "avx512f" in self.flags
 
     @property
-    def multiplies_halves(self) -> bool:
+    def multiplies_float16(self) -> bool:
         """Whether it computes with 32 fp16 numbers in the time of sixteen fp32 ones."""
         return "avx512_fp16" in self.flags
 

@@ -20,7 +20,7 @@ def test_the_first_processor_is_read() -> None:
     assert found.vendor == "AuthenticAMD"
     assert found.flags == {"fpu", "avx512f", "avx512_bf16"}
     assert found.has_wide_vectors
-    assert not found.multiplies_halves
+    assert not found.multiplies_float16
     assert found.lines == ("model name: One", "flags: fpu avx512f avx512_bf16")
 
 
@@ -41,9 +41,9 @@ def test_what_multiplies_bfloat16_fast(
     assert (found.multiplies_pairs, found.multiplies_bfloat16) == (pairs, matrices)
 
 
-def test_what_multiplies_halves() -> None:
+def test_what_multiplies_float16() -> None:
     found = parse(INFO.format(vendor="GenuineIntel", flags="avx512_bf16 avx512_fp16"))
-    assert found.multiplies_halves
+    assert found.multiplies_float16
 
 
 def test_processors_that_do_not_say_are_believed() -> None:

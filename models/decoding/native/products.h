@@ -1,7 +1,7 @@
 // Products of activations with packed weights: ``out[row][output] = sum_k x[row][k] · w[output][k]``.
 // Activations may be in the weights' number format or in ``F::Active``.
 //
-// Weights are packed in panels of ``VECTORS · 16`` outputs: ``[panel][input / WIDTH][VECTORS][16][WIDTH]``,
+// Weights are packed in panels of ``VECTORS`` vectors' outputs: ``[panel][input / WIDTH][VECTORS][VALUES / WIDTH][WIDTH]``,
 // so a panel is read once, front to back. Each output is summed over the inputs in order, whatever
 // the number of rows: a row's result does not depend on what else is in the batch.
 

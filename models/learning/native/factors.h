@@ -15,8 +15,8 @@ struct Factor {
     bool turned;
 };
 
-// Takes ``count`` numbers into what the largest ones are.
-static inline void compare(const uint16_t* from, int count, sizes& largest) {
+// Keeps the largest sizes met in each of 32 places, which ``count`` numbers go through in turn.
+static inline void keep_largest(const uint16_t* from, int count, sizes& largest) {
     constexpr int MANY = sizeof(sizes) / sizeof(*from);
     constexpr uint16_t SIZE = 0x7fff;
     int i = 0;
@@ -30,7 +30,7 @@ static inline void compare(const uint16_t* from, int count, sizes& largest) {
 template <typename N>
 static inline float lay_row(const uint16_t* from, int count, typename N::Active* to) {
     sizes largest{};
-    if (N::SCALED) compare(from, count, largest);
+    if (N::SCALED) keep_largest(from, count, largest);
     const Scale scale = N::fit(largest);
     int i = 0;
     for (; i + LANES <= count; i += LANES) N::lay(to + i, BFloat16::widen(from + i), scale.there);
@@ -71,7 +71,7 @@ static inline float pack_panel(const Factor& b, int inputs, int columns, typenam
     const int lines = b.turned ? columns : inputs, length = b.turned ? inputs : columns;
     sizes largest{};
     if (N::SCALED)
-        for (int line = 0; line < lines; line++) compare(b.at + line * b.stride, length, largest);
+        for (int line = 0; line < lines; line++) keep_largest(b.at + line * b.stride, length, largest);
     const Scale scale = N::fit(largest);
     if (columns < WIDTH) memset(panel, 0, sizeof(*panel) * WIDTH * inputs);
     int m = 0;

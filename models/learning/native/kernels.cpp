@@ -90,14 +90,14 @@ void thumbloop_distributions_backward(void* logits, const void* gain, int64_t ro
     })
 }
 
-// Of bfloat16 numbers, as fp16 ones where ``halved`` is not 0 and there are such products; see ``Product``.
+// Of bfloat16 numbers, as fp16 ones where ``float16`` is not 0 and there are such products; see ``Product``.
 void thumbloop_multiply(const uint16_t* a, int64_t a_stride, int64_t rows, int64_t inputs, const uint16_t* b, int64_t b_stride,
-    int32_t turned, int64_t columns, uint16_t* out, int64_t out_stride, int32_t add, int32_t halved, float* scratch) {
+    int32_t turned, int64_t columns, uint16_t* out, int64_t out_stride, int32_t add, int32_t float16, float* scratch) {
     const Factor factor{b, b_stride, turned != 0};
 #if defined(__AVX512FP16__)
-    if (halved)
-        return Product<Halved>{a, a_stride, rows, inputs, factor, columns, out, out_stride, add != 0, scratch}.compute();
+    if (float16)
+        return Product<AsFloat16>{a, a_stride, rows, inputs, factor, columns, out, out_stride, add != 0, scratch}.compute();
 #endif
-    Product<Widened>{a, a_stride, rows, inputs, factor, columns, out, out_stride, add != 0, scratch}.compute();
+    Product<AsFloat32>{a, a_stride, rows, inputs, factor, columns, out, out_stride, add != 0, scratch}.compute();
 }
 }

@@ -81,7 +81,7 @@ class NativeKernels:
 
     def __init__(self, folder: Path) -> None:
         self._converts = processor().has_wide_vectors and not processor().multiplies_bfloat16
-        self._halves = processor().multiplies_halves
+        self._float16 = processor().multiplies_float16
         self.padded = not self._converts
         opened = ctypes.CDLL(str(library(folder, PROGRAM)))
         for name, arguments in _ARGUMENTS.items():
@@ -226,7 +226,7 @@ class NativeKernels:
         turned = b.stride(1) != 1
         self._multiply(  # type: ignore[attr-defined]
             _at(a), a.stride(0), rows, inputs, _at(b), b.stride(int(turned)), turned, columns,
-            _at(out), out.stride(0), add, self._halves, _at(scratch),
+            _at(out), out.stride(0), add, self._float16, _at(scratch),
         )  # fmt: skip
 
     @staticmethod

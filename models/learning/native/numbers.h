@@ -19,7 +19,7 @@ struct Scale {
     float back = 1.0f;
 };
 
-struct Widened : Float32 {
+struct AsFloat32 : Float32 {
     static constexpr bool SCALED = false;
     static constexpr int COLUMNS = LANES;  // of one vector
     static inline Scale fit(sizes) { return {}; }
@@ -37,9 +37,9 @@ struct Widened : Float32 {
 #if defined(__AVX512FP16__)
 
 // A bfloat16 number has fewer digits than an fp16 one, which therefore is exact down to 2^-20 of the largest of its row or
-// panel, and 2^-28 of that is the least there is. Of ``CHUNK`` inputs each sum of products is rounded to fp16, which errs
-// about as much as to round the result to bfloat16; such sums are added in fp32.
-struct Halved {
+// panel, and 2^-28 of that is the least there is. Products of ``CHUNK`` inputs are summed in fp16, which errs less than to
+// round the result to bfloat16 does (bench/products.py); such sums are added in fp32.
+struct AsFloat16 {
     typedef _Float16 Value;
     typedef uint32_t Active;  // the number twice
     typedef _Float16 Sum __attribute__((vector_size(64)));
@@ -81,7 +81,7 @@ struct Halved {
     template <int VECTORS>
     __attribute__((noinline)) static void chunk(
         const Active* a, int rows, const Value* panel, int inputs, Sums<VECTORS, Sum>& out) {
-        sums_of<Halved, VECTORS>(a, STRIDE, rows, panel, inputs, panel + AHEAD / sizeof(Value), out);
+        sums_of<AsFloat16, VECTORS>(a, STRIDE, rows, panel, inputs, panel + AHEAD / sizeof(Value), out);
     }
 
     static inline float power(uint32_t exponent) {
