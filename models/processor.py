@@ -35,11 +35,6 @@ class Processor:
         return "avx512_bf16" in self.flags and self.vendor != _INTEL
 
     @property
-    def has_wide_vectors(self) -> bool:
-        """Whether it computes with sixteen fp32 numbers at a time."""
-        return "avx512f" in self.flags
-
-    @property
     def multiplies_float16(self) -> bool:
         """Whether it computes with 32 fp16 numbers in the time of sixteen fp32 ones."""
         return "avx512_fp16" in self.flags

@@ -19,7 +19,6 @@ def test_the_first_processor_is_read() -> None:
     found = parse(INFO.format(vendor="AuthenticAMD", flags="avx512_bf16"))
     assert found.vendor == "AuthenticAMD"
     assert found.flags == {"fpu", "avx512f", "avx512_bf16"}
-    assert found.has_wide_vectors
     assert not found.multiplies_float16
     assert found.lines == ("model name: One", "flags: fpu avx512f avx512_bf16")
 
@@ -52,4 +51,3 @@ def test_processors_that_do_not_say_are_believed() -> None:
     for unknown in (arm, Processor()):
         assert unknown.multiplies_bfloat16
         assert not unknown.multiplies_pairs
-        assert not unknown.has_wide_vectors

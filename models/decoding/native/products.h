@@ -11,7 +11,13 @@
 
 namespace thumbloop {
 
-constexpr int TILE = 12;         // most rows at once: their sums stay in registers
+constexpr int TILE = 12;         // most rows at once
+#if defined(__AVX512F__)
+constexpr int KEPT = 24;         // vectors of sums that stay in registers: there are 32
+#else
+constexpr int KEPT = 6;          // each takes two of AVX2's sixteen
+#endif
+constexpr int FEW = 4;           // rows for which a panel is worth reading once, though their sums do not all stay there
 constexpr int AHEAD = 2048;      // bytes of weights to ask the memory for before they are needed
 
 // Sums of one tile and one panel, handed to the epilogue.
@@ -20,27 +26,39 @@ struct Sums {
     Sum of[TILE][VECTORS];
 };
 
-// ``soon`` is what to bring into the cache meanwhile: what lies ahead in this panel, or, when the
-// panel is in the cache already, another one.
-template <typename F, int ROWS, int VECTORS, typename Active>
+// Sums of ``ROWS`` rows and the panel's ``COUNT`` vectors from ``first`` on. ``soon`` is what to bring into the cache
+// meanwhile: what lies ahead in this panel, or, when the panel is in the cache already, another one.
+template <typename F, int ROWS, int COUNT, int VECTORS, typename Active>
 static inline void tile_sums(
     const Active* x, long stride, const typename F::Value* panel, int inputs,
-    const typename F::Value* soon, Sums<VECTORS, typename F::Sum>& out) {
-    typename F::Sum acc[ROWS][VECTORS];
+    const typename F::Value* soon, int first, typename F::Sum (*out)[VECTORS]) {
+    typename F::Sum acc[ROWS][COUNT];
     for (int r = 0; r < ROWS; r++)
-        for (int v = 0; v < VECTORS; v++) acc[r][v] = typename F::Sum{};
+        for (int v = 0; v < COUNT; v++) acc[r][v] = typename F::Sum{};
     constexpr int STEP = VECTORS * F::VALUES;
+    panel += first * F::VALUES;
+    soon += first * F::VALUES;
     for (int k = 0; k < inputs; k += F::WIDTH, panel += STEP, soon += STEP) {
 #pragma unroll
-        for (int v = 0; v < VECTORS; v++) __builtin_prefetch(soon + v * F::VALUES, 0, 3);
+        for (int v = 0; v < COUNT; v++) __builtin_prefetch(soon + v * F::VALUES, 0, 3);
 #pragma unroll
         for (int r = 0; r < ROWS; r++)
 #pragma unroll
-            for (int v = 0; v < VECTORS; v++)
+            for (int v = 0; v < COUNT; v++)
                 acc[r][v] = F::accumulate(acc[r][v], x + r * stride + k, panel + v * F::VALUES);
     }
     for (int r = 0; r < ROWS; r++)
-        for (int v = 0; v < VECTORS; v++) out.of[r][v] = acc[r][v];
+        for (int v = 0; v < COUNT; v++) out[r][first + v] = acc[r][v];
+}
+
+// As ``tile_sums``, of ``rows`` rows, 1 to ``ROWS``.
+template <typename F, int ROWS, int COUNT, int VECTORS, typename Active>
+static inline void few_sums(
+    const Active* x, long stride, int rows, const typename F::Value* panel, int inputs,
+    const typename F::Value* soon, int first, typename F::Sum (*out)[VECTORS]) {
+    if constexpr (ROWS > 1)
+        if (rows < ROWS) return few_sums<F, ROWS - 1, COUNT, VECTORS>(x, stride, rows, panel, inputs, soon, first, out);
+    tile_sums<F, ROWS, COUNT, VECTORS>(x, stride, panel, inputs, soon, first, out);
 }
 
 // Sums of ``rows`` rows (1 .. TILE), each ``stride`` values after the one before.
@@ -48,19 +66,14 @@ template <typename F, int VECTORS, typename Active>
 static inline void sums_of(
     const Active* x, long stride, int rows, const typename F::Value* panel, int inputs,
     const typename F::Value* soon, Sums<VECTORS, typename F::Sum>& out) {
-    switch (rows) {
-        case 1: return tile_sums<F, 1, VECTORS>(x, stride, panel, inputs, soon, out);
-        case 2: return tile_sums<F, 2, VECTORS>(x, stride, panel, inputs, soon, out);
-        case 3: return tile_sums<F, 3, VECTORS>(x, stride, panel, inputs, soon, out);
-        case 4: return tile_sums<F, 4, VECTORS>(x, stride, panel, inputs, soon, out);
-        case 5: return tile_sums<F, 5, VECTORS>(x, stride, panel, inputs, soon, out);
-        case 6: return tile_sums<F, 6, VECTORS>(x, stride, panel, inputs, soon, out);
-        case 7: return tile_sums<F, 7, VECTORS>(x, stride, panel, inputs, soon, out);
-        case 8: return tile_sums<F, 8, VECTORS>(x, stride, panel, inputs, soon, out);
-        case 9: return tile_sums<F, 9, VECTORS>(x, stride, panel, inputs, soon, out);
-        case 10: return tile_sums<F, 10, VECTORS>(x, stride, panel, inputs, soon, out);
-        case 11: return tile_sums<F, 11, VECTORS>(x, stride, panel, inputs, soon, out);
-        default: return tile_sums<F, 12, VECTORS>(x, stride, panel, inputs, soon, out);
+    if constexpr (TILE * VECTORS <= KEPT) {
+        few_sums<F, TILE, VECTORS>(x, stride, rows, panel, inputs, soon, 0, out.of);
+    } else if (rows <= FEW) {
+        few_sums<F, FEW, VECTORS>(x, stride, rows, panel, inputs, soon, 0, out.of);
+    } else {
+        for (int r = 0; r < rows; r += KEPT)
+            for (int v = 0; v < VECTORS; v++)
+                few_sums<F, KEPT, 1>(x + r * stride, stride, rows - r < KEPT ? rows - r : KEPT, panel, inputs, soon, v, out.of + r);
     }
 }
 

@@ -80,7 +80,7 @@ class NativeKernels:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._converts = processor().has_wide_vectors and not processor().multiplies_bfloat16
+        self._converts = not processor().multiplies_bfloat16
         self._float16 = processor().multiplies_float16
         self.padded = not self._converts
         opened = ctypes.CDLL(str(library(folder, PROGRAM)))
