@@ -22,7 +22,6 @@ from machine import describe, write_results
 
 from models.learning import products
 from models.learning.native import library
-from models.learning.native.library import NativeKernels
 from models.processor import processor
 
 if TYPE_CHECKING:
@@ -45,10 +44,10 @@ def arms(folder: Path) -> dict[str, tuple[Multiply, torch.dtype, str]]:
 
     Ours by fp32 is what it is without AVX512-FP16. Where bf16 is fast, ours are torch's.
     """
-    ours = NativeKernels(folder)
+    ours = library.NativeKernels(folder)
     less = replace(processor(), flags=processor().flags - {"avx512_fp16"})
     with patch.object(library, "processor", lambda: less):
-        by_fp32 = NativeKernels(folder)
+        by_fp32 = library.NativeKernels(folder)
     return {
         "ours": (ours.multiply, torch.bfloat16, "highest"),
         "ours, by fp32": (by_fp32.multiply, torch.bfloat16, "highest"),
