@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Arguments of pytest, for example: make test TESTS="tests/models -x"
 TESTS ?=
+# How many files of tests are run at a time; 0 runs them in this process (for --pdb)
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev run test test-faults check format settings-page bench-feedback bench-training bench-peers clean distclean
@@ -24,7 +26,7 @@ run: setup  ## Set up, then start everything: http://127.0.0.1:8000
 
 test: setup-dev  ## Set up, then the checks, then all tests
 	@$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 bench-feedback: setup-dev  ## Votes over HTTP beside a bare route and Redis alone; memory; claims
 	$(BIN)/python bench/votes.py

@@ -75,6 +75,11 @@ def decode(engine: Engine, jobs: Sequence[Job], sampling: Sampling) -> list[list
     return list(replies.values())
 
 
+def by_version(jobs: Sequence[Job]) -> list[int]:
+    """Return the jobs' indices, those of one version after one another."""
+    return sorted(range(len(jobs)), key=lambda index: jobs[index].version)
+
+
 class Reference:
     """transformers and PEFT, one version at a time."""
 
@@ -104,6 +109,15 @@ class Reference:
         reply: list[int] = out[0, len(prompt) :].tolist()
         return reply
 
+    def replies(self, jobs: Sequence[Job], tokens: int) -> list[list[int]]:
+        """Return transformers' greedy replies to all jobs."""
+        found: dict[int, list[int]] = {}
+        for index in by_version(jobs):
+            say(f"transformers' reply {len(found) + 1}/{len(jobs)}")
+            self.use(jobs[index].version)
+            found[index] = self.generate(jobs[index].prompt, tokens)
+        return [found[index] for index in range(len(jobs))]
+
     def logprobs(self, prompt: Sequence[int], reply: Sequence[int]) -> torch.Tensor:
         """Return the log-probs of a reply by one full forward pass, ``[T]`` fp32."""
         ids = torch.tensor([[*prompt, *reply]])
@@ -114,21 +128,23 @@ class Reference:
 
 
 def compare_greedy(
-    settings: LearnerSettings, jobs: Sequence[Job], versions: Sequence[str], tokens: int
+    settings: LearnerSettings,
+    jobs: Sequence[Job],
+    versions: Sequence[str],
+    expected: Sequence[list[int]],
+    tokens: int,
 ) -> dict[str, Any]:
-    """Compare greedy replies, alone and together, with transformers'."""
+    """Compare greedy replies, alone and together, with those that `Reference` gave."""
     engine, greedy = make_engine(settings, versions), Sampling(temperature=0, max_tokens=tokens)
     together = decode(engine, jobs, greedy)
     say("decoding each alone …\n")
     alone = [decode(engine, [job], greedy)[0] for job in jobs]
     reference, unlike, errors = Reference(settings), [], []
-    for number, job in enumerate(sorted(range(len(jobs)), key=lambda i: jobs[i].version)):
-        say(f"transformers' reply {number + 1}/{len(jobs)}")
+    for job in by_version(jobs):
         reference.use(jobs[job].version)
-        expected = reference.generate(jobs[job].prompt, tokens)
         found = [[token.id for token in replies[job]] for replies in (together, alone)]
-        if found != [expected, expected]:
-            unlike.append({"version": jobs[job].version, "expected": expected, "found": found})
+        if found != [expected[job]] * 2:
+            unlike.append({"version": jobs[job].version, "expected": expected[job], "found": found})
         recorded = torch.tensor([token.logprob for token in together[job]])
         errors.append((reference.logprobs(jobs[job].prompt, found[0]) - recorded).abs())
     same = [t == a for t, a in zip(together, alone, strict=True)]
@@ -148,7 +164,7 @@ def compare_sampled(
     """Compare the recorded log-probs of sampled replies with the learner's arithmetic."""
     replies = decode(make_engine(settings, versions), jobs, Sampling(max_tokens=tokens, seed=1))
     reference, gaps = Reference(settings), []
-    for job in sorted(range(len(jobs)), key=lambda i: jobs[i].version):
+    for job in by_version(jobs):
         reference.use(jobs[job].version)
         ids = [token.id for token in replies[job]]
         recorded = torch.tensor([token.logprob for token in replies[job]])
@@ -186,7 +202,8 @@ def main() -> int:
             Job(encode([Message("user", text)]), everyone[number % len(everyone)])
             for number, text in enumerate(texts)
         ]
-        greedy = compare_greedy(exact, jobs, versions, options.tokens)
+        expected = Reference(exact).replies(jobs, options.tokens)
+        greedy = compare_greedy(exact, jobs, versions, expected, options.tokens)
         rounded = exact.model_copy(update={"dtype": "bfloat16"})
         sampled = {
             name: compare_sampled(settings, jobs, versions, options.tokens)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "bench"))
 
-from exactness import TOLERANCE, Job, compare_greedy
+from exactness import TOLERANCE, Job, Reference, compare_greedy
 from own_server import share_base
 from swaps import publish_adapters
 
@@ -19,6 +20,7 @@ from models.types import BASE, Message
 
 pytestmark = [pytest.mark.real_model, pytest.mark.timeout(300)]
 
+TOKENS = 24
 QUESTIONS = (
     "How do I boil an egg?",
     "Write a short poem about the sea, please.",
@@ -29,18 +31,36 @@ QUESTIONS = (
 )
 
 
-@pytest.mark.parametrize("runner", ["native", "transformers"])
-def test_replies_of_base_and_adapter_in_one_batch_are_those_of_transformers(
-    runner: str, tmp_path: Path
-) -> None:
-    share_base(tmp_path / "data")
-    (manifest,) = publish_adapters(tmp_path / "data", 1)
-    settings = LearnerSettings(data_dir=tmp_path / "data", dtype="float32", runner=runner)
+@dataclass(frozen=True)
+class Wanted:
+    """What transformers replies, as the base and as an adapter by turns."""
+
+    data_dir: Path
+    version: str
+    jobs: tuple[Job, ...]
+    replies: tuple[list[int], ...]
+
+
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory: pytest.TempPathFactory) -> Wanted:
+    data_dir = tmp_path_factory.mktemp("decoding") / "data"
+    share_base(data_dir)
+    (manifest,) = publish_adapters(data_dir, 1)
+    settings = LearnerSettings(data_dir=data_dir, dtype="float32")
     encode = load_base(settings).encode_chat
-    jobs = [
+    jobs = tuple(
         Job(encode([Message("user", question)]), (BASE, manifest.version)[number % 2])
         for number, question in enumerate(QUESTIONS)
-    ]
-    found = compare_greedy(settings, jobs, [manifest.version], tokens=24)
+    )
+    replies = Reference(settings).replies(jobs, TOKENS)
+    return Wanted(data_dir, manifest.version, jobs, tuple(replies))
+
+
+@pytest.mark.parametrize("runner", ["native", "transformers"])
+def test_replies_of_base_and_adapter_in_one_batch_are_those_of_transformers(
+    runner: str, wanted: Wanted
+) -> None:
+    settings = LearnerSettings(data_dir=wanted.data_dir, dtype="float32", runner=runner)
+    found = compare_greedy(settings, wanted.jobs, [wanted.version], wanted.replies, TOKENS)
     assert found["replies_unlike_transformers"] == 0, found["first_unlike"]
     assert found["log_prob_error_max"] < TOLERANCE

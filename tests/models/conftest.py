@@ -51,9 +51,11 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory, shared_data_dir: Path)
 
 
 @pytest.fixture(scope="session")
-def build_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the native runner is compiled, once for all tests."""
-    return tmp_path_factory.mktemp("native")
+def build_dir(shared_data_dir: Path) -> Path:
+    """Where the checkout's compiled code is kept, which is named by its source."""
+    folder = shared_data_dir / "native"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @pytest.fixture
