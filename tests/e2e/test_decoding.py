@@ -32,7 +32,7 @@ QUESTIONS = (
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Expected:
     """What transformers replies, as the base and as an adapter by turns."""
 
     data_dir: Path
@@ -42,7 +42,7 @@ class Wanted:
 
 
 @pytest.fixture(scope="module")
-def wanted(tmp_path_factory: pytest.TempPathFactory) -> Wanted:
+def expected(tmp_path_factory: pytest.TempPathFactory) -> Expected:
     data_dir = tmp_path_factory.mktemp("decoding") / "data"
     share_base(data_dir)
     (manifest,) = publish_adapters(data_dir, 1)
@@ -53,14 +53,14 @@ def wanted(tmp_path_factory: pytest.TempPathFactory) -> Wanted:
         for number, question in enumerate(QUESTIONS)
     )
     replies = Reference(settings).replies(jobs, TOKENS)
-    return Wanted(data_dir, manifest.version, jobs, tuple(replies))
+    return Expected(data_dir, manifest.version, jobs, tuple(replies))
 
 
 @pytest.mark.parametrize("runner", ["native", "transformers"])
 def test_replies_of_base_and_adapter_in_one_batch_are_those_of_transformers(
-    runner: str, wanted: Wanted
+    runner: str, expected: Expected
 ) -> None:
-    settings = LearnerSettings(data_dir=wanted.data_dir, dtype="float32", runner=runner)
-    found = compare_greedy(settings, wanted.jobs, [wanted.version], wanted.replies, TOKENS)
+    settings = LearnerSettings(data_dir=expected.data_dir, dtype="float32", runner=runner)
+    found = compare_greedy(settings, expected.jobs, [expected.version], expected.replies, TOKENS)
     assert found["replies_unlike_transformers"] == 0, found["first_unlike"]
     assert found["log_prob_error_max"] < TOLERANCE
