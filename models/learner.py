@@ -233,7 +233,7 @@ class Learner:
     def _recover(self, samples: Sequence[Sample]) -> Sequence[Sample]:
         if not without_logprobs(samples):
             return samples
-        return recover_behaviour(samples, self._policy, self._store, self._settings)
+        return recover_behaviour(samples, self._policy, self._store)
 
     def _recover_some(self, samples: Sequence[Sample]) -> Sequence[Sample]:
         known = self._recover(samples)

@@ -12,6 +12,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE
+from models.batch import micro_batches
 from models.errors import AdapterError
 from models.learning.gradients import OfMasters
 from models.learning.head import token_logprobs
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from models.batch import MicroBatch
     from models.learning.gradients import Gradients
     from models.settings import LearnerSettings
+    from models.types import Sample
 
 _ADAPTER = "default"
 
@@ -212,6 +214,27 @@ class Policy:
             return Measured(start, k1(start, self._scores(base, batch).logprobs), states, base)
         found = self._scores(states, batch, base)
         return Measured(found.logprobs, found.kl, states, base)
+
+    def reply_logprobs(
+        self, samples: Sequence[Sample], *, reference: bool = False
+    ) -> list[torch.Tensor]:
+        """Score many replies, side by side where there are workers; with no gradient.
+
+        Args:
+            samples: The replies.
+            reference: Under the frozen base instead of the policy.
+
+        Returns:
+            Log-probs of each reply's tokens at its sampling temperature, ``[tokens]`` fp32.
+        """
+        score = self.reference_logprobs if reference else torch.no_grad()(self.logprobs)
+        rows, device = range(len(samples)), str(self.base.model.device)
+        micros = micro_batches(samples, rows, tokens=self.pass_tokens, device=device)
+        found = [torch.empty(0)] * len(samples)
+        for micro, scored in zip(micros, self.workers.map(score, micros), strict=True):
+            for row, values, mask in zip(micro.rows, scored, micro.mask, strict=True):
+                found[row] = values[mask].cpu()
+        return found
 
     def logprobs(self, batch: MicroBatch) -> torch.Tensor:
         """Return log-probs of the reply tokens at their sampling temperature, ``[B, T]`` fp32."""

@@ -63,7 +63,7 @@ class Yardstick:
         gold = [self._world.gold(reply.text) for reply in replies]
         wins = [(a > b) + (a == b) / 2 for a, b in zip(gold, self._base, strict=True)]
         own = [sum(reply.logprobs) for reply in replies]
-        base = [self._replies.base_logprob(reply) for reply in replies]
+        base = self._replies.base_logprobs(replies)
         tokens = sum(len(reply.ids) for reply in replies)
         return Measured(
             gold=fmean(gold),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from learn.remembered import Remembered, Reply
 
 from models.adapters import AdapterStore
@@ -13,7 +12,9 @@ from models.decoding.bank import AdapterBank
 from models.decoding.engine import Engine
 from models.decoding.lora import read_adapter
 from models.decoding.runners import make_runner_beside
-from models.types import BASE, GenerationRequest, Message, Sampling
+from models.policy import Policy
+from models.probes.scoring import drawn_sample
+from models.types import BASE, GenerationRequest, Message, Sampling, Token
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,7 @@ class Replies:
         """Load the base; its own replies, with their seeds, are remembered below ``memory``."""
         roomy = settings.model_copy(update={"max_queue": 100_000, "max_queue_per_user": 100_000})
         self.base = load_base(roomy)
+        self._policy = Policy(self.base, roomy)
         self._tokens = tokens
         mark = f"{self.base.content_hash[:12]}-{settings.dtype}-{tokens}"
         self._remembered = Remembered(memory / f"base-{mark}.jsonl")
@@ -86,10 +88,11 @@ class Replies:
             ended=ids[-1] in self.base.end_ids,
         )
 
-    @torch.inference_mode()
-    def base_logprob(self, reply: Reply) -> float:
-        """Return the log-prob of a whole reply under the base, in nats, by one forward pass."""
-        ids = torch.tensor([[*reply.prompt_ids, *reply.ids]])
-        logits = self.base.model(ids).logits[0, len(reply.prompt_ids) - 1 : -1].float()
-        wanted = torch.tensor(reply.ids)[:, None]
-        return float(logits.log_softmax(-1).gather(1, wanted).sum())
+    def base_logprobs(self, replies: Sequence[Reply]) -> list[float]:
+        """Return the log-prob of each whole reply under the base, in nats."""
+        samples = [
+            drawn_sample(reply.prompt_ids, list(map(Token, reply.ids, reply.logprobs)))
+            for reply in replies
+        ]
+        scored = self._policy.reply_logprobs(samples, reference=True)
+        return [values.sum().item() for values in scored]

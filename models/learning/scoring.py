@@ -32,7 +32,7 @@ def without_logprobs(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def recover_behaviour(
-    samples: Sequence[Sample], policy: Policy, store: AdapterStore, settings: LearnerSettings
+    samples: Sequence[Sample], policy: Policy, store: AdapterStore
 ) -> list[Sample]:
     """Compute behaviour log-probs that are missing, under the versions that wrote the replies.
 
@@ -52,13 +52,8 @@ def recover_behaviour(
                 policy.load(store.path(version))
         except AdapterError:
             continue
-        for micro in micro_batches(
-            samples, rows, tokens=settings.micro_batch_tokens, device=settings.device
-        ):
-            with torch.no_grad():
-                scored = (policy.reference_logprobs if version == BASE else policy.logprobs)(micro)
-            for row, logprobs, mask in zip(micro.rows, scored, micro.mask, strict=True):
-                found[row] = tuple(logprobs[mask].tolist())
+        scored = policy.reply_logprobs([samples[r] for r in rows], reference=version == BASE)
+        found |= {row: tuple(values.tolist()) for row, values in zip(rows, scored, strict=True)}
     return [
         replace(sample, behaviour_logprobs=found.get(row, sample.behaviour_logprobs))
         for row, sample in enumerate(samples)

@@ -9,30 +9,25 @@ from models.probes import texts
 from models.probes.scoring import preferences, text_nats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import torch
+    from collections.abc import Sequence
 
     from models.base import Base
-    from models.batch import MicroBatch
     from models.probes.questions import Question
     from models.probes.replies import Reply
-    from models.probes.scoring import Preferences
-    from models.settings import LearnerSettings
+    from models.probes.scoring import Logprobs, Preferences
 
 
 def behaviour(
     base: Base,
     asked: Sequence[Question],
     replies: Sequence[Reply],
-    logprobs: Callable[[MicroBatch], torch.Tensor],
-    settings: LearnerSettings,
+    logprobs: Logprobs,
 ) -> Behaviour:
     """Measure one policy by the replies that it gave and the log-probs of given replies."""
     everyday = [reply for reply in replies if reply.about == "everyday"]
     harmful = [reply for reply in replies if reply.about == "harmful"]
-    found = preferences(base, asked, logprobs, settings)
-    return of_replies(everyday, harmful, found, text_nats(base, logprobs, settings))
+    found = preferences(base, asked, logprobs)
+    return of_replies(everyday, harmful, found, text_nats(base, logprobs))
 
 
 def of_replies(

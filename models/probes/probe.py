@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from models.errors import EngineError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from models.policy import Policy
     from models.probes.questions import Question
     from models.probes.replies import Reply
+    from models.probes.scoring import Logprobs
     from models.settings import LearnerSettings
 
 SHOWN = 4
@@ -69,14 +71,14 @@ def probe_policy(
     progress(Progress("probe", 2, _STEPS))
     # 4. How far that is from the base, and from where this update began.
     everyday = [drawn_sample(r.prompt_ids, r.tokens) for r in replies if r.about == "everyday"]
-    kl_to_base = kl_to_parent = kl_per_reply(everyday, policy.reference_logprobs, settings)
+    kl_to_base = kl_to_parent = kl_per_reply(everyday, _by_base(policy))
     if parent is not None:
         policy.load(parent)
-        kl_to_parent = kl_per_reply(everyday, policy.logprobs, settings)
+        kl_to_parent = kl_per_reply(everyday, policy.reply_logprobs)
         policy.load(folder)
     progress(Progress("probe", 3, _STEPS))
     # 5. What it thinks of replies that it did not write.
-    candidate = behaviour(policy.base, asked, replies, policy.logprobs, settings)
+    candidate = behaviour(policy.base, asked, replies, policy.reply_logprobs)
     progress(Progress("probe", 4, _STEPS))
     return GateFigures(
         finite=True,
@@ -87,6 +89,10 @@ def probe_policy(
         operator=_operator_figures(operator, replies, base),
         samples=_shown(replies),
     )
+
+
+def _by_base(policy: Policy) -> Logprobs:
+    return partial(policy.reply_logprobs, reference=True)
 
 
 def _operator_folder(settings: LearnerSettings) -> Path:
@@ -100,7 +106,7 @@ def _measure_base(
     settings: LearnerSettings,
 ) -> KnownBase:
     replies = draw(policy.base, None, asked, operator, settings)
-    found = behaviour(policy.base, asked, replies, policy.reference_logprobs, settings)
+    found = behaviour(policy.base, asked, replies, _by_base(policy))
     broken = tuple(len(p.broken(r.text)) for p, r in _answered(operator, replies))
     return KnownBase(found, broken)
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 import torch
 
-from models.batch import micro_batches
 from models.ppo.kl import k1
-from models.ppo.masked import masked_sum
 from models.probes.questions import plain_text
 from models.types import BASE, Message, Sample
 
@@ -19,15 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from models.base import Base
-    from models.batch import MicroBatch
     from models.probes.questions import About, Question
-    from models.settings import LearnerSettings
     from models.types import Token
 
-    Logprobs = Callable[[MicroBatch], torch.Tensor]
-
-_TOGETHER = 16
-"""Replies of one pass: neighbours, which begin alike and share that work."""
+    Logprobs = Callable[[Sequence[Sample]], list[torch.Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +37,11 @@ class Preferences:
     end_nats: float
 
 
-def preferences(
-    base: Base, asked: Sequence[Question], logprobs: Logprobs, settings: LearnerSettings
-) -> Preferences:
+def preferences(base: Base, asked: Sequence[Question], logprobs: Logprobs) -> Preferences:
     """Compare the two replies to each question that has them."""
     paired = [question for question in asked if question.good]
     samples = [_reply(base, q.prompt, text) for q in paired for text in (q.good, q.bad)]
-    scored = _logprobs(samples, logprobs, settings)
+    scored = [values.tolist() for values in logprobs(samples)]
     of: dict[About, list[float]] = {}
     ends = []
     for question, good, bad in zip(paired, scored[::2], scored[1::2], strict=True):
@@ -62,50 +52,28 @@ def preferences(
     return Preferences({about: fmean(gaps) for about, gaps in of.items()}, fmean(ends))
 
 
-def text_nats(base: Base, logprobs: Logprobs, settings: LearnerSettings) -> float:
+def text_nats(base: Base, logprobs: Logprobs) -> float:
     """Return the negative log-prob of plain text, nats a token; the first token is given."""
     encoded = [tuple(base.tokenizer(part).input_ids) for part in plain_text()]
     samples = [_sample(ids[:1], ids[1:]) for ids in encoded]
-    return -fmean(chain.from_iterable(_logprobs(samples, logprobs, settings)))
+    return -torch.cat(logprobs(samples)).mean().item()
 
 
-@torch.no_grad()
-def kl_per_reply(replies: Sequence[Sample], logprobs: Logprobs, settings: LearnerSettings) -> float:
+def kl_per_reply(replies: Sequence[Sample], logprobs: Logprobs) -> float:
     """Return the mean over replies of what they say, in nats, of the distance to another policy.
 
     Their log-probs under their own policy are those that they were drawn with, so that only the
     other is to be asked.
     """
-    total = 0.0
-    for batch in micro_batches(
-        replies,
-        range(len(replies)),
-        tokens=settings.micro_batch_tokens,
-        device=settings.device,
-    ):
-        total += masked_sum(k1(batch.behaviour, logprobs(batch)), batch.mask).sum().item()
-    return total / len(replies)
+    return fmean(
+        k1(torch.tensor(reply.behaviour_logprobs), other).sum().item()
+        for reply, other in zip(replies, logprobs(replies), strict=True)
+    )
 
 
 def drawn_sample(prompt: tuple[int, ...], reply: Sequence[Token]) -> Sample:
     """Return a reply as it was drawn, at temperature 1."""
     return _sample(prompt, tuple(t.id for t in reply), tuple(t.logprob for t in reply))
-
-
-@torch.no_grad()
-def _logprobs(
-    samples: Sequence[Sample], logprobs: Logprobs, settings: LearnerSettings
-) -> list[list[float]]:
-    """Return the log-probs of each reply's tokens, in order."""
-    found: list[list[float]] = [[]] * len(samples)
-    for start in range(0, len(samples), _TOGETHER):
-        rows = range(start, min(start + _TOGETHER, len(samples)))
-        for batch in micro_batches(
-            samples, rows, tokens=settings.micro_batch_tokens, device=settings.device
-        ):
-            for row, values, mask in zip(batch.rows, logprobs(batch), batch.mask, strict=True):
-                found[row] = values[mask].tolist()
-    return found
 
 
 def _reply(base: Base, prompt: str, text: str) -> Sample:

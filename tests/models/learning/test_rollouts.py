@@ -64,7 +64,7 @@ def _votes(learner: Learner) -> list[Sample]:
         for number, (prompt, reply) in enumerate(zip(prompts, drawn, strict=True))
     ]
     content = reply_features(votes, learner._policy, learner._settings).content
-    sides = torch.pca_lowrank(content, q=1)[0][:, 0]
+    sides = torch.linalg.svd(content - content.mean(0), full_matrices=False).U[:, 0]
     liked = (sides > sides.median()).tolist()
     return [
         replace(vote, reward=1.0 if like else -1.0) for vote, like in zip(votes, liked, strict=True)

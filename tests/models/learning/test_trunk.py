@@ -13,6 +13,7 @@ from models.batch import collate
 from models.learning import trunk
 from models.learning.kernels import TorchKernels
 from models.learning.native.library import NativeKernels
+from models.learning.workers import Workers
 from models.policy import Policy
 from models.types import Sample
 
@@ -174,3 +175,18 @@ def test_a_new_adapter_is_the_base_and_scored_once(
     measured = policy.measure(batch)
     assert torch.allclose(measured.start, apart, atol=1e-5)
     assert not measured.kl.any()
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_many_replies_are_scored_in_their_order_by_workers_without_a_gradient(
+    settings: LearnerSettings, *, reference: bool
+) -> None:
+    policy = _policy(LlamaConfig(**SIZES), settings)
+    policy.workers, policy.pass_tokens = Workers(2), 12  # three passes, the longest reply first
+    of_one = policy.reference_logprobs if reference else policy.logprobs
+    expected = [of_one(collate([sample], [0], device="cpu"))[0] for sample in SAMPLES]
+    found = policy.reply_logprobs(SAMPLES, reference=reference)
+    assert [len(values) for values in found] == [4, 3, 2, 7]
+    for ours, alone in zip(found, expected, strict=True):
+        assert torch.allclose(ours, alone, atol=1e-5)
+        assert not ours.requires_grad

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -52,7 +53,7 @@ def test_margins_are_mean_log_probs_of_the_telling_reply_over_the_other(
     ]
     ends = [logprobs(base, q.prompt, q.good, end=True)[-1] for q in ASKED[2:]]
     policy = Policy(base, settings)
-    found = preferences(base, ASKED, policy.reference_logprobs, settings)
+    found = preferences(base, ASKED, partial(policy.reply_logprobs, reference=True))
     (harm_good, harm_bad), (one_good, one_bad), (two_good, two_bad) = means
     assert found.margins == {
         "harmful": pytest.approx(harm_good - harm_bad, abs=1e-4),
@@ -69,5 +70,5 @@ def test_plain_text_is_scored_token_by_token(base: Base, settings: LearnerSettin
             losses = base.model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])
             total, count = total - losses.sum().item(), count + losses.numel()
     policy = Policy(base, settings)
-    found = text_nats(base, policy.reference_logprobs, settings)
+    found = text_nats(base, partial(policy.reply_logprobs, reference=True))
     assert found == pytest.approx(total / count, abs=1e-4)
