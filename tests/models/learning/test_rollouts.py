@@ -330,9 +330,9 @@ def test_a_reply_at_temperature_0_would_be_the_same_every_time(
 
 def test_their_log_probs_are_those_of_the_policy(make_learner: Callable[..., Learner]) -> None:
     learner = make_learner()
-    policy = learner._policy
+    policy, random = learner._policy, torch.Generator().manual_seed(0)
     for master in policy.master.values():
-        torch.nn.init.normal_(master, std=0.3)
+        torch.nn.init.normal_(master, std=0.3, generator=random)
     policy.publish_master()
     drawn = _rollouts(learner)._draw(_votes(learner))
     batch = collate(drawn, range(len(drawn)), device="cpu")
