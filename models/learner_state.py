@@ -107,8 +107,8 @@ def restore_adam(
             continue
         optimizer.state[parameter] = {
             "step": torch.tensor(float(state.step), device=parameter.device),
-            _FIRST: state.first[name].clone(),
-            _SECOND: state.second[name].clone(),
+            _FIRST: state.first[name].to(parameter.device, copy=True),
+            _SECOND: state.second[name].to(parameter.device, copy=True),
         }
 
 

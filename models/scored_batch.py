@@ -164,9 +164,7 @@ def score_batch(
 ) -> ScoredBatch:
     """Compute weights and advantages from what the models say at the start of an update."""
     start = at_start.start
-    votes_B = torch.tensor([s.reward for s in samples], device=start.device)
-    ended_B = torch.tensor([s.ended for s in samples], device=start.device)
-    rewards_B = penalise_missing_end(votes_B, ended_B, penalty=settings.missing_end_penalty)
+    rewards_B = rewards_of(samples, settings).to(start.device)
     beta = kl.coefficient(
         masked_sum(at_start.kl, batch.mask).mean().item(),
         target=settings.kl_target,
@@ -188,12 +186,19 @@ def score_batch(
             credit.advantages, start, share=settings.probability_weight
         ),
         returns=credit.returns,
-        approvals=approvals(votes_B),
-        divisors=torch.ones_like(votes_B),
-        all_divisors=torch.ones_like(votes_B),
+        approvals=approvals(torch.tensor([s.reward for s in samples], device=start.device)),
+        divisors=torch.ones_like(rewards_B),
+        all_divisors=torch.ones_like(rewards_B),
         beta=beta,
         loss_beta=beta if settings.kl_form == "loss" else 0.0,
     )
+
+
+def rewards_of(samples: Sequence[Sample], settings: LearnerSettings) -> torch.Tensor:
+    """Return what replies are worth before any baseline, ``[B]``: votes, less what a cut costs."""
+    votes_B = torch.tensor([s.reward for s in samples])
+    ended_B = torch.tensor([s.ended for s in samples])
+    return penalise_missing_end(votes_B, ended_B, penalty=settings.missing_end_penalty)
 
 
 def _credit(

@@ -83,6 +83,10 @@ ARMS: Mapping[str, Arm] = {
     "no-early-stop": Arm(
         "all four passes, however far the first ones went", {"max_step_kl": math.inf}
     ),
+    "constant-rate": Arm(
+        "the rate neither rises at first nor falls later",
+        {"rate_warmup_steps": 0, "rate_decay_steps": math.inf},
+    ),
     # With one thing more, or another.
     "kl-in-reward": Arm("KL of sampled tokens in the reward", {"kl_form": "reward"}),
     "critic": Arm("a learned critic as baseline", {"advantage": "critic"}),

@@ -157,7 +157,7 @@ class Epochs:
                 progress(Progress("learn", number, total))
             trace.step_kls.append(sum(kls) / len(kls))
             if trace.step_kls[-1] > self._settings.max_step_kl:
-                trace.stopped_early = True
+                trace.stopped_early = epoch + 1 < self._settings.epochs
                 break
         return trace
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _MOST_LOGITS = 10 * 2**20
 """Logits of a slice: of fewer rows, the products are slower."""
+_MOST_KEPT = 60 * 2**20
+"""Logits that are kept of one pass: those of 1,280 tokens, of a vocabulary of 49,152."""
 
 
 def token_logprobs(
@@ -46,7 +48,10 @@ def token_logprobs(
 
 
 class _Head(torch.autograd.Function):
-    """Keeps the logits for the backward pass, in the number format of the products."""
+    """Keeps the logits for the backward pass, in the number format of the products.
+
+    Beyond ``_MOST_KEPT``, which one long reply may need by itself, they are computed again.
+    """
 
     @staticmethod
     def forward(
@@ -61,36 +66,50 @@ class _Head(torch.autograd.Function):
         logprobs, kl = torch.empty(2, len(hidden), device=hidden.device)
         kept = []
         for part in _parts(len(hidden), head.weight.shape[0]):
-            states = [hidden[part]]
-            if reference is not None:
-                # Of the difference, not the difference of two products: their rounding would be
-                # as large as what a small step changes.
-                states.append(hidden[part] - reference[part])
-            products = kernels.multiply(torch.cat(states), head.weight.T).chunk(len(states))
-            logits, gain = products[0], products[1] if reference is not None else None
-            if head.bias is not None:
-                logits.add_(head.bias)
+            logits, gain = _products(hidden, reference, part, head, kernels)
             logprobs[part], kl[part], facts = kernels.distributions(
                 logits, gain, temperature[part], chosen[part]
             )
             if ctx.needs_input_grad[0]:
-                kept.append((part, logits, gain, facts))
-        ctx.save_for_backward(chosen, temperature, head.weight)
-        ctx.kept, ctx.kernels = kept, kernels
+                fits = part.stop * logits.shape[1] <= _MOST_KEPT
+                kept.append((part, (logits, gain) if fits else None, facts))
+        ctx.save_for_backward(hidden, reference, chosen, temperature)
+        ctx.kept, ctx.head, ctx.kernels = kept, head, kernels
         return logprobs, kl
 
     @staticmethod
     def backward(ctx: Any, dlogprobs: torch.Tensor, dkl: torch.Tensor) -> tuple[Any, ...]:
-        chosen, temperature, weight = ctx.saved_tensors
+        hidden, reference, chosen, temperature = ctx.saved_tensors
         dlogprobs, dkl = dlogprobs.contiguous(), dkl.contiguous()
-        out = weight.new_empty(len(chosen), weight.shape[1])
+        out = torch.empty_like(hidden)
         while ctx.kept:
-            part, logits, gain, facts = ctx.kept.pop()
+            part, products, facts = ctx.kept.pop()
+            logits, gain = products or _products(hidden, reference, part, ctx.head, ctx.kernels)
             dlogits = ctx.kernels.distributions_backward(
                 logits, gain, temperature[part], chosen[part], (dlogprobs[part], dkl[part]), facts
             )  # fmt: skip
-            ctx.kernels.multiply(dlogits, weight, out[part])
+            ctx.kernels.multiply(dlogits, ctx.head.weight, out[part])
         return out, None, None, None, None, None
+
+
+def _products(
+    hidden: torch.Tensor,
+    reference: torch.Tensor | None,
+    part: slice,
+    head: torch.nn.Linear,
+    kernels: Kernels,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return the logits, and how much they are above the reference's, where there is one."""
+    states = [hidden[part]]
+    if reference is not None:
+        # Of the difference, not the difference of two products: their rounding would be
+        # as large as what a small step changes.
+        states.append(hidden[part] - reference[part])
+    products = kernels.multiply(torch.cat(states), head.weight.T).chunk(len(states))
+    logits, gain = products[0], products[1] if reference is not None else None
+    if head.bias is not None:
+        logits.add_(head.bias)
+    return logits, gain
 
 
 def _parts(rows: int, vocabulary: int) -> Iterator[slice]:

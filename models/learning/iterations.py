@@ -12,6 +12,7 @@ from models.learning.report import batch_figures, learning_figures
 from models.learning.scoring import score_samples
 from models.memory import give_back_freed_memory
 from models.ppo.advantages import update_user_means
+from models.scored_batch import rewards_of
 from models.types import Progress
 
 if TYPE_CHECKING:
@@ -165,7 +166,8 @@ class Iterations:
         return self._after(part.votes, state), figures
 
     def _after(self, votes: Sequence[Sample], state: LearnerState) -> LearnerState:
-        users, rewards = [vote.user for vote in votes], [vote.reward for vote in votes]
+        users = [vote.user for vote in votes]
+        rewards = rewards_of(votes, self._settings).tolist()
         return replace(
             state, users=update_user_means(state.users, users, rewards, decay=USER_DECAY)
         )

@@ -59,7 +59,7 @@ def shrunken_baseline(
     Args:
         batch_B: The batch's baseline.
         users: Who voted on each reply.
-        past: Running means before this batch, so that no reply is its own baseline.
+        past: Running means before this batch, so that no reply that is new is its own baseline.
         prior: How many past votes weigh as much as the batch's baseline.
     """
     means = [past.get(user, UserMean(0.0, 0.0)) for user in users]

@@ -16,11 +16,13 @@ from models.batch import collate
 from models.learner import Learner
 from models.learner_state import load_state
 from models.policy import Policy
+from models.ppo.advantages import UserMean
 from models.settings import LearnerSettings
-from models.types import Sample
+from models.types import BASE, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 LIKED, DISLIKED = (40, 41, 42, 2), (50, 51, 52, 53, 54)
 VOTES = ((LIKED, 1.0), (DISLIKED, -1.0), (LIKED, 1.0), (DISLIKED, -1.0))
@@ -142,6 +144,17 @@ def test_of_two_likes_the_one_that_was_cut_off_becomes_less_likely(
     liked, cut_off = _moves(learner, [samples[0], replace(samples[1], ended=False)])
     assert liked > 0.1
     assert cut_off < -0.1
+
+
+def test_what_a_cut_costs_is_part_of_a_users_mean(
+    make_learner: Callable[..., Learner], tmp_path: Path
+) -> None:
+    learner = make_learner(missing_end_penalty=0.5)
+    samples = _samples(learner, [(LIKED, 1.0), (DISLIKED, -1.0)])
+    cut = [replace(sample, user="u", ended=False) for sample in samples]
+    learned = learner.learn(cut, parent=BASE, seed=1, progress=lambda _: None)
+    learned.write_files(tmp_path)
+    assert load_state(tmp_path).users == {"u": UserMean(0.5 - 1.5, 2.0)}
 
 
 @pytest.mark.parametrize(("max_drift", "dropped"), [(0.5, 1), (2.0, 0), (math.inf, 0)])

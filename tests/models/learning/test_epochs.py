@@ -164,3 +164,26 @@ def test_corrections_add_the_gradient_of_their_likelihood(
         assert master.grad is not None
         assert master.grad.any()
         assert torch.allclose(found[key] - without[key], master.grad, rtol=1e-3, atol=1e-6), key
+
+
+@pytest.mark.parametrize(("kls", "epochs", "early"), [
+    ([0.1, 0.1, 0.1], 3, False),
+    ([0.1, 0.9, 0.1], 2, True),
+    ([0.1, 0.1, 0.9], 3, False),  # nothing was left to stop
+])  # fmt: skip
+def test_only_passes_that_were_left_out_are_an_early_stop(
+    settings: LearnerSettings,
+    kls: list[float],
+    epochs: int,
+    early: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen = settings.model_copy(update={"minibatch": 0, "epochs": 3, "max_step_kl": 0.5})
+    policy = Policy(load_base(settings), settings)
+    scored = score_samples(SAMPLES, policy, LearnerState(), chosen, lambda _: None)
+    schedule = LambdaLR(torch.optim.Adam(policy.master.values()), lambda _: 1.0)
+    learning = Epochs(policy, SAMPLES, scored, schedule, torch.Generator(), chosen)
+    steps = iter(kls)
+    monkeypatch.setattr(learning, "_step", lambda _: next(steps))
+    trace = learning.run(lambda _: None)
+    assert (len(trace.step_kls), trace.stopped_early) == (epochs, early)

@@ -16,12 +16,19 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("most_logits", [1, 2**22])
+@pytest.mark.parametrize(("most_logits", "most_kept"), [(1, 2**22), (2**22, 2**22), (22, 30)])
 @pytest.mark.parametrize("bias", [False, True])
 def test_log_probs_and_kl_are_those_of_whole_distributions(
-    compiled: bool, most_logits: int, bias: bool, build_dir: Path, monkeypatch: pytest.MonkeyPatch
+    compiled: bool,
+    most_logits: int,
+    most_kept: int,
+    bias: bool,
+    build_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # (22, 30): of three slices of two, two and one tokens, only the first is kept
     monkeypatch.setattr(head_module, "_MOST_LOGITS", most_logits)
+    monkeypatch.setattr(head_module, "_MOST_KEPT", most_kept)
     kernels = NativeKernels(build_dir) if compiled else TorchKernels()
     torch.manual_seed(0)
     head = torch.nn.Linear(6, 11, bias=bias).requires_grad_(requires_grad=False)
@@ -54,3 +61,13 @@ def test_without_a_reference_the_gradient_is_of_the_log_probs_alone() -> None:
     (wanted,) = torch.autograd.grad(log_p, hidden)
     token_logprobs(hidden, chosen, torch.ones(3), head)[0].sum().backward()
     assert torch.allclose(hidden.grad, wanted, atol=1e-6)  # type: ignore[arg-type]
+
+
+def test_no_more_logits_are_kept_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head_module, "_MOST_LOGITS", 22)
+    monkeypatch.setattr(head_module, "_MOST_KEPT", 44)
+    head = torch.nn.Linear(6, 11).requires_grad_(requires_grad=False)
+    hidden, chosen = torch.ones(7, 6, requires_grad=True), torch.zeros(7, dtype=torch.long)
+    logprobs, _ = token_logprobs(hidden, chosen, torch.ones(7), head)
+    kept = logprobs.grad_fn.kept  # type: ignore[union-attr]
+    assert [products is not None for _, products, _ in kept] == [True, True, False, False]
