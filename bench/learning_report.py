@@ -3,7 +3,8 @@
 Per arm and taste: the labels after which half and four fifths of the gap from the base to the best
 of sixteen were closed, and the gold at the end, each with a bootstrap interval over seeds. A run
 that never got there counts as the whole budget, and the table says how many did. "In bounds" counts
-only versions that the gate of the product would not refuse for their distance to the base.
+only versions that the gate of the product would not refuse for their distance to the base; runs
+that ended at four fifths beyond it are untold there, for they might have come back.
 """
 
 from __future__ import annotations

@@ -10,7 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from models.processor import processor
+
 RESULTS = Path(__file__).resolve().parent / "results"
+
+
+PRODUCTS = frozenset({"avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16"})
+"""What decides how fast a processor multiplies, as Linux names it."""
 
 
 def describe() -> dict[str, Any]:
@@ -19,6 +25,7 @@ def describe() -> dict[str, Any]:
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
+        "processor": [processor().vendor, *sorted(PRODUCTS & processor().flags)],
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "load_average": [round(load, 1) for load in os.getloadavg()],
         "python": platform.python_version(),

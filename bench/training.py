@@ -156,6 +156,7 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--arms", default="", help="names to run, how they begin, with semicolons between"
     )
+    parser.add_argument("--name", help="of the file in bench/results; training or training-quick")
     return parser.parse_args()
 
 
@@ -186,7 +187,7 @@ def main() -> None:
         "turns": turns,
         "gradient_beside_plain_fp32": {k: agreement[k] for k in ("bfloat16", "float32")},
     }
-    write_results("training-quick" if chosen.quick else "training", figures)
+    write_results(chosen.name or ("training-quick" if chosen.quick else "training"), figures)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The arms of the learning benchmark by name: what each learns with, and at what rates it may."""
+"""The arms of the learning benchmark by name: what each learns with, and at what rate."""
 
 from __future__ import annotations
 
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from models.settings import LearnerSettings
 
 EVERY = 16
-RATES = (4e-4, 8e-4, 1.6e-3, 3.2e-3)
-ADAM_RATES = (4e-4, 8e-4, 1.6e-3, 3.2e-3)
-TRL_RATES = (5e-5, 2e-4, 8e-4, 3.2e-3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +27,7 @@ class Arm:
         settings: What it changes of our learner's settings.
         every: Votes in one update; a comparison is two votes, and one label.
         habits: What it changes of how people vote.
-        rate: Its learning rate, chosen from the grid.
-        rates: The grid, tried on seeds of its own.
+        rate: Its learning rate, chosen on seeds of its own ("Choosing the rate" in TRIALS.md).
         kind: Which student it has; ``trl`` learns in a process of its own (``trl_arm.py``).
     """
 
@@ -40,7 +36,6 @@ class Arm:
     every: int = EVERY
     habits: Mapping[str, Any] = field(default_factory=dict)
     rate: float = 1.6e-3
-    rates: tuple[float, ...] = RATES
     kind: str = "ours"
 
 
@@ -94,18 +89,16 @@ ARMS: Mapping[str, Arm] = {
     "end-penalty": Arm("half a vote off for a reply that is cut off", {"missing_end_penalty": 0.5}),
     "per-token": Arm("the mean over the tokens of a minibatch", {"length_form": "token"}),
     "per-reply": Arm("the mean over each reply's tokens", {"length_form": "reply"}),
-    "adam": Arm("Adam's usual ε of 1e-5", {"adam_eps": 1e-5}, rate=8e-4, rates=ADAM_RATES),
+    "adam": Arm("Adam's usual ε of 1e-5", {"adam_eps": 1e-5}, rate=8e-4),
     "momentum": Arm(
         "an ε of 1e-3: nearly plain momentum",
         {"adam_eps": 1e-3},
         rate=4e-3,
-        rates=(1e-3, 2e-3, 4e-3, 8e-3),
     ),
     "gates": Arm(
         "only the MLPs' first layers are learned",
         {"learned_layers": ("gate_proj", "up_proj")},
         rate=4e-3,
-        rates=(2e-3, 4e-3, 5.6e-3, 8e-3),
     ),
     "likely-tokens": Arm("unlikely tokens count for less", {"probability_weight": 0.7}),
     "whole-batch": Arm("one optimiser step an epoch", {"minibatch": 0}),
@@ -123,14 +116,12 @@ ARMS: Mapping[str, Arm] = {
         WINDOW,
         every=32,
         rate=8e-4,
-        rates=ADAM_RATES,
     ),
     "window-unclipped": Arm(
         "such a window without clip and early stop",
         {**WINDOW, **UNCLIPPED},
         every=32,
         rate=8e-4,
-        rates=ADAM_RATES,
     ),
     "window-free": Arm(
         "such a window without KL to the base, mask and users' means either",
@@ -143,7 +134,6 @@ ARMS: Mapping[str, Arm] = {
         },
         every=32,
         rate=8e-4,
-        rates=ADAM_RATES,
     ),
     "rank-1": Arm("rank 1", {"lora_rank": 1, "lora_alpha": 2}),
     "rank-32": Arm("rank 32", {"lora_rank": 32, "lora_alpha": 64}),
@@ -171,32 +161,27 @@ ARMS: Mapping[str, Arm] = {
     # Our learner under the conditions that TRL's RLOO and PPO ask for.
     "punctual": Arm("no vote late or reversed", habits={"late": 0.0, "reversal": 0.0}),
     # Others.
-    "article": Arm("the article's PPO", {"preset": "article"}, rate=4e-4, rates=ADAM_RATES),
+    "article": Arm("the article's PPO", {"preset": "article"}, rate=4e-4),
     "sft": Arm(
         "filtered fine-tuning on all liked replies",
         every=32,
         rate=1.6e-3,
-        rates=ADAM_RATES,
         kind="sft",
     ),
-    "kto": Arm("TRL 1.9 KTO", rate=8e-4, rates=TRL_RATES, kind="trl"),
-    "kto-weighted": Arm(
-        "TRL 1.9 KTO, likes and dislikes alike", rate=8e-4, rates=TRL_RATES, kind="trl"
-    ),
+    "kto": Arm("TRL 1.9 KTO", rate=8e-4, kind="trl"),
+    "kto-weighted": Arm("TRL 1.9 KTO, likes and dislikes alike", rate=8e-4, kind="trl"),
     "kto-fast": Arm(
         "TRL 1.9 KTO, likes and dislikes alike, at four times the rate",
         rate=3.2e-3,
-        rates=TRL_RATES,
         kind="trl",
     ),
     "kto-linear": Arm(
         "TRL 1.9 KTO, likes and dislikes alike, a loss that never saturates",
         rate=8e-4,
-        rates=TRL_RATES,
         kind="trl",
     ),
-    "rloo": Arm("TRL 1.9 RLOO, two rated replies a prompt", rate=8e-4, rates=TRL_RATES, kind="trl"),
-    "ppo": Arm("TRL 1.9 PPO, a label for each rollout", rate=8e-4, rates=TRL_RATES, kind="trl"),
+    "rloo": Arm("TRL 1.9 RLOO, two rated replies a prompt", rate=8e-4, kind="trl"),
+    "ppo": Arm("TRL 1.9 PPO, a label for each rollout", rate=8e-4, kind="trl"),
 }
 
 

@@ -8,10 +8,15 @@ from collections import defaultdict
 from statistics import fmean, median
 from typing import TYPE_CHECKING, NamedTuple
 
+from models.settings import LearnerSettings
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from learn.results import Run
+
+GATE_NATS = LearnerSettings.model_fields["gate_max_kl"].default
+"""Nats a reply beyond which the product's gate lets nothing pass: "in bounds" is nearer."""
 
 DRAWS = 2000
 LOW, HIGH = 0.025, 0.975
@@ -50,14 +55,19 @@ def interval(
 
 
 def labels_cell(runs: Sequence[Run], share: float, within: float = math.inf) -> str:
-    """Return the median labels to a share of the gap, its interval, and how many got there."""
+    """Return the median labels to a share of the gap, its interval, and how many got there.
+
+    Where a run ended before it could get there, only how many did is known.
+    """
     reached = [run.labels_to(share, within=within) for run in runs]
     values = [run.job.labels if at is None else at for run, at in zip(runs, reached, strict=True)]
     low, high = interval(values, median)
     there = sum(at is not None for at in reached)
+    untold = sum(not run.told(share, within=within) for run in runs)
+    seeds = f"({there}/{len(runs)}{f', {untold} untold' if untold else ''})"
     if there * 2 < len(runs):
-        return f"> {runs[0].job.labels} ({there}/{len(runs)})"
-    return f"{median(values):.0f} [{low:.0f}, {high:.0f}] ({there}/{len(runs)})"
+        return f"> {runs[0].job.labels} {seeds}" if not untold else seeds
+    return f"{median(values):.0f} [{low:.0f}, {high:.0f}] {seeds}" if not untold else seeds
 
 
 def share_closed(run: Run, labels: int | None = None) -> float:

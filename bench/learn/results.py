@@ -36,7 +36,8 @@ class Run:
         base: Gold of the base on the held-out prompts.
         ceiling: Gold of the best of sixteen replies of the base.
         curve: For each measured version its labels and figures.
-        reports: What each update said of itself.
+        seconds: How long it took.
+        machine: On what (``machine.describe``).
     """
 
     job: Job
@@ -62,9 +63,18 @@ class Run:
             before, reached = labels, gold
         return None
 
+    def told(self, share: float, *, within: float = math.inf) -> bool:
+        """Whether ``labels_to`` is known: a run that ended early might have got there later."""
+        ended_early = self.curve[-1]["labels"] < self.job.labels
+        return self.labels_to(share, within=within) is not None or not ended_early
+
     def gold_at(self, labels: int) -> float:
         """Return the gold of the last version measured within so many labels."""
         return self._at(labels, "gold", self.base)
+
+    def win_at(self, labels: int) -> float:
+        """Return the win-rate against the base of the last version measured within so many."""
+        return self._at(labels, "win", 0.5)
 
     def kl_at(self, labels: int) -> float:
         """Return the nats a reply from the base of the last version measured within so many."""
@@ -76,10 +86,11 @@ class Run:
 
 
 def read(path: Path = FILE) -> list[Run]:
-    """Return all finished runs of a file; none if there is no file."""
+    """Return all finished runs of a file, of each job the last; none if there is no file."""
     if not path.exists():
         return []
-    return [_run(json.loads(line)) for line in path.read_text().splitlines()]
+    runs = [_run(json.loads(line)) for line in path.read_text().splitlines()]
+    return list({run.job: run for run in runs}.values())
 
 
 def append(run: Run, path: Path = FILE) -> None:

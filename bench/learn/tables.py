@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from learn.arms import ARMS
 from learn.figures import (
+    GATE_NATS,
     Row,
     along,
     gains,
@@ -17,17 +18,12 @@ from learn.figures import (
     share_closed,
 )
 
-from models.settings import LearnerSettings
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from learn.results import Run
 
 TASTES = ("brief", "plain", "polite")
-
-GATE_NATS = LearnerSettings.model_fields["gate_max_kl"].default
-"""Nats a reply beyond which the product's gate lets nothing pass: "in bounds" is nearer."""
 
 USUAL = 320
 """The labels of the runs that all arms have."""

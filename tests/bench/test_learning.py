@@ -75,6 +75,21 @@ def test_finished_runs_are_read_as_they_were_written(tmp_path: Path) -> None:
     for run in runs:
         append(run, file)
     assert read(file) == runs
+    again = make_run((32, 0.4), (64, 0.5))
+    append(again, file)
+    assert read(file) == [again, runs[1]]  # of each job the last
+
+
+def test_a_run_that_ended_early_does_not_tell_what_it_might_have_come_to() -> None:
+    far = make_run((64, 1.0))
+    far = replace(far, curve=({**far.curve[0], "kl": 30.0},))
+    assert far.told(0.8)
+    assert not far.told(0.8, within=20.0)
+    assert not make_run((96, 0.3)).told(0.8)
+    assert make_run((128, 0.3)).told(0.8)  # all of the budget
+    whole, near = make_run((128, 0.3), seed=2), make_run((64, 1.0), seed=3)
+    assert labels_cell([far, whole, near], 0.8, 20.0) == "(1/3, 1 untold)"
+    assert labels_cell([far, whole, near], 0.8).endswith(" (2/3)")
 
 
 def test_the_report_says_how_many_runs_never_got_there() -> None:

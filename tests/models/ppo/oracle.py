@@ -77,6 +77,32 @@ def leave_one_out(rewards: Array) -> Array:
     return np.array([np.delete(rewards, b).mean() for b in range(len(rewards))])
 
 
+def faded_mean(votes: list[float], ages: list[int], decay: float) -> tuple[float, float]:
+    """A user's votes of earlier batches, each worth decay to the power of its batches' age."""
+    worth = [decay**age for age in ages]
+    return sum(w * v for w, v in zip(worth, votes, strict=True)), sum(worth)
+
+
+def default_scores(
+    rewards: Array,
+    users: list[str],
+    past: dict[str, tuple[float, float]],
+    prior: float,
+    least_votes: int,
+    floor: float,
+) -> Array:
+    """How much better each vote is than what its user and the others of the batch usually say."""
+    found = []
+    for b, user in enumerate(users):
+        total, count = past.get(user, (0.0, 0.0))
+        others = mean([float(r) for i, r in enumerate(rewards) if i != b])
+        found.append(float(rewards[b]) - (total + prior * others) / (count + prior))
+    if len(found) >= least_votes:
+        divisor = max(math.sqrt(variance(found)), floor)
+        found = [score / divisor for score in found]
+    return np.array(found)
+
+
 def reply_scales(mask: Array, form: str, constant: float) -> list[float]:
     """What each token of a reply is multiplied by in a loss; replies that keep nothing left out."""
     lengths = [int(row.sum()) for row in mask]

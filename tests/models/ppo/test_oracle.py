@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from random_batches import Batch, batches
 
 from models.ppo import kl
-from models.ppo.advantages import batch_mean, leave_one_out, reward_to_go
+from models.ppo.advantages import (
+    UserMean,
+    batch_mean,
+    leave_one_out,
+    reward_to_go,
+    scale_scores,
+    shrunken_baseline,
+    token_advantages,
+    update_user_means,
+    weigh_by_probability,
+)
 from models.ppo.critic import critic_loss, gae
 from models.ppo.lengths import length_divisors
 from models.ppo.likelihood import approvals, likelihood_loss
@@ -71,6 +81,58 @@ def test_generalised_advantages(batch: Batch, gamma: float, lam: float) -> None:
         lam=lam,
     )
     same(found, oracle.gae(rewards, batch.values, batch.mask, gamma, lam))
+
+
+@often
+@given(
+    votes=st.lists(
+        st.lists(
+            st.tuples(st.sampled_from("abcd"), st.sampled_from([-1.0, -0.2, 0.4, 1.0])),
+            min_size=1,
+            max_size=6,
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    prior=st.floats(0.1, 10),
+    decay=st.floats(0.5, 1),
+    least_votes=st.integers(1, 6),
+)
+def test_scores_of_a_batch_after_others(
+    votes: list[list[tuple[str, float]]], prior: float, decay: float, least_votes: int
+) -> None:
+    *earlier, batch = votes
+    means: dict[str, UserMean] = {}
+    for some in earlier:
+        means = update_user_means(means, *zip(*some, strict=True), decay=decay)
+    past = {}
+    for user in "abcd":
+        known = [
+            (vote, len(earlier) - 1 - number)
+            for number, some in enumerate(earlier)
+            for name, vote in some
+            if name == user
+        ]
+        past[user] = oracle.faded_mean([v for v, _ in known], [age for _, age in known], decay)
+    users, rewards = [user for user, _ in batch], torch.tensor([v for _, v in batch]).double()
+    baseline = shrunken_baseline(leave_one_out(rewards), users, means, prior=prior)
+    found = scale_scores(rewards - baseline, least_votes=least_votes, floor=0.25)
+    same(found, oracle.default_scores(rewards.numpy(), users, past, prior, least_votes, 0.25))
+
+
+@often
+@given(batches(), st.floats(0, 1))
+def test_scores_and_kl_become_advantages_of_tokens(batch: Batch, share: float) -> None:
+    rewards, mask, start = (batch.tensor(name) for name in ("rewards", "mask", "start"))
+    found = token_advantages(rewards, batch.tensor("values"), mask)
+    centre = oracle.mean(oracle.kept(batch.values, batch.mask))
+    expected = np.zeros(mask.shape)
+    for b, t in zip(*np.nonzero(batch.mask), strict=True):
+        expected[b, t] = batch.rewards[b] + batch.values[b, t] - centre
+    same(found, expected)
+    probability = np.where(batch.mask, np.exp(batch.start), 0.0)
+    weighed = weigh_by_probability(found, start.masked_fill(~mask, 0.0), share=share)
+    same(weighed, expected * (share * probability + 1 - share))
 
 
 @often
