@@ -24,7 +24,6 @@ from machine import describe, write_results
 from own_server import ROOT
 
 from models.learning.features import reply_features
-from models.policy import Policy
 from models.ppo.reward_model import ReplyFeatures, fit_reward_model
 from models.settings import LearnerSettings
 from models.types import BASE, Sample
@@ -89,7 +88,7 @@ def draw(questions: Sequence[str]) -> Pool:
         )
         for number, reply in enumerate(drawn)
     ]
-    features = reply_features(samples, Policy(replies.base, settings), settings)
+    features = reply_features(samples, replies.policy)
     starts = range(0, len(often), OF_QUESTION)
     rows = {often[start]: range(start, start + OF_QUESTION) for start in starts}
     return Pool(drawn, features, rows)

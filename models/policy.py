@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -21,7 +21,7 @@ from models.learning.workers import Workers
 from models.ppo.kl import k1
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from models.base import Base
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from models.learning.gradients import Gradients
     from models.settings import LearnerSettings
     from models.types import Sample
+
+_Result = TypeVar("_Result")
 
 _ADAPTER = "default"
 
@@ -215,6 +217,14 @@ class Policy:
         found = self._scores(states, batch, base)
         return Measured(found.logprobs, found.kl, states, base)
 
+    def passes(
+        self, task: Callable[[MicroBatch], _Result], samples: Sequence[Sample]
+    ) -> Iterator[tuple[MicroBatch, _Result]]:
+        """Yield each pass over replies with what a task makes of it, side by side by workers."""
+        rows, device = range(len(samples)), str(self.base.model.device)
+        micros = micro_batches(samples, rows, tokens=self.pass_tokens, device=device)
+        yield from zip(micros, self.workers.map(task, micros), strict=True)
+
     def reply_logprobs(
         self, samples: Sequence[Sample], *, reference: bool = False
     ) -> list[torch.Tensor]:
@@ -228,10 +238,8 @@ class Policy:
             Log-probs of each reply's tokens at its sampling temperature, ``[tokens]`` fp32.
         """
         score = self.reference_logprobs if reference else torch.no_grad()(self.logprobs)
-        rows, device = range(len(samples)), str(self.base.model.device)
-        micros = micro_batches(samples, rows, tokens=self.pass_tokens, device=device)
         found = [torch.empty(0)] * len(samples)
-        for micro, scored in zip(micros, self.workers.map(score, micros), strict=True):
+        for micro, scored in self.passes(score, samples):
             for row, values, mask in zip(micro.rows, scored, micro.mask, strict=True):
                 found[row] = values[mask].cpu()
         return found

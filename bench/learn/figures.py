@@ -64,10 +64,11 @@ def labels_cell(runs: Sequence[Run], share: float, within: float = math.inf) -> 
     low, high = interval(values, median)
     there = sum(at is not None for at in reached)
     untold = sum(not run.told(share, within=within) for run in runs)
-    seeds = f"({there}/{len(runs)}{f', {untold} untold' if untold else ''})"
+    if untold:
+        return f"({there}/{len(runs)}, {untold} untold)"
     if there * 2 < len(runs):
-        return f"> {runs[0].job.labels} {seeds}" if not untold else seeds
-    return f"{median(values):.0f} [{low:.0f}, {high:.0f}] {seeds}" if not untold else seeds
+        return f"> {runs[0].job.labels} ({there}/{len(runs)})"
+    return f"{median(values):.0f} [{low:.0f}, {high:.0f}] ({there}/{len(runs)})"
 
 
 def share_closed(run: Run, labels: int | None = None) -> float:

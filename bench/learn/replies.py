@@ -24,13 +24,18 @@ if TYPE_CHECKING:
 
 
 class Replies:
-    """An engine, and the versions that it has read."""
+    """An engine, and the versions that it has read.
+
+    Attributes:
+        base: What it decodes.
+        policy: The same, to score replies with; a base can have one only.
+    """
 
     def __init__(self, settings: LearnerSettings, tokens: int, memory: Path) -> None:
         """Load the base; its own replies, with their seeds, are remembered below ``memory``."""
         roomy = settings.model_copy(update={"max_queue": 100_000, "max_queue_per_user": 100_000})
         self.base = load_base(roomy)
-        self._policy = Policy(self.base, roomy)
+        self.policy = Policy(self.base, roomy)
         self._tokens = tokens
         mark = f"{self.base.content_hash[:12]}-{settings.dtype}-{tokens}"
         self._remembered = Remembered(memory / f"base-{mark}.jsonl")
@@ -94,5 +99,5 @@ class Replies:
             drawn_sample(reply.prompt_ids, list(map(Token, reply.ids, reply.logprobs)))
             for reply in replies
         ]
-        scored = self._policy.reply_logprobs(samples, reference=True)
+        scored = self.policy.reply_logprobs(samples, reference=True)
         return [values.sum().item() for values in scored]

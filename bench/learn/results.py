@@ -64,8 +64,12 @@ class Run:
         return None
 
     def told(self, share: float, *, within: float = math.inf) -> bool:
-        """Whether ``labels_to`` is known: a run that ended early might have got there later."""
-        ended_early = self.curve[-1]["labels"] < self.job.labels
+        """Whether ``labels_to`` is known: a run that ended early might have got there later.
+
+        It did if there was room for another look, which are as far apart as the first is away.
+        """
+        looks = [point["labels"] for point in self.curve]
+        ended_early = bool(looks) and looks[-1] + looks[0] <= self.job.labels
         return self.labels_to(share, within=within) is not None or not ended_early
 
     def gold_at(self, labels: int) -> float:

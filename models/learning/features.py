@@ -8,37 +8,29 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from models.batch import micro_batches
 from models.ppo.reward_model import ReplyFeatures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.policy import Policy
-    from models.settings import LearnerSettings
     from models.types import Sample
 
 DEPTH = 0.4
 """Which of the base's layers, as a part of all, says most of what people like in a reply."""
 
 
-def reply_features(
-    samples: Sequence[Sample], policy: Policy, settings: LearnerSettings
-) -> ReplyFeatures:
+def reply_features(samples: Sequence[Sample], policy: Policy) -> ReplyFeatures:
     """Return what is known of ``N`` replies, whoever wrote them, fp64.
 
     Args:
         samples: Prompts and replies; nothing else of them is read.
         policy: Whose base reads them.
-        settings: Where, and how many tokens at a time.
     """
-    micros = micro_batches(
-        samples, range(len(samples)), tokens=policy.pass_tokens, device=settings.device
-    )
     depth = max(1, round(DEPTH * policy.base.model.config.num_hidden_layers))
     means_of = partial(policy.reference_means, depth=depth)
     content = [torch.empty(0)] * len(samples)
-    for micro, means in zip(micros, policy.workers.map(means_of, micros), strict=True):
+    for micro, means in policy.passes(means_of, samples):
         for row, mean in zip(micro.rows, means.cpu().double(), strict=True):
             content[row] = mean
     lengths = [math.log(len(sample.response_ids)) for sample in samples]

@@ -156,7 +156,7 @@ class Rollouts:
         if len(votes) < LEAST_VOTES or len(rewards.unique()) == 1:  # type: ignore[no-untyped-call]
             return None
         return fit_reward_model(
-            reply_features(votes, self._policy, self._settings),
+            reply_features(votes, self._policy),
             rewards,
             [vote.user for vote in votes],
         )
@@ -207,7 +207,7 @@ class Rollouts:
         everything. Quality and diversity in one reward: Darling, arXiv 2509.02534.
         """
         replies = self._settings.rollout_replies
-        expected = model.expect(reply_features(drawn, self._policy, self._settings))
+        expected = model.expect(reply_features(drawn, self._policy))
         said = [sample.response_ids for sample in drawn]
         shared = expected.new_tensor(shared_grams(said, to_each=replies))
         worth = expected - SHARED_COST * (shared - SHARED_FREE).clamp(min=0)

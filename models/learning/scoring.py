@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from models.batch import collate, micro_batches
+from models.batch import collate
 from models.errors import AdapterError
 from models.policy import spread
 from models.scored_batch import AtStart, score_batch
@@ -75,11 +75,8 @@ def score_samples(
     states = [torch.empty(0)] * len(samples)
     sampled_kl = settings.kl_estimate == "sampled" and settings.kl_form != "loss"
     done = 0
-    micros = micro_batches(
-        samples, range(len(samples)), tokens=policy.pass_tokens, device=settings.device
-    )
     measure = partial(policy.measure, sampled_kl=sampled_kl)
-    for micro, measured in zip(micros, policy.workers.map(measure, micros), strict=True):
+    for micro, measured in policy.passes(measure, samples):
         rows, width = list(micro.rows), micro.mask.shape[1]
         at_start.start[rows, :width] = measured.start
         at_start.kl[rows, :width] = measured.kl

@@ -85,8 +85,10 @@ def test_a_run_that_ended_early_does_not_tell_what_it_might_have_come_to() -> No
     far = replace(far, curve=({**far.curve[0], "kl": 30.0},))
     assert far.told(0.8)
     assert not far.told(0.8, within=20.0)
-    assert not make_run((96, 0.3)).told(0.8)
-    assert make_run((128, 0.3)).told(0.8)  # all of the budget
+    assert not make_run((32, 0.2), (64, 0.2), (96, 0.3)).told(0.8)
+    assert make_run((48, 0.2), (96, 0.3)).told(0.8)  # no room for another look in its 128
+    assert make_run((128, 0.3)).told(0.8)
+    assert make_run().told(0.8)
     whole, near = make_run((128, 0.3), seed=2), make_run((64, 1.0), seed=3)
     assert labels_cell([far, whole, near], 0.8, 20.0) == "(1/3, 1 untold)"
     assert labels_cell([far, whole, near], 0.8).endswith(" (2/3)")

@@ -63,7 +63,7 @@ def _votes(learner: Learner) -> list[Sample]:
         )
         for number, (prompt, reply) in enumerate(zip(prompts, drawn, strict=True))
     ]
-    content = reply_features(votes, learner._policy, learner._settings).content
+    content = reply_features(votes, learner._policy).content
     sides = torch.linalg.svd(content - content.mean(0), full_matrices=False).U[:, 0]
     liked = (sides > sides.median()).tolist()
     return [
