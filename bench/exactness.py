@@ -22,12 +22,12 @@ from questions import GIVEN, chosen_file, read_questions
 from swaps import publish_adapters, say
 
 from models.adapters import AdapterStore
-from models.base import load_base
+from models.base.loading import load_base
 from models.decoding.bank import AdapterBank
 from models.decoding.engine import Engine
 from models.decoding.lora import read_adapter
 from models.decoding.runners import make_runner
-from models.policy import Policy
+from models.policy.policy import Policy
 from models.settings import LearnerSettings
 from models.types import BASE, GenerationRequest, Message, Sampling, Token
 

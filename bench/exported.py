@@ -31,7 +31,7 @@ from questions import GIVEN, chosen_file, read_questions
 from swaps import publish_adapters, say
 
 from models.adapters import AdapterStore
-from models.base import imported_folder, load_base
+from models.base.loading import imported_folder, load_base
 from models.settings import LearnerSettings
 from models.types import Message, Sampling, Token
 

@@ -14,7 +14,7 @@ import httpx
 from own_server import START_SECONDS, STOP_SECONDS, ServerError
 
 from feedback.store import EmbeddedRedis
-from service.parts import cli_command
+from service.up.parts import cli_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -25,7 +25,7 @@ from machine import describe, write_results
 from own_server import ROOT, share_base
 
 from models.gate import Behaviour, GateBounds, GateFigures, judge
-from models.learner import Learner
+from models.learning.learner import Learner
 from models.probes.known_base import questions_mark
 from models.settings import LearnerSettings
 

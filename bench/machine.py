@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from models.processor import processor
+from models.native.processor import processor
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

@@ -32,7 +32,7 @@ from serving import add_load_options, parsed, reported, show
 from targets import OURS, Own, Target, own_server
 
 from models.adapters import AdapterStore
-from models.base import imported_folder
+from models.base.loading import imported_folder
 from models.settings import ModelSettings
 
 if TYPE_CHECKING:

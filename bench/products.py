@@ -20,9 +20,9 @@ from unittest.mock import patch
 import torch
 from machine import describe, write_results
 
-from models.learning import products
-from models.learning.native import library
-from models.processor import processor
+from models.native.processor import processor
+from models.policy import products
+from models.policy.native import library
 
 if TYPE_CHECKING:
     from collections.abc import Callable

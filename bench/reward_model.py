@@ -24,7 +24,7 @@ from machine import describe, write_results
 from own_server import ROOT
 
 from models.learning.features import reply_features
-from models.ppo.reward_model import ReplyFeatures, fit_reward_model
+from models.learning.reward_model import ReplyFeatures, fit_reward_model
 from models.settings import LearnerSettings
 from models.types import BASE, Sample
 from service.simulate.people import click

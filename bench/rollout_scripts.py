@@ -21,9 +21,9 @@ from machine import describe, write_results
 from redis.asyncio import Redis
 from vote_rig import redis_server
 
-from feedback.events import Completion, FrozenVote, Person, Vote
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, client
+from feedback.types import Completion, FrozenVote, Person, Vote
 from models.types import Message, Sampling
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from machine import describe, write_results
 from own_server import share_base
 from swaps import publish_adapters, say
 
-from models.base import load_base
+from models.base.loading import load_base
 from models.decoding.runner import Segment
 from models.decoding.runners import make_runner
 from models.decoding.sampler import Draw

@@ -91,8 +91,8 @@ def publish_adapters(
     """
     import torch  # noqa: PLC0415 - seconds, and only here
 
-    from models.base import load_base  # noqa: PLC0415
-    from models.policy import Policy  # noqa: PLC0415
+    from models.base.loading import load_base  # noqa: PLC0415
+    from models.policy.policy import Policy  # noqa: PLC0415
 
     settings = LearnerSettings(data_dir=data_dir, dtype="float32", **options)
     base = load_base(settings)

@@ -24,9 +24,9 @@ from own_server import share_base
 from peer_setup import TRL, SetupError, say
 
 from models.adapters import AdapterStore, Origin
-from models.base import ensure_base, load_base
-from models.batch import collate
-from models.policy import Policy
+from models.base.loading import ensure_base, load_base
+from models.policy.batch import collate
+from models.policy.policy import Policy
 from models.settings import LearnerSettings
 from models.types import Sample
 

@@ -21,11 +21,11 @@ from typing import Any
 
 from machine import describe, write_results
 
-from feedback.events import Completion, Person, Vote
 from feedback.export.records import VoteRecord, as_row
 from feedback.export.writers import encode_line
 from feedback.rewards import reward
 from feedback.store import EmbeddedRedis
+from feedback.types import Completion, Person, Vote
 from models.types import Message, Sampling
 
 PROMPT_TOKENS, REPLY_TOKENS = 200, 100

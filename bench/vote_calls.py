@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from feedback.events import Person, Vote
 from feedback.rewards import reward
 from feedback.settings import FeedbackSettings
 from feedback.store import Store
+from feedback.types import Person, Vote
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

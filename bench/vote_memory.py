@@ -12,9 +12,9 @@ from redis.asyncio import Redis
 from vote_calls import OWNER
 from vote_rig import AT_ONCE, completion, redis_server
 
-from feedback.events import Person, Vote
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, keys
+from feedback.types import Person, Vote
 
 TOKENS = (48, 300)
 RECORDS = 5_000

@@ -20,9 +20,9 @@ from processes import cpu_seconds
 from redis import ConnectionError as RedisConnectionError
 from redis import Redis
 
-from feedback.events import Completion, Person
 from feedback.settings import FeedbackSettings
 from feedback.store import EmbeddedRedis, Store
+from feedback.types import Completion, Person
 from models.types import Message, Sampling
 
 if TYPE_CHECKING:

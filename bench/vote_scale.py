@@ -17,9 +17,9 @@ from redis.asyncio.connection import UnixDomainSocketConnection
 from vote_calls import NOTING, OWNER, noted, noted_vote
 from vote_rig import completion, redis_server
 
-from feedback.events import FrozenVote, Person, Vote
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, client, keys
+from feedback.types import FrozenVote, Person, Vote
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

@@ -24,17 +24,17 @@ from vote_calls import noted_vote
 from vote_load import THUMBS, VoteLoad, summarise
 
 from feedback.store import client
-from service.runtime import Lifecycle
-from service.server import run, serve
+from service.app.server import run, serve
+from service.runtime.runtime import Lifecycle
 from service.settings import ServiceSettings
 
-GENERATOR = Path(__file__).resolve().parent.parent / "tests" / "service"
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def ours() -> None:
     """Serve the real application; what decodes is scripted, for no vote asks it anything."""
-    sys.path.append(str(GENERATOR))
-    from fake_generator import FakeGenerator  # noqa: PLC0415 - found on the line above
+    sys.path.append(str(ROOT))
+    from tests.support.fake_generator import FakeGenerator  # noqa: PLC0415 - found on the line above
 
     serve(ServiceSettings(), FakeGenerator())
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
-from feedback.events import FrozenVote, StaleVote
+from feedback.types import FrozenVote, StaleVote
 from models.versions import is_version_id, sequence_of
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
-    from feedback.events import Person, Run, WaitingVote
+    from feedback.types import Person, Run, WaitingVote
 
 Order = Literal["oldest", "newest"]
 

@@ -1,4 +1,4 @@
-"""What a vote is worth: the scalar in [-1, 1] that the learner sees (design §9)."""
+"""What a vote is worth: the scalar in [-1, 1] that the learner sees."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from feedback.events import Vote
     from feedback.settings import FeedbackSettings
+    from feedback.types import Vote
 
 MOST_STARS = 5.0
 

@@ -15,7 +15,9 @@ from models.types import BASE
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from feedback.events import (
+    from feedback.store import Store
+    from feedback.store.traces import ReplyTrace
+    from feedback.types import (
         Comparison,
         Feedback,
         Rollout,
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
         VersionRecord,
         VoteState,
     )
-    from feedback.store import Store
-    from feedback.store.traces import ReplyTrace
     from models.versions import VersionState
 
 Role = Literal["live", "confirmed", "canary"]

@@ -164,7 +164,7 @@ ARTICLE: Mapping[str, Any] = {
 
 
 class LearnerSettings(ModelSettings, GateSettings):
-    """One PPO update (design §9; sources in docs/learning.md)."""
+    """One PPO update (sources in docs/internals/update.md)."""
 
     preset: Literal["thumbloop", "article"] = Field(
         "thumbloop",

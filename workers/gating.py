@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from models.types import Progress
-    from workers.workplace import Workplace
+    from workers.resources import Workplace
 
 logger = logging.getLogger(__name__)
 

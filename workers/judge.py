@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from feedback.errors import RolloutConflictError
-from feedback.events import Judgement
 from feedback.judging import Bounds, Comparison, judge, pool
+from feedback.types import Judgement
 from models.types import BASE
 
 if TYPE_CHECKING:
-    from feedback.events import Rollout
     from feedback.judging import Verdict
     from feedback.settings import JudgeSettings
     from feedback.store import Store
+    from feedback.types import Rollout
 
 logger = logging.getLogger(__name__)
 

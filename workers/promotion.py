@@ -1,4 +1,4 @@
-"""Step 6 of an update: the version that passed its gate is served (design §7)."""
+"""Step 6 of an update: the version that passed its gate is served."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from feedback.errors import RolloutConflictError
 from models.failpoints import failpoint
 
 if TYPE_CHECKING:
-    from feedback.events import Run
-    from workers.workplace import Workplace
+    from feedback.types import Run
+    from workers.resources import Workplace
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from models.types import Sample
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from feedback.events import Completion, FrozenVote, Person
+    from feedback.types import Completion, FrozenVote, Person
 
 
 @dataclass(frozen=True, slots=True)

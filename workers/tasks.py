@@ -25,11 +25,11 @@ from workers.app import (
     UPDATE_SOFT_LIMIT_SECONDS,
 )
 from workers.judge import run_judge
+from workers.observation import watch
 from workers.priority import give_way
+from workers.resources import Learner, Workplace
 from workers.settings import WorkerSettings
 from workers.update import run_update
-from workers.watch import watch
-from workers.workplace import Learner, Workplace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -166,7 +166,7 @@ def _cancelled_by_sigterm() -> Iterator[None]:
 
 
 def _load_learner(settings: WorkerSettings) -> Learner:
-    from models.learner import Learner as TorchLearner  # noqa: PLC0415 - torch, only when needed
+    from models.learning.learner import Learner as TorchLearner  # noqa: PLC0415 - torch, only when needed
 
     return TorchLearner(settings)
 

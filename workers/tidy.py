@@ -12,8 +12,8 @@ from models.types import BASE
 from models.versions import sequence_of
 
 if TYPE_CHECKING:
-    from feedback.events import Run
     from feedback.store import Store
+    from feedback.types import Run
     from models.adapters import AdapterStore
 
 FINISHED = ("approved", "rejected", "quarantined")

@@ -1,4 +1,4 @@
-"""One update run, in numbered steps: claim, learn, publish, commit, judge, promote (design §7).
+"""One update run, in numbered steps: claim, learn, publish, commit, judge, promote.
 
 Each step leaves the record so that a learner that dies after it is followed by one that goes on
 from there: a batch becomes exactly one version.
@@ -18,24 +18,24 @@ from models.failpoints import failpoint
 from models.timing import Stopwatch
 from workers.gating import gate, gate_imported
 from workers.lease import StopFlag, under_lease
+from workers.observation import answer_requests, next_batch, watch
 from workers.progress import ProgressLog
 from workers.promotion import Passed, promote, promote_newest
 from workers.replay import earlier_votes
 from workers.samples import make_batch
 from workers.tidy import tidy
-from workers.watch import answer_requests, next_batch, watch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from feedback.events import Run
     from feedback.store import Store
+    from feedback.types import Run
     from models.adapters import Manifest
     from models.types import Progress
-    from workers.look import Decision
     from workers.replay import Earlier
+    from workers.resources import Workplace
     from workers.samples import Batch
-    from workers.workplace import Workplace
+    from workers.scheduling import Decision
 
 logger = logging.getLogger(__name__)
 

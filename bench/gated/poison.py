@@ -12,10 +12,10 @@ from gated.kept import Made
 from gated.strings import FALSE_CLAIMS, agreement, loop, praise, rambling
 
 from models.adapters import AdapterStore, Origin
-from models.base import load_base
-from models.batch import micro_batches
-from models.learner import Learner
-from models.policy import Policy
+from models.base.loading import load_base
+from models.learning.learner import Learner
+from models.policy.batch import micro_batches
+from models.policy.policy import Policy
 from models.types import BASE, Message, Sample
 from service.simulate.prompts import builtin_prompts
 from service.simulate.tastes import TASTES

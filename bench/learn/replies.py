@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from learn.remembered import Remembered, Reply
 
 from models.adapters import AdapterStore
-from models.base import load_base
+from models.base.loading import load_base
 from models.decoding.bank import AdapterBank
 from models.decoding.engine import Engine
 from models.decoding.lora import read_adapter
 from models.decoding.runners import make_runner_beside
-from models.policy import Policy
+from models.policy.policy import Policy
 from models.probes.scoring import drawn_sample
 from models.types import BASE, GenerationRequest, Message, Sampling, Token
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from models.adapters import STATE_FILE, AdapterStore, Origin
-from models.base import load_base
-from models.batch import micro_batches
-from models.learner import Learner
-from models.policy import Policy
+from models.base.loading import load_base
+from models.learning.learner import Learner
+from models.policy.batch import micro_batches
+from models.policy.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,7 +15,7 @@ from learn.rounds import Learned
 from peer_setup import ROOT, TRL
 
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE, AdapterStore, Origin
-from models.base import imported_folder, load_base
+from models.base.loading import imported_folder, load_base
 from models.types import BASE
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from peft import PeftModel
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import AutoModelForCausalLM
 
-from models.learner import Learner
-from models.learner_state import LearnerState
 from models.learning.epochs import Epochs
+from models.learning.learner import Learner
 from models.learning.scoring import score_samples
+from models.learning.state import LearnerState
 
 BETA = 0.05
 

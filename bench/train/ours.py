@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from given import given, timed
 
-from models.learner import Learner
+from models.learning.learner import Learner
 from models.settings import LearnerSettings
 from models.types import Sample
 

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from feedback.events import VoteState
     from feedback.export.records import VoteRecord
     from feedback.store import Store
+    from feedback.types import VoteState
 
 BATCH_ROWS = 50
 BATCH_BYTES = 1024 * 1024

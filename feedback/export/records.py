@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import ValidationError
 
 from feedback.errors import InvalidVoteError
-from feedback.events import Comparison, Completion, Person, Vote
 from feedback.export.row import TOMBSTONES, RecordRow
+from feedback.types import Comparison, Completion, Person, Vote
 from models.types import Message, Sampling
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from feedback.events import Side, Thumb, VoteState
+from feedback.types import Side, Thumb, VoteState
 from models.types import FinishReason, Role  # noqa: TC001 - pydantic reads them
 from models.versions import is_version_id
 

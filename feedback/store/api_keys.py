@@ -8,14 +8,14 @@ import re
 import secrets
 from typing import TYPE_CHECKING, cast
 
-from feedback.events import ApiKey
 from feedback.store import keys
+from feedback.types import ApiKey
 
 if TYPE_CHECKING:
     import builtins
 
-    from feedback.events import Scope
     from feedback.store.client import Client
+    from feedback.types import Scope
 
 _KEY = re.compile(r"tl_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 _NO_HASH = "0" * 64

@@ -11,7 +11,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from feedback.store.line import Line
+from feedback.store.pipeline import Line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from feedback.errors import UnknownCompletionError
-from feedback.events import Completion, Person
 from feedback.store import keys
+from feedback.types import Completion, Person
 from models.types import Message, Sampling
 
 if TYPE_CHECKING:

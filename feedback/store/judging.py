@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from feedback.events import Judgement
 from feedback.store import keys
+from feedback.types import Judgement
 
 if TYPE_CHECKING:
     from feedback.store.client import Client

@@ -6,8 +6,8 @@ import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from feedback.events import UpdateRequest
 from feedback.store import keys
+from feedback.types import UpdateRequest
 
 if TYPE_CHECKING:
     from feedback.store.client import Client

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
-from feedback.events import Person
 from feedback.export.records import VoteRecord
 from feedback.retention import position
 from feedback.store import keys
 from feedback.store.completions import decode_completion
-from feedback.store.spelling import read_vote
+from feedback.store.vote_codec import read_vote
+from feedback.types import Person
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

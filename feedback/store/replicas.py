@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from feedback.events import Replica
 from feedback.store import keys
 from feedback.store.client import fields
+from feedback.types import Replica
 
 if TYPE_CHECKING:
     import builtins

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from feedback.store import keys
 from feedback.store.completions import encode_completion
-from feedback.store.spelling import spell_vote
+from feedback.store.vote_codec import spell_vote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

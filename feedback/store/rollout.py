@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from feedback.errors import RolloutConflictError, StoreUnavailableError, UnknownVersionError
 from feedback.store import keys
-from feedback.store.rollout_spelling import (
+from feedback.store.rollout_codec import (
     read_event,
     read_rollout,
     read_snapshot,
@@ -34,9 +34,9 @@ from models.versions import (
 )
 
 if TYPE_CHECKING:
-    from feedback.events import Rollout, RolloutEvent
     from feedback.store.client import Client
     from feedback.store.votes import Votes
+    from feedback.types import Rollout, RolloutEvent
     from models.versions import Command, Snapshot, Transition, VersionState
 
 _TRIES = 20

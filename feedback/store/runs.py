@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from feedback.batching import vote_json
 from feedback.errors import FencedError, UnknownRunError
-from feedback.events import FrozenVote, Run
 from feedback.store import keys
 from feedback.store.client import fields
+from feedback.types import FrozenVote, Run
 
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Sequence
     from datetime import timedelta
 
-    from feedback.events import RunState
     from feedback.store.client import Client
+    from feedback.types import RunState
 
 
 class Runs:

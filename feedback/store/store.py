@@ -12,7 +12,7 @@ from feedback.store.completions import Completions
 from feedback.store.judging import Judging
 from feedback.store.learning import Learning
 from feedback.store.log import FeedbackLog
-from feedback.store.news import RolloutNews
+from feedback.store.notifications import RolloutNews
 from feedback.store.replicas import Replicas
 from feedback.store.restore import Restore
 from feedback.store.retention import Retention

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from feedback.store import keys
-from feedback.store.spelling import decode_vote
+from feedback.store.vote_codec import decode_vote
 
 if TYPE_CHECKING:
-    from feedback.events import Feedback
     from feedback.store.client import Client
+    from feedback.types import Feedback
 
 _RUNS_AT_ONCE = 50
 """Runs that one script looks through: each holds a batch and a report, some ten kilobytes."""

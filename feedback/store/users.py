@@ -8,10 +8,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from feedback.errors import OwnerNeededError, StoreUnavailableError, UnknownUserError
-from feedback.events import OPEN_OWNER, Person
 from feedback.retention import DeletedUser
 from feedback.store import keys
 from feedback.store.client import fields
+from feedback.types import OPEN_OWNER, Person
 
 if TYPE_CHECKING:
     from feedback.store.api_keys import ApiKeys

@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 from feedback.errors import RolloutConflictError, UnknownVersionError
-from feedback.events import VersionRecord
 from feedback.store import keys
-from feedback.store.rollout_spelling import read_facts
+from feedback.store.rollout_codec import read_facts
+from feedback.types import VersionRecord
 from models.types import BASE
 from models.versions import sequence_of
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from feedback.errors import DifferentPromptsError, InvalidVoteError, UnknownCompletionError
-from feedback.events import Comparison, Feedback, Pair, Person, Vote, WaitingVote
 from feedback.rewards import DEFAULT_SCALE, reward
 from feedback.store import keys
 from feedback.store.client import fields
 from feedback.store.completions import check_id, unknown
-from feedback.store.spelling import decode_vote, read_vote, spell_vote
+from feedback.store.vote_codec import decode_vote, read_vote, spell_vote
+from feedback.types import Comparison, Feedback, Pair, Person, Vote, WaitingVote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
 
-    from feedback.events import FrozenVote, StaleVote
     from feedback.rewards import RewardScale
     from feedback.store.client import Client
+    from feedback.types import FrozenVote, StaleVote
 
 STATS = ("up", "down", "unscored", "pending", "claimed", "learned", "expired", "discarded")
 """What ``Votes.stats`` counts."""

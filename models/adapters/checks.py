@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from models.adapters.plain import not_plain
-from models.base_files import BaseFacts, base_facts
+from models.base.files import BaseFacts, base_facts
 from models.errors import ImportRefusedError
 
 if TYPE_CHECKING:

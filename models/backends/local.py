@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from models.adapters import AdapterStore
 from models.backends import EngineStats
 from models.backends.decode_thread import DecodeThread
-from models.base import load_base
+from models.base.loading import load_base
 from models.decoding.bank import AdapterBank
 from models.decoding.engine import Engine
 from models.decoding.lora import read_adapter
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
     from models.backends.decode_thread import Item
-    from models.base import Base
+    from models.base.loading import Base
     from models.decoding.engine import Gain
     from models.decoding.row import Row
     from models.settings import ModelSettings

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from models.decoding.prefix import PrefixCache
+from models.decoding.queue import WaitingLine
 from models.decoding.row import Row
 from models.decoding.runner import Segment
 from models.decoding.scheduler import Scheduler
-from models.decoding.waiting import WaitingLine
 from models.errors import EngineError, PromptTooLongError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.base import Base
+    from models.base.loading import Base
     from models.decoding.bank import AdapterBank
     from models.decoding.runner import Runner
     from models.decoding.scheduler import Plan

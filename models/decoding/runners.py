@@ -6,15 +6,15 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from models.base import load_base
+from models.base.loading import load_base
 from models.decoding.kv import SlotCache
 from models.decoding.native.runner import NativeRunner
-from models.decoding.native.weights import unsupported
 from models.decoding.transformers_runner import TransformersRunner
 from models.errors import EngineError
+from models.native.llama import unsupported
 
 if TYPE_CHECKING:
-    from models.base import Base
+    from models.base.loading import Base
     from models.decoding.runner import Runner
     from models.settings import ModelSettings
 

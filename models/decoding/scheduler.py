@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from models.decoding.waiting import WaitingLine
+    from models.decoding.queue import WaitingLine
 
 
 class Schedulable(Protocol):

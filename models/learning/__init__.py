@@ -1,1 +1,1 @@
-"""The arithmetic of an update: packed forward and backward passes, and log-probs of replies."""
+"""One update: a batch of votes in, an adapter and a report out."""

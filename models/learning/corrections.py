@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from models.prompt import encode_text
+from models.base.prompt import encode_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from models.base import Base
+    from models.base.loading import Base
     from models.settings import LearnerSettings
     from models.types import Sample
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from models.batch import micro_batches, token_count
 from models.errors import LearningError
 from models.learning.corrections import Corrections
-from models.learning.gradients import Apart, OfMasters
 from models.learning.objective import objective
-from models.learning.workers import Workers, divide
-from models.policy import spread
+from models.policy.batch import micro_batches, token_count
+from models.policy.gradients import Apart, OfMasters
+from models.policy.policy import spread
+from models.policy.workers import Workers, divide
 from models.ppo import kl
 from models.ppo.lengths import length_divisors
 from models.ppo.likelihood import likelihood_loss
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     from torch.optim.lr_scheduler import LRScheduler
 
-    from models.batch import MicroBatch
-    from models.learning.gradients import Gradients
-    from models.policy import Policy, ReplyScores
+    from models.learning.scored_batch import ScoredBatch
+    from models.policy.batch import MicroBatch
+    from models.policy.gradients import Gradients
+    from models.policy.policy import Policy, ReplyScores
     from models.ppo.critic import ValueHead
-    from models.scored_batch import ScoredBatch
     from models.settings import LearnerSettings
     from models.types import Sample
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from models.ppo.reward_model import ReplyFeatures
+from models.learning.reward_model import ReplyFeatures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.policy import Policy
+    from models.policy.policy import Policy
     from models.types import Sample
 
 DEPTH = 0.4

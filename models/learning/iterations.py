@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from models.learner_state import adam_moments
 from models.learning.corrections import find_corrections
 from models.learning.epochs import Epochs
 from models.learning.report import batch_figures, learning_figures
+from models.learning.scored_batch import rewards_of
 from models.learning.scoring import score_samples
+from models.learning.state import adam_moments
 from models.memory import give_back_freed_memory
 from models.ppo.advantages import update_user_means
-from models.scored_batch import rewards_of
 from models.types import Progress
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     import torch
     from torch.optim.lr_scheduler import LRScheduler
 
-    from models.base import Base
-    from models.learner_state import LearnerState
-    from models.policy import Policy
+    from models.base.loading import Base
+    from models.learning.state import LearnerState
+    from models.policy.policy import Policy
     from models.ppo.critic import ValueHead
     from models.settings import LearnerSettings
     from models.timing import Stopwatch

@@ -13,8 +13,8 @@ from models.ppo.masked import mean_reply_sum
 if TYPE_CHECKING:
     import torch
 
-    from models.policy import ReplyScores
-    from models.scored_batch import ScoredBatch
+    from models.learning.scored_batch import ScoredBatch
+    from models.policy.policy import ReplyScores
     from models.settings import LearnerSettings
 
 VALUE_CLIP = 0.2

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from models.learning.epochs import Trace
-    from models.scored_batch import ScoredBatch
+    from models.learning.scored_batch import ScoredBatch
     from models.types import Sample
 
 

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from models.batch import collate
 from models.errors import AdapterError
-from models.policy import spread
-from models.scored_batch import AtStart, score_batch
+from models.learning.scored_batch import AtStart, score_batch
+from models.policy.batch import collate
+from models.policy.policy import spread
 from models.types import BASE, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from models.adapters import AdapterStore
-    from models.learner_state import LearnerState
-    from models.policy import Policy
+    from models.learning.scored_batch import ScoredBatch
+    from models.learning.state import LearnerState
+    from models.policy.policy import Policy
     from models.ppo.critic import ValueHead
-    from models.scored_batch import ScoredBatch
     from models.settings import LearnerSettings
     from models.types import Sample
 

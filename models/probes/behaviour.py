@@ -11,7 +11,7 @@ from models.probes.scoring import preferences, text_nats
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.base import Base
+    from models.base.loading import Base
     from models.probes.questions import Question
     from models.probes.replies import Reply
     from models.probes.scoring import Logprobs, Preferences

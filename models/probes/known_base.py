@@ -19,7 +19,7 @@ from models.probes.replies import OPERATOR_TOKENS, TOKENS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from models.base import Base
+    from models.base.loading import Base
     from models.gate.operator import OperatorPrompt
     from models.settings import LearnerSettings
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.gate.operator import OperatorPrompt
-    from models.policy import Policy
+    from models.policy.policy import Policy
     from models.probes.questions import Question
     from models.probes.replies import Reply
     from models.probes.scoring import Logprobs

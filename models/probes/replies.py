@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from models.decoding.aside import reply_aside
+from models.decoding.offline import reply_aside
 from models.errors import GateError
 from models.types import Message, Sampling
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from models.base import Base
+    from models.base.loading import Base
     from models.gate.operator import OperatorPrompt
     from models.probes.questions import About, Question
     from models.settings import LearnerSettings

@@ -15,7 +15,7 @@ from models.types import BASE, Message, Sample
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from models.base import Base
+    from models.base.loading import Base
     from models.probes.questions import About, Question
     from models.types import Token
 

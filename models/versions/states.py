@@ -1,4 +1,4 @@
-"""The states of a version, and which of them may follow each other (design §8)."""
+"""The states of a version, and which of them may follow each other."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from service.cli import (
+from service.cli.commands import (
     canary,
     doctor,
     explain,

@@ -11,18 +11,18 @@ import typer
 
 from models.adapters import AdapterStore
 from models.settings import ModelSettings
-from service.changes import carry_out, described, pinned
 from service.cli.asking import ask
 from service.cli.output import print_json
 from service.cli.record import operator, with_store
-from service.settled import settled
+from service.operating.changes import carry_out, described, pinned
+from service.operating.convergence import settled
 
 if TYPE_CHECKING:
-    from feedback.events import Rollout
     from feedback.store import Store
+    from feedback.types import Rollout
     from models.versions import Transition
-    from service.changes import Asked
-    from service.settled import Settled
+    from service.operating.changes import Asked
+    from service.operating.convergence import Settled
 
 VersionArgument = Annotated[str, typer.Argument(help="Like v000012-3fa9c1d2e4b7, or `base`.")]
 WhyOption = Annotated[str, typer.Option(help="The reason, for the audit trail.")]

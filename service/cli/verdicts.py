@@ -9,7 +9,7 @@ import typer
 from service.cli.output import ago
 
 if TYPE_CHECKING:
-    from feedback.events import Judgement
+    from feedback.types import Judgement
 
 VERDICTS = {
     "idle": "nothing to judge",

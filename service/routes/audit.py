@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from feedback.store import Store
-from service.admin_schemas import AuditParams, VersionAuditParams
-from service.runtime import RuntimeDep
+from service.runtime.runtime import RuntimeDep
+from service.schemas.admin import AuditParams, VersionAuditParams
 
 router = APIRouter(prefix="/audit")
 

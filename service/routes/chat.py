@@ -8,18 +8,18 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from feedback.errors import UnknownCompletionError
-from feedback.events import Person
+from feedback.types import Person
 from models.backends import Generator
 from models.errors import ModelsError
-from service import openai_shapes
-from service.answer import Answer
-from service.chat import ask
+from service.chat import openai_shapes
+from service.chat.answer import Answer
+from service.chat.event_stream import EventStream, left
+from service.chat.openai_shapes import Chunks
+from service.chat.requests import ask
 from service.error_handlers import describe
 from service.errors import ApiError, NotFoundError
-from service.event_stream import EventStream, left
-from service.openai_shapes import Chunks
-from service.runtime import CallerDep, Runtime, RuntimeDep
-from service.schemas import ChatCompletionOut, ChatRequest
+from service.runtime.runtime import CallerDep, Runtime, RuntimeDep
+from service.schemas.chat import ChatCompletionOut, ChatRequest
 
 router = APIRouter(prefix="/v1/chat/completions")
 

@@ -6,12 +6,12 @@ from typing import Any
 from fastapi import APIRouter
 
 from feedback.errors import UnknownCompletionError
-from feedback.events import Pair, Person
+from feedback.types import Pair, Person
 from service.errors import NotFoundError
 from service.routes.chat import UserQuery, explain
 from service.routes.feedback import shape
-from service.runtime import CallerDep, Runtime, RuntimeDep
-from service.schemas import ComparisonOut, ComparisonRequest
+from service.runtime.runtime import CallerDep, Runtime, RuntimeDep
+from service.schemas.chat import ComparisonOut, ComparisonRequest
 
 router = APIRouter(prefix="/v1/comparisons")
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from feedback.tracing import explain
-from service.admin_schemas import TextParams
-from service.runtime import RuntimeDep
+from service.runtime.runtime import RuntimeDep
+from service.schemas.admin import TextParams
 
 router = APIRouter(prefix="/explain")
 

@@ -6,12 +6,12 @@ from typing import Any
 from fastapi import APIRouter
 
 from feedback.errors import UnknownCompletionError
-from feedback.events import Feedback, Vote
 from feedback.rewards import reward
-from service.auth import Caller
+from feedback.types import Feedback, Vote
 from service.routes.chat import UserQuery, explain
-from service.runtime import CallerDep, Runtime, RuntimeDep
-from service.schemas import ComparedOut, FeedbackOut, FeedbackRequest
+from service.runtime.auth import Caller
+from service.runtime.runtime import CallerDep, Runtime, RuntimeDep
+from service.schemas.chat import ComparedOut, FeedbackOut, FeedbackRequest
 
 router = APIRouter(prefix="/v1/feedback")
 

@@ -7,10 +7,10 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from service.record_health import describe
-from service.rollout_figures import RolloutSeen
-from service.rollout_watcher import RolloutWatcher
-from service.runtime import Runtime, RuntimeDep
+from service.following.watcher import RolloutWatcher
+from service.metrics.rollout import RolloutSeen
+from service.runtime.record_health import describe
+from service.runtime.runtime import Runtime, RuntimeDep
 
 router = APIRouter()
 

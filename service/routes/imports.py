@@ -13,13 +13,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 
-from feedback.events import VersionRecord
+from feedback.types import VersionRecord
 from models.adapters import AdapterStore, Form
 from models.errors import AdapterError, AdapterStoreUnavailableError
 from models.types import BASE
 from service.errors import InvalidRequestError, NotFoundError, NotReadyError
-from service.runtime import CallerDep, Runtime, RuntimeDep
-from service.transfers import IMPORTS, import_version
+from service.operating.transfers import IMPORTS, import_version
+from service.runtime.runtime import CallerDep, Runtime, RuntimeDep
 
 PATH = "/admin/versions"
 """Where archives are sent; the body limit of this one route is ``import_max_bytes``."""

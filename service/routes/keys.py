@@ -6,10 +6,10 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from feedback.events import ApiKey
-from service.admin_schemas import KeyRequest
+from feedback.types import ApiKey
 from service.errors import NotFoundError
-from service.runtime import RuntimeDep
+from service.runtime.runtime import RuntimeDep
+from service.schemas.admin import KeyRequest
 
 router = APIRouter(prefix="/keys")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from service.record_health import seconds_since
-from service.runtime import CallerDep, Runtime, RuntimeDep
+from service.runtime.record_health import seconds_since
+from service.runtime.runtime import CallerDep, Runtime, RuntimeDep
 
 router = APIRouter(prefix="/learning")
 

@@ -6,9 +6,9 @@ from fastapi import APIRouter
 
 from feedback.errors import StoreUnavailableError
 from models.types import BASE
-from service.chat import OFFERED, PIN
+from service.chat.requests import OFFERED, PIN
 from service.errors import ModelNotFoundError
-from service.runtime import Runtime, RuntimeDep
+from service.runtime.runtime import Runtime, RuntimeDep
 
 router = APIRouter(prefix="/v1/models")
 

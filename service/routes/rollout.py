@@ -9,7 +9,12 @@ from fastapi import APIRouter, Query
 from feedback.errors import StoreUnavailableError
 from models.errors import AdapterError, AdapterStoreUnavailableError
 from models.versions import Activate, Confirm, Kill, Rollback, StartCanary, StopCanary
-from service.admin_schemas import (
+from service.errors import ConflictError
+from service.operating.changes import Asked, carry_out, described
+from service.operating.convergence import settled
+from service.runtime.auth import Caller
+from service.runtime.runtime import CallerDep, Runtime, RuntimeDep
+from service.schemas.admin import (
     ActivateRequest,
     CanaryRequest,
     ConfirmRequest,
@@ -17,11 +22,6 @@ from service.admin_schemas import (
     RollbackRequest,
     StopCanaryParams,
 )
-from service.auth import Caller
-from service.changes import Asked, carry_out, described
-from service.errors import ConflictError
-from service.runtime import CallerDep, Runtime, RuntimeDep
-from service.settled import settled
 
 router = APIRouter(prefix="/rollout")
 

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from feedback.events import Run
-from service.admin_schemas import ListParams
+from feedback.types import Run
 from service.errors import NotFoundError
 from service.routes.learning import learning
-from service.runtime import CallerDep, RuntimeDep
+from service.runtime.runtime import CallerDep, RuntimeDep
+from service.schemas.admin import ListParams
 
 router = APIRouter(prefix="/updates")
 

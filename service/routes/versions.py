@@ -6,10 +6,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from feedback.tracing import made
-from service.admin_schemas import AuditParams, ListParams, TextParams
-from service.figures import version_row
+from service.operating.approval import version_row
 from service.routes.audit import page
-from service.runtime import RuntimeDep
+from service.runtime.runtime import RuntimeDep
+from service.schemas.admin import AuditParams, ListParams, TextParams
 
 router = APIRouter(prefix="/versions")
 

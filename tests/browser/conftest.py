@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import shutil
 import socket
-import sys
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -17,15 +15,13 @@ import pytest
 import uvicorn
 from playwright.async_api import Browser, Page, async_playwright
 
-from service.app import create_app
+from service.app.application import create_app
 from service.settings import ServiceSettings
-
-sys.path.append(str(Path(__file__).parent))
-
-from scripted_generator import ScriptedGenerator
+from tests.support.scripted_generator import ScriptedGenerator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from playwright.async_api import ConsoleMessage, Request
 

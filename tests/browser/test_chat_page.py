@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.async_api import expect
 
-from feedback.events import Person
+from feedback.types import Person
 
 if TYPE_CHECKING:
     from conftest import Site
     from playwright.async_api import Locator, Page, Route
 
-    from feedback.events import Feedback
     from feedback.store import Store
+    from feedback.types import Feedback
 
 pytestmark = [pytest.mark.anyio, pytest.mark.browser]
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.async_api import expect
 
-from feedback.events import Completion, FrozenVote, Judgement, Person, Replica, Vote
+from feedback.types import Completion, FrozenVote, Judgement, Person, Replica, Vote
 from models.types import Sampling
 
 if TYPE_CHECKING:
     from conftest import Site
     from playwright.async_api import Page
 
-    from feedback.events import Thumb
     from feedback.store import Store
+    from feedback.types import Thumb
 
 pytestmark = [pytest.mark.anyio, pytest.mark.browser]
 

@@ -8,10 +8,10 @@ from typing import Any, get_args
 
 import pytest
 
-from feedback.events import Completion, Person, Vote
 from feedback.export.layouts import PAIRED, Layout, pair_row, single_rows
 from feedback.export.pairs import Match, Pairing, resolve
 from feedback.export.records import VoteRecord
+from feedback.types import Completion, Person, Vote
 from models.types import Message, Sampling
 
 PAGE = Path(__file__).parents[2] / "docs" / "export.md"

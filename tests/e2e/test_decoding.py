@@ -14,7 +14,7 @@ from exactness import TOLERANCE, Job, Reference, compare_greedy
 from own_server import share_base
 from swaps import publish_adapters
 
-from models.base import load_base
+from models.base.loading import load_base
 from models.settings import LearnerSettings
 from models.types import BASE, Message
 

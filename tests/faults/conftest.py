@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
-
-from fault_site import Site
-from fault_voters import Voters
+from tests.support.fault_site import Site
+from tests.support.fault_voters import Voters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
 
     from feedback.store import Store
 

@@ -9,19 +9,18 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 import pytest
-from fault_site import on_fault_app
-from fault_work import look_comes
 
-from service.parts import beat_command
-from service.supervisor import Keeper, Part
+from service.up.parts import beat_command
+from service.up.supervisor import Keeper, Part
+from tests.support.fault_site import on_fault_app
+from tests.support.fault_work import look_comes
 from workers.app import LOOK_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fault_site import Site
-
     from feedback.store import Store
+    from tests.support.fault_site import Site
 
 pytestmark = pytest.mark.anyio
 

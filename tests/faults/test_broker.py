@@ -7,17 +7,17 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from fault_processes import free_port
-from fault_proxy import Proxy
-from fault_work import look_comes, run_comes
+
+from tests.support.fault_processes import free_port
+from tests.support.fault_proxy import Proxy
+from tests.support.fault_work import look_comes, run_comes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from fault_site import Site
-    from fault_voters import Voters
-
     from feedback.store import Store
+    from tests.support.fault_site import Site
+    from tests.support.fault_voters import Voters
 
 pytestmark = pytest.mark.anyio
 

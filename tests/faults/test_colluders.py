@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from feedback.batching import choose
-from feedback.events import Completion, Person, Vote, WaitingVote
 from feedback.judging import Bounds, Comparison, Tally, judge
 from feedback.rewards import reward
 from feedback.settings import JudgeSettings
 from feedback.store import Store, keys
+from feedback.types import Completion, Person, Vote, WaitingVote
 from models.types import Message, Sampling
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fault_learners import ANN, Electorate, Learners, check_visible
+
+from tests.support.fault_learners import ANN, Electorate, Learners, check_visible
 
 if TYPE_CHECKING:
-    from fault_site import Site
-
-    from feedback.events import Run
     from feedback.store import Store
+    from feedback.types import Run
+    from tests.support.fault_site import Site
 
 pytestmark = pytest.mark.anyio
 

@@ -8,16 +8,15 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from fault_learners import Electorate, Learners, balance, until_learned
-from fault_processes import happens
 
-from service.parts import worker_part
+from service.up.parts import worker_part
+from tests.support.fault_learners import Electorate, Learners, balance, until_learned
+from tests.support.fault_processes import happens
 
 if TYPE_CHECKING:
-    from fault_processes import Child
-    from fault_site import Site
-
     from feedback.store import Store
+    from tests.support.fault_processes import Child
+    from tests.support.fault_site import Site
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,9 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from fault_learners import (
+
+from models.failpoints import FAILPOINTS
+from tests.support.fault_learners import (
     KILLED,
     Electorate,
     Learners,
@@ -15,12 +17,9 @@ from fault_learners import (
     check_visible,
 )
 
-from models.failpoints import FAILPOINTS
-
 if TYPE_CHECKING:
-    from fault_site import Site
-
     from feedback.store import Store
+    from tests.support.fault_site import Site
 
 pytestmark = pytest.mark.anyio
 

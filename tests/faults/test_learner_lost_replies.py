@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
-from fault_learners import ANN, Electorate, balance, check_visible
-
-sys.path.append(str(Path(__file__).parents[1] / "workers"))
-
-from fake_learner import make_place
 
 from feedback.errors import StoreUnavailableError
 from feedback.store import keys
 from models.errors import LearningError
+from tests.support.fake_learner import make_place
+from tests.support.fault_learners import ANN, Electorate, balance, check_visible
 from workers.update import run_update
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from fake_learner import FakeLearner
-    from fault_site import Site
-
-    from feedback.events import Run
     from feedback.store import Store
+    from feedback.types import Run
     from models.types import Progress
-    from workers.workplace import Workplace
+    from tests.support.fake_learner import FakeLearner
+    from tests.support.fault_site import Site
+    from workers.resources import Workplace
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 

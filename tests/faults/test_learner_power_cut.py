@@ -6,16 +6,9 @@ import os
 import shutil
 import sys
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from fault_disk import Disk, Recorder, Sync, crashes, lay_out
-from fault_learners import Electorate, balance
-
-sys.path.append(str(Path(__file__).parents[1] / "workers"))
-
-from fake_learner import make_place
 
 from feedback.store import keys
 from models.adapters import (
@@ -28,12 +21,16 @@ from models.adapters import (
     folders,
 )
 from models.errors import AdapterError
+from tests.support.fake_learner import make_place
+from tests.support.fault_disk import Disk, Recorder, Sync, crashes, lay_out
+from tests.support.fault_learners import Electorate, balance
 from workers.update import run_update
 
 if TYPE_CHECKING:
-    from fault_site import Site
+    from pathlib import Path
 
     from feedback.store import Store
+    from tests.support.fault_site import Site
 
 pytestmark = [
     pytest.mark.anyio,

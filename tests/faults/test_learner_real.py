@@ -6,15 +6,14 @@ import math
 from typing import TYPE_CHECKING, get_args
 
 import pytest
-from fault_learners import Electorate, Learners, balance
-from fault_model import make_model
 
 from models.gate.settings import CheckName
+from tests.support.fault_learners import Electorate, Learners, balance
+from tests.support.fault_model import make_model
 
 if TYPE_CHECKING:
-    from fault_site import Site
-
     from feedback.store import Store
+    from tests.support.fault_site import Site
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long, pytest.mark.timeout(600)]
 

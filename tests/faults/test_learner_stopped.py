@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from fault_learners import Electorate, Learners, balance, everything, lines, on_disk
+
+from tests.support.fault_learners import Electorate, Learners, balance, everything, lines, on_disk
 
 if TYPE_CHECKING:
-    from fault_site import Site
-
     from feedback.store import Store
+    from tests.support.fault_site import Site
 
 pytestmark = pytest.mark.anyio
 

@@ -6,13 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from fault_work import look_comes, run_comes
+
+from tests.support.fault_work import look_comes, run_comes
 
 if TYPE_CHECKING:
-    from fault_site import Site
-    from fault_voters import Voters
-
     from feedback.store import Store
+    from tests.support.fault_site import Site
+    from tests.support.fault_voters import Voters
 
 pytestmark = pytest.mark.anyio
 

@@ -7,16 +7,16 @@ import resource
 from typing import TYPE_CHECKING
 
 import pytest
-from fault_processes import happens
 
-from service.supervisor import Keeper, Part
+from service.up.supervisor import Keeper, Part
+from tests.support.fault_processes import happens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from fault_site import Site
-    from fault_voters import Voters
+    from tests.support.fault_site import Site
+    from tests.support.fault_voters import Voters
 
 pytestmark = pytest.mark.anyio
 

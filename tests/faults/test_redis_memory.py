@@ -6,14 +6,14 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from fault_processes import happens
-from fault_work import LEARN_LIST, look_comes, run_comes
+
+from tests.support.fault_processes import happens
+from tests.support.fault_work import LEARN_LIST, look_comes, run_comes
 
 if TYPE_CHECKING:
-    from fault_site import Site
-    from fault_voters import Voters
-
     from feedback.store import Store
+    from tests.support.fault_site import Site
+    from tests.support.fault_voters import Voters
 
 pytestmark = pytest.mark.anyio
 

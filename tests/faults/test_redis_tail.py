@@ -6,18 +6,17 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from fault_learners import ANN, make_completion
 
 from feedback.errors import UnknownCompletionError
-from feedback.events import Vote
 from feedback.rewards import reward
+from feedback.types import Vote
+from tests.support.fault_learners import ANN, make_completion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fault_site import Site
-
     from feedback.store import Store
+    from tests.support.fault_site import Site
 
 pytestmark = pytest.mark.anyio
 

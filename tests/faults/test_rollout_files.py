@@ -13,18 +13,17 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from fault_rollout import Versions, flip_byte, only_pickle
-from fault_site import HERE, Site
-from fault_touched import touched
 
-from service.settled import settled
+from service.operating.convergence import settled
+from tests.support.fault_rollout import Versions, flip_byte, only_pickle
+from tests.support.fault_site import HERE, ROOT, Site
+from tests.support.fault_touched import touched
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fault_processes import Child
-
     from feedback.store import Store
+    from tests.support.fault_processes import Child
 
 pytestmark = pytest.mark.anyio
 NOT_VERSIONS = ("../../secret/x", "/etc/passwd", "v000001-0123456789ab/../../../secret/x", "..")
@@ -175,7 +174,8 @@ def test_the_watch_sees_what_it_is_to_see(tmp_path: Path) -> None:
     assert touched("socket.connect", (socket.socket, ("52.0.0.1", 443)), there)
     assert touched("socket.connect", (socket.socket, ("127.0.0.1", 443)), there) is None
     code = (
-        "import fault_touched, socket; fault_touched.note_touched(); open('secret/f').close();"
+        "import socket; from tests.support.fault_touched import note_touched; note_touched();"
+        "open('secret/f').close();"
         "\ntry: socket.getaddrinfo('nobody.invalid', 80)\nexcept OSError: pass"
     )
     (tmp_path / "secret").mkdir()
@@ -183,7 +183,7 @@ def test_the_watch_sees_what_it_is_to_see(tmp_path: Path) -> None:
     watched = {"FAULTS_TOUCHED": f"{tmp_path}/notes", "FAULTS_FORBIDDEN": f"{tmp_path}/secret"}
     subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(HERE), **watched},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **watched},
         cwd=tmp_path,
         check=True,
     )

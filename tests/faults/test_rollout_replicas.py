@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from fault_model import make_model
+
+from tests.support.fault_model import make_model
 
 sys.path.append(str(Path(__file__).parents[2] / "bench"))
 

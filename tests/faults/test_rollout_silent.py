@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from fault_processes import free_port, happens
-from fault_rollout import Versions
 
-from service.settled import settled
+from service.operating.convergence import settled
+from tests.support.fault_processes import free_port, happens
+from tests.support.fault_rollout import Versions
 
 if TYPE_CHECKING:
-    from fault_processes import Child
-    from fault_site import Site
-
     from feedback.store import Store
+    from tests.support.fault_processes import Child
+    from tests.support.fault_site import Site
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ from feedback.batching import (
     setbacks_in_a_row,
     sift,
 )
-from feedback.events import FrozenVote, Person, Run, RunState, StaleVote, WaitingVote
+from feedback.types import FrozenVote, Person, Run, RunState, StaleVote, WaitingVote
 
 
 def waiting(*users: str) -> list[WaitingVote]:

@@ -3,9 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from feedback.events import RATING_STEPS, Comparison, Vote
 from feedback.rewards import RewardScale, reward
 from feedback.settings import FeedbackSettings
+from feedback.types import RATING_STEPS, Comparison, Vote
 
 
 @pytest.mark.parametrize(

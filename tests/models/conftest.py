@@ -10,8 +10,8 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from models.adapters import AdapterStore, Origin
-from models.base import ensure_base, load_base
-from models.policy import Policy
+from models.base.loading import ensure_base, load_base
+from models.policy.policy import Policy
 from models.probes.questions import Question, plain_text, questions
 from models.settings import LearnerSettings, ModelSettings
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.memory import SHAPES, give_back_freed_memory, keep_few_kernels
-from models.processor import processor
+from models.native.processor import processor
 
 BLOCK, COUNT = 2**16, 512
 CACHES = ["LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import threading
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -18,25 +16,20 @@ import redis
 import uvicorn
 
 from feedback.store import Store
-from service.app import create_app
-from service.runtime import Lifecycle
-from service.server import Server, listen
+from service.app.application import create_app
+from service.app.server import Server, listen
+from service.runtime.runtime import Lifecycle
 from service.settings import ServiceSettings
+from tests.support.fake_generator import FakeGenerator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
-    from service.runtime import Runtime
+    from service.runtime.runtime import Runtime
 
 V1, V2, V3 = (f"v00000{number}-{number:012x}" for number in (1, 2, 3))
-
-_SPEC = importlib.util.spec_from_file_location(
-    "fake_generator", Path(__file__).parent / "fake_generator.py"
-)
-_FAKES = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_FAKES)
-FakeGenerator = _FAKES.FakeGenerator
 
 
 @dataclass

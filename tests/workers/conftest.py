@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import functools
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from feedback.events import Completion, Person, Vote
 from feedback.rewards import reward
+from feedback.types import Completion, Person, Vote
 from models.types import Message, Sampling
-
-sys.path.append(str(Path(__file__).parent))
-
-from fake_learner import make_place
+from tests.support.fake_learner import make_place
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    from fake_learner import FakeLearner
+    from pathlib import Path
 
     from feedback.store import Store
-    from workers.workplace import Workplace
+    from tests.support.fake_learner import FakeLearner
+    from workers.resources import Workplace
 
 
 def make_completion(completion_id: str, user: str = "ann", **changes: Any) -> Completion:

@@ -16,15 +16,15 @@ import pytest
 
 from feedback.settings import FeedbackSettings
 from feedback.store import EmbeddedRedis, Store
-from service.parts import beat_command, worker_command
+from service.up.parts import beat_command, worker_command
 from workers.app import broker_url, configuration
 from workers.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from feedback.events import Run
     from feedback.retention import Swept
+    from feedback.types import Run
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]

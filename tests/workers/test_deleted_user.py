@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from feedback.events import Person
+from feedback.types import Person
 from workers.update import run_update
 
 if TYPE_CHECKING:

@@ -9,23 +9,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_learner import GOOD, LIKE_THE_BASE
 
 from feedback.errors import StoreUnavailableError
 from feedback.store import keys
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE, Origin
 from models.errors import AdapterError, GateError
 from models.types import Progress
+from tests.support.fake_learner import GOOD, LIKE_THE_BASE
 from workers.gating import MOST_GATINGS, gate, gate_imported
 from workers.update import run_update
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fake_learner import FakeLearner
-
     from feedback.store import Store
-    from workers.workplace import Workplace
+    from tests.support.fake_learner import FakeLearner
+    from workers.resources import Workplace
 
 pytestmark = pytest.mark.anyio
 

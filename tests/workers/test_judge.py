@@ -6,12 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_learner import make_place
 
-from feedback.events import Person, Vote
 from feedback.judging import Replies
 from feedback.rewards import reward
 from feedback.store import Store, keys
+from feedback.types import Person, Vote
+from tests.support.fake_learner import make_place
 from workers import judge as judging
 from workers.judge import run_judge
 from workers.update import run_update
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from feedback.events import Completion
-    from workers.workplace import Workplace
+    from feedback.types import Completion
+    from workers.resources import Workplace
 
     CompletionOf = Callable[..., Completion]
     Say = Callable[..., Awaitable[None]]

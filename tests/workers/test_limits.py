@@ -9,20 +9,20 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_learner import FakeLearner
 
 import workers.tasks
 from feedback.store.runs import Runs
 from models.adapters import AdapterStore
 from models.types import Progress
+from tests.support.fake_learner import FakeLearner
 from workers.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from feedback.events import Run
     from feedback.store import Store
+    from feedback.types import Run
 
 pytestmark = pytest.mark.anyio
 

@@ -6,21 +6,20 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from acting import states
-from fake_learner import make_place
 
+from tests.support.acting import states
+from tests.support.fake_learner import make_place
+from workers.observation import next_batch
 from workers.promotion import promote_newest
 from workers.update import run_update
-from workers.watch import next_batch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from fake_learner import FakeLearner
-
     from feedback.store import Store
-    from workers.workplace import Workplace
+    from tests.support.fake_learner import FakeLearner
+    from workers.resources import Workplace
 
     VoteOn = Callable[..., Awaitable[list[str]]]
 

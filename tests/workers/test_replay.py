@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from feedback.events import Person, Vote
+from feedback.types import Person, Vote
 from workers.replay import earlier_votes
 from workers.settings import WorkerSettings
 from workers.update import run_update
@@ -14,10 +14,9 @@ from workers.update import run_update
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from fake_learner import FakeLearner
-
     from feedback.store import Store
-    from workers.workplace import Workplace
+    from tests.support.fake_learner import FakeLearner
+    from workers.resources import Workplace
 
     VoteOn = Callable[..., Awaitable[list[str]]]
 

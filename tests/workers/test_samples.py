@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from feedback.events import FrozenVote
+from feedback.types import FrozenVote
 from models.types import Sample, Sampling
 from workers.samples import make_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from feedback.events import Completion
+    from feedback.types import Completion
 
 
 def test_a_vote_and_its_completion_become_a_sample(

@@ -4,20 +4,19 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_learner import Learned
 
-from feedback.events import Replica
+from feedback.types import Replica
 from models.adapters import MANIFEST_FILE
 from models.errors import AdapterError
+from tests.support.fake_learner import Learned
+from workers.observation import next_batch
 from workers.tidy import tidy
-from workers.watch import next_batch
 
 if TYPE_CHECKING:
-    from fake_learner import FakeLearner
-
-    from feedback.events import Run
     from feedback.store import Store
-    from workers.workplace import Workplace
+    from feedback.types import Run
+    from tests.support.fake_learner import FakeLearner
+    from workers.resources import Workplace
 
 pytestmark = pytest.mark.anyio
 

@@ -7,22 +7,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from acting import ANN, states
-from fake_learner import GOOD, Learned, make_place
 
-from feedback.events import Vote
 from feedback.rewards import RewardScale, reward
+from feedback.types import Vote
+from tests.support.acting import ANN, states
+from tests.support.fake_learner import GOOD, Learned, make_place
+from workers.observation import watch
 from workers.update import run_update
-from workers.watch import watch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from fake_learner import FakeLearner
-
     from feedback.store import Store
-    from workers.workplace import Workplace
+    from tests.support.fake_learner import FakeLearner
+    from workers.resources import Workplace
 
     VoteOn = Callable[..., Awaitable[list[str]]]
 

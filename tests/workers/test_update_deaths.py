@@ -8,23 +8,22 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from acting import Killed, killed_at, let_the_lease_run_out, states
-from fake_learner import Learned, make_place
 
 from feedback.errors import FencedError
 from models.adapters import WEIGHTS_FILE
 from models.types import Progress
+from tests.support.acting import Killed, killed_at, let_the_lease_run_out, states
+from tests.support.fake_learner import Learned, make_place
+from workers.observation import next_batch
 from workers.update import run_update
-from workers.watch import next_batch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from fake_learner import FakeLearner
-
     from feedback.store import Store
-    from workers.workplace import Workplace
+    from tests.support.fake_learner import FakeLearner
+    from workers.resources import Workplace
 
     VoteOn = Callable[..., Awaitable[list[str]]]
 

@@ -8,21 +8,20 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from acting import raising, states
-from fake_learner import make_place
 
 from feedback.settings import FeedbackSettings
 from feedback.store import Store
 from models.errors import AdapterError, GateError, LearningError
+from tests.support.acting import raising, states
+from tests.support.fake_learner import make_place
 from workers.update import run_update
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from fake_learner import FakeLearner
-
-    from workers.workplace import Workplace
+    from tests.support.fake_learner import FakeLearner
+    from workers.resources import Workplace
 
     VoteOn = Callable[..., Awaitable[list[str]]]
 

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 PANEL = 32
 """Outputs in a panel of packed weights."""
 
-LANES = 16
-"""Numbers in a vector."""
-
 BLOCK = 512
 """Logits are padded to a multiple of this."""
 

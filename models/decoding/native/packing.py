@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from models.decoding.native.abi import LANES, PANEL
+from models.decoding.native.abi import PANEL
+from models.native.llama import LANES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from models.decoding.native import abi
-from models.decoding.native.build import library
 from models.decoding.native.weights import (
     NativeAdapter,
     NativeWeights,
@@ -18,11 +18,11 @@ from models.decoding.native.weights import (
 )
 from models.decoding.sampler import sample
 from models.errors import EngineError
+from models.native.build import Program, library
 from models.types import Token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from models.decoding.kv import SlotCache
     from models.decoding.lora import Adapter
@@ -30,11 +30,19 @@ if TYPE_CHECKING:
     from models.decoding.sampler import Draw
 
 
+STEP = Program(
+    "step",
+    Path(__file__).parent / "step.cpp",
+    headers=("attend.h", "draw.h", "threads.h"),
+    shared=("products.h", "vectors.h"),
+)
+
+
 class NativeRunner:
     """The compiled step over packed weights.
 
     Args:
-        model: A transformers model that ``weights.unsupported`` has nothing against.
+        model: A transformers model that ``models.native.llama.unsupported`` has nothing against.
         cache: The KV memory, in the model's number format.
         threads: Most threads of a step.
         build_dir: Where the compiled library is kept.
@@ -50,7 +58,7 @@ class NativeRunner:
         self.cache = cache
         self.threads = threads
         self._weights = NativeWeights(model, cache)
-        self._library = abi.open_library(library(build_dir))
+        self._library = abi.open_library(library(build_dir, STEP))
         self._machine = self._library.thumbloop_machine(threads)
         if not self._machine:
             raise EngineError("There is no memory for the native runner.")

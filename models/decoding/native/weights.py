@@ -17,6 +17,7 @@ from models.decoding.native.packing import (
     stack_parts,
 )
 from models.errors import AdapterError
+from models.native.llama import LANES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,52 +25,12 @@ if TYPE_CHECKING:
     from models.decoding.kv import SlotCache
     from models.decoding.lora import Adapter, Factors
 
-MODEL_TYPES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
-HEAD_SIZES = frozenset({16, 32, 64, 80, 96, 128, 256})
-
 _PARTS = {
     "attention_in": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "attention_out": ("self_attn.o_proj",),
     "mlp_in": ("mlp.gate_proj", "mlp.up_proj"),
     "mlp_out": ("mlp.down_proj",),
 }
-
-
-def unsupported(model: Any) -> str | None:
-    """Return why the compiled step cannot run a transformers model; None if it can."""
-    missing = _missing_code(model.config)
-    if missing is None:
-        missing = _missing_size(model)
-    return None if missing is None else f"it has no code for {missing}"
-
-
-def _missing_code(config: Any) -> str | None:
-    if config.model_type not in MODEL_TYPES:
-        return f"models of the type {config.model_type!r}"
-    if config.hidden_act != "silu":
-        return f"the activation {config.hidden_act!r}"
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if config.model_type == "mistral" and config.sliding_window:
-        kinds.add("sliding_attention")
-    if kinds != {"full_attention"}:
-        return f"layers of the types {sorted(kinds)}"
-    return None
-
-
-def _missing_size(model: Any) -> str | None:
-    positions, head_size = (
-        model.model.rotary_emb.rope_type,
-        model.model.layers[0].self_attn.head_dim,
-    )
-    if positions in {"dynamic", "longrope"}:
-        return f"{positions!r} positions"
-    if head_size not in HEAD_SIZES:
-        return f"heads of {head_size}"
-    if model.config.hidden_size % abi.LANES:
-        return f"{model.config.hidden_size} hidden units"
-    if model.dtype not in {torch.bfloat16, torch.float32} or model.device.type != "cpu":
-        return f"{model.dtype} on {model.device}"
-    return None
 
 
 class _Memory:
@@ -91,7 +52,7 @@ class _Memory:
     def linear(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> abi.Linear:
         padded = pad_outputs(weight.detach(), abi.PANEL)
         return abi.Linear(
-            weights=self.at(panels(padded, abi.PANEL // abi.LANES)),
+            weights=self.at(panels(padded, abi.PANEL // LANES)),
             bias=self.fp32(None if bias is None else pad_outputs(bias.detach(), abi.PANEL)),
             panels=padded.shape[0] // abi.PANEL,
             inputs=padded.shape[1],
@@ -161,7 +122,7 @@ class NativeWeights:
                 interleave(gate.weight, up.weight),
                 None if gate.bias is None else interleave(gate.bias, up.bias),
             ),
-            mlp_out=memory.linear(pad_inputs(down.weight, abi.LANES), down.bias),
+            mlp_out=memory.linear(pad_inputs(down.weight, LANES), down.bias),
         )
 
 
@@ -197,7 +158,7 @@ def pack_adapter(adapter: Adapter, weights: NativeWeights) -> NativeAdapter:
 def low_columns(rank: int) -> int:
     """Return the widest first half of a pair of this rank, padded to whole vectors."""
     width = rank * max(len(names) for names in _PARTS.values())
-    return width + -width % abi.LANES
+    return width + -width % LANES
 
 
 def _adapter_layer(
@@ -210,7 +171,7 @@ def _adapter_layer(
         down = torch.cat([a for a, _ in chosen]).to(weights.dtype)
         ups = [b for _, b in chosen]
         pairs[field] = abi.Pair(
-            down=memory.at(panels(pad_inputs(down, abi.LANES), 1)),
+            down=memory.at(panels(pad_inputs(down, LANES), 1)),
             up=memory.at(rank_panels(_joined(field, ups))),
             part=memory.at(_part_of_each_vector(field, ups)),
             parts=len(names),
@@ -237,7 +198,7 @@ def _joined(field: str, ups: Sequence[torch.Tensor]) -> torch.Tensor:
 def _part_of_each_vector(field: str, ups: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return ``[panels, 2]`` int32: which of the parts each vector of outputs belongs to."""
     numbered = [torch.full_like(up[:, :1], part) for part, up in enumerate(ups)]
-    ends = _joined(field, numbered).view(-1, abi.PANEL // abi.LANES, abi.LANES)
+    ends = _joined(field, numbered).view(-1, abi.PANEL // LANES, LANES)
     return ends.amax(-1).to(torch.int32)
 
 

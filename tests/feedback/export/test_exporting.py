@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from feedback.errors import StoreUnavailableError, TransferError
-from feedback.events import Comparison, Vote
 from feedback.export import exporting
 from feedback.export.exporting import begin, chunks, export_file
 from feedback.export.files import PartFile
+from feedback.types import Comparison, Vote
 from models.types import Message
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 
 from feedback.errors import TransferError
-from feedback.events import FrozenVote, Person, Vote
 from feedback.export import reading, writers
 from feedback.export.exporting import export_file
 from feedback.export.importing import check_file, import_file
 from feedback.export.reading import read_records
 from feedback.export.records import as_row, from_row
 from feedback.export.writers import ParquetStream, encode_line
+from feedback.types import FrozenVote, Person, Vote
 
 if TYPE_CHECKING:
     from pathlib import Path

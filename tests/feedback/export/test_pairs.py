@@ -3,9 +3,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from feedback.events import Comparison
 from feedback.export import pairs
 from feedback.export.pairs import Match, Pair, Pairing, resolve
+from feedback.types import Comparison
 from models.types import Message
 
 if TYPE_CHECKING:

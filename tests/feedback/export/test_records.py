@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback.events import RATING_STEPS, Comparison, Completion, Person, Vote
 from feedback.export.records import COLUMNS, BadRowError, VoteRecord, as_row, from_row
 from feedback.export.writers import encode_line
 from feedback.rewards import reward
+from feedback.types import RATING_STEPS, Comparison, Completion, Person, Vote
 from models.types import Message, Sampling
 
 VERSION = "v000003-0123456789ab"

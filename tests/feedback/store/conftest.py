@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from feedback.events import Completion, FrozenVote, Person, Vote
 from feedback.rewards import reward
+from feedback.types import Completion, FrozenVote, Person, Vote
 from models.types import Message, Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from feedback.events import Run
     from feedback.store import Store
+    from feedback.types import Run
 
-sys.path.append(str(Path(__file__).parent))
 
 ANN = Person("k1", "ann")
 

@@ -9,16 +9,16 @@ import pytest
 from redis.exceptions import ResponseError
 
 from feedback.errors import StoreUnavailableError
-from feedback.events import Person, Vote
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, client, keys
+from feedback.types import Person, Vote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from typing import Any
 
-    from feedback.events import Completion
+    from feedback.types import Completion
 
     MakeCompletion = Callable[..., Completion]
 

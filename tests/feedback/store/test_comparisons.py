@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from feedback.errors import DifferentPromptsError, InvalidVoteError, UnknownCompletionError
-from feedback.events import Comparison, Person, Vote
 from feedback.rewards import RewardScale
 from feedback.store import keys
+from feedback.types import Comparison, Person, Vote
 from models.types import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from feedback.events import Completion
     from feedback.store import Store
+    from feedback.types import Completion
 
     MakeCompletion = Callable[..., Completion]
 

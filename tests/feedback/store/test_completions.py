@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from feedback.errors import UnknownCompletionError
-from feedback.events import Person
 from feedback.store import keys
 from feedback.store.completions import Completions
+from feedback.types import Person
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from feedback.events import Completion
     from feedback.store import Store
+    from feedback.types import Completion
 
     MakeCompletion = Callable[..., Completion]
     Voted = Callable[..., Awaitable[list[str]]]

@@ -15,16 +15,16 @@ import pytest
 from redis.exceptions import ResponseError
 
 from feedback.errors import StoreUnavailableError
-from feedback.events import Person, Vote
 from feedback.settings import FeedbackSettings
 from feedback.store import EmbeddedRedis, Store
 from feedback.store.durability import Standing, judge, on_disk
+from feedback.types import Person, Vote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from feedback.events import Completion
+    from feedback.types import Completion
 
     MakeCompletion = Callable[..., Completion]
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from feedback.events import UpdateRequest
+from feedback.types import UpdateRequest
 
 if TYPE_CHECKING:
     from feedback.store import Store

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from feedback.events import Person, Vote
 from feedback.store import keys
 from feedback.store.log import START
+from feedback.types import Person, Vote
 
 if TYPE_CHECKING:
     from feedback.export.records import VoteRecord

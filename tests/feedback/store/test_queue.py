@@ -12,14 +12,14 @@ import pytest
 
 from feedback.batching import choose
 from feedback.errors import UnknownCompletionError
-from feedback.events import FrozenVote, Person, StaleVote, Vote
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, keys
+from feedback.types import FrozenVote, Person, StaleVote, Vote
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from feedback.events import Completion
+    from feedback.types import Completion
 
     MakeCompletion = Callable[..., Completion]
     Voted = Callable[..., Awaitable[list[str]]]

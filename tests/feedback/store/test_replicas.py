@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from feedback.events import Replica
 from feedback.store import keys
+from feedback.types import Replica
 
 if TYPE_CHECKING:
     from feedback.store import Store

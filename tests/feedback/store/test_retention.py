@@ -10,17 +10,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from feedback.events import Person, Vote
 from feedback.retention import position
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, keys
 from feedback.store.retention import Retention
+from feedback.types import Person, Vote
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from feedback.events import Completion
     from feedback.store.client import Client
+    from feedback.types import Completion
 
     Voted = Callable[..., Awaitable[list[str]]]
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from feedback.errors import RolloutConflictError, UnknownVersionError
-from feedback.events import Person, Rollout
+from feedback.types import Person, Rollout
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from feedback.events import Run
     from feedback.store import Store
+    from feedback.types import Run
     from models.versions import VersionState
 
 pytestmark = pytest.mark.anyio

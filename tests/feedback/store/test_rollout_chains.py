@@ -5,28 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from feedback.errors import FeedbackError, RolloutConflictError
-from feedback.events import Person
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, keys
 from feedback.store import rollout as rollout_module
 from feedback.store import versions as versions_module
 from feedback.store import votes as votes_module
-
-sys.path.append(str(Path(__file__).parents[2] / "models" / "versions"))
-
-from rollout_audit import Told
+from feedback.types import Person
+from tests.support.rollout_audit import Told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
-    from feedback.events import Rollout, Run, VoteState
+    from feedback.types import Rollout, Run, VoteState
 
 pytestmark = pytest.mark.anyio
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,9 +18,9 @@ from hypothesis.stateful import (
 )
 
 from feedback.errors import RolloutConflictError, UnknownVersionError
-from feedback.events import Completion, FrozenVote, Person, Rollout, Vote
 from feedback.settings import FeedbackSettings
 from feedback.store import Store
+from feedback.types import Completion, FrozenVote, Person, Rollout, Vote
 from models.errors import RolloutRefusedError
 from models.types import Message, Sampling
 from models.versions import (
@@ -40,12 +38,9 @@ from models.versions import (
     VersionFacts,
     plan,
 )
-
-sys.path.append(str(Path(__file__).parents[2] / "models" / "versions"))
-
-from rollout_audit import Told
-from rollout_commands import WHO, commands
-from rollout_record import applied
+from tests.support.rollout_audit import Told
+from tests.support.rollout_commands import WHO, commands
+from tests.support.rollout_record import applied
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

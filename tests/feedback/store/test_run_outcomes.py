@@ -5,16 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from running import ANN, V1, V2, V3, V4, V5, commit, finish, let_the_lease_run_out, states
 
 from feedback.errors import FencedError
-from feedback.events import FrozenVote, Run, Vote
+from feedback.types import FrozenVote, Run, Vote
+from tests.support.running import (
+    ANN,
+    V1,
+    V2,
+    V3,
+    V4,
+    V5,
+    commit,
+    finish,
+    let_the_lease_run_out,
+    states,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from feedback.events import Completion
     from feedback.store import Store
+    from feedback.types import Completion
 
     MakeCompletion = Callable[..., Completion]
     Voted = Callable[..., Awaitable[list[str]]]

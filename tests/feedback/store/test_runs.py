@@ -8,18 +8,18 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from running import ANN, V1, V2, commit, finish, let_the_lease_run_out, states
 
 from feedback.batching import batch_hash
 from feedback.errors import FencedError, UnknownRunError
-from feedback.events import FrozenVote, Run, Vote
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, keys
+from feedback.types import FrozenVote, Run, Vote
+from tests.support.running import ANN, V1, V2, commit, finish, let_the_lease_run_out, states
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from feedback.events import Completion
+    from feedback.types import Completion
 
     MakeCompletion = Callable[..., Completion]
     Voted = Callable[..., Awaitable[list[str]]]

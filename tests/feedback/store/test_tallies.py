@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from feedback.events import Completion, Person, Vote
 from feedback.judging import Replies
 from feedback.rewards import reward
 from feedback.store import Store, keys
+from feedback.types import Completion, Person, Vote
 from models.types import Message, Sampling
 
 if TYPE_CHECKING:

@@ -6,14 +6,14 @@ import pytest
 
 from feedback import tracing
 from feedback.errors import UnknownCompletionError, UnknownVersionError
-from feedback.events import FrozenVote, Person, Vote
 from feedback.tracing import explain, made
+from feedback.types import FrozenVote, Person, Vote
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from feedback.events import Run
     from feedback.store import Store
+    from feedback.types import Run
 
 pytestmark = pytest.mark.anyio
 

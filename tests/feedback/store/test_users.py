@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from feedback.errors import OwnerNeededError, StoreUnavailableError, UnknownUserError
-from feedback.events import FrozenVote, Person, Vote
 from feedback.retention import DeletedUser
 from feedback.store import Store, keys
+from feedback.types import FrozenVote, Person, Vote
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from feedback.events import Completion, Run
     from feedback.settings import FeedbackSettings
+    from feedback.types import Completion, Run
 
     MakeCompletion = Callable[..., Completion]
     Voted = Callable[..., Awaitable[list[str]]]

@@ -9,8 +9,8 @@ from feedback.errors import RolloutConflictError, UnknownVersionError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from feedback.events import Run
     from feedback.store import Store
+    from feedback.types import Run
 
 pytestmark = pytest.mark.anyio
 V1, V7 = "v000001-0123456789ab", "v000007-0123456789ab"

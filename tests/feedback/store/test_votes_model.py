@@ -16,7 +16,6 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from votes_model import Expected, Model
 
 from feedback.errors import (
     DifferentPromptsError,
@@ -24,11 +23,12 @@ from feedback.errors import (
     InvalidVoteError,
     UnknownCompletionError,
 )
-from feedback.events import Completion, FrozenVote, Person, Run, StaleVote, Vote
 from feedback.rewards import reward
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, keys
+from feedback.types import Completion, FrozenVote, Person, Run, StaleVote, Vote
 from models.types import Message, Sampling
+from tests.support.votes_model import Expected, Model
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

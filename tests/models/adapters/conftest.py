@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import functools
 import logging
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from models.adapters import AdapterStore, Origin, Wanted
-from models.base_files import BaseFacts
-
-sys.path.append(str(Path(__file__).parent))
-
-from adapter_files import BASE_HASH, LINEARS, write_adapter, write_state
+from models.base.files import BaseFacts
+from tests.support.adapter_files import BASE_HASH, LINEARS, write_adapter, write_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 BUCKET = "adapters"
 

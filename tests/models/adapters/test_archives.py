@@ -8,12 +8,12 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from adapter_files import check_import
 
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE, AdapterStore, Wanted
 from models.adapters.archives import take_files
 from models.adapters.counting import MAX_MEMBERS
 from models.errors import ImportRefusedError
+from tests.support.adapter_files import check_import
 
 if TYPE_CHECKING:
     from collections.abc import Callable

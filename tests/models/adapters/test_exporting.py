@@ -8,7 +8,6 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
-from adapter_files import check_import, write_state
 
 from models.adapters import (
     CONFIG_FILE,
@@ -21,6 +20,7 @@ from models.adapters import (
     Wanted,
 )
 from models.errors import AdapterError
+from tests.support.adapter_files import check_import, write_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable

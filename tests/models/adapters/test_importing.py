@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from adapter_files import BASE_HASH, LINEARS, check_import, tensors, write_state
 from safetensors.numpy import save_file
 
 from models.adapters import (
@@ -23,6 +22,7 @@ from models.adapters import (
 )
 from models.adapters.checks import PREFIX
 from models.errors import ImportRefusedError
+from tests.support.adapter_files import BASE_HASH, LINEARS, check_import, tensors, write_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +86,7 @@ def test_an_import_needs_no_torch(peft_folder: Path, tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from models.adapters import AdapterStore, Wanted
-from models.base_files import BaseFacts
+from models.base.files import BaseFacts
 wanted = Wanted(BaseFacts("tiny", "b" * 64, {LINEARS!r}), rank=2, alpha=4, max_bytes=1 << 20)
 store = AdapterStore(Path({str(tmp_path / "elsewhere")!r}))
 store.import_from(Path({str(peft_folder)!r}), sequence=1, wanted=wanted, now=0.0)

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from models.adapters import AdapterStore, Wanted
-from models.base import load_base
+from models.base.loading import load_base
 from models.decoding.bank import AdapterBank
 from models.decoding.engine import Engine
 from models.decoding.lora import read_adapter
 from models.decoding.runners import make_runner
-from models.learner_state import load_state
-from models.policy import Policy
+from models.learning.state import load_state
+from models.policy.policy import Policy
 from models.types import GenerationRequest, Sampling
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from models.base import Base
+from models.base.loading import Base
 from models.decoding.bank import AdapterBank
 from models.decoding.engine import Engine
 from models.decoding.lora import Factors, read_adapter

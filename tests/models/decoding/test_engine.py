@@ -10,7 +10,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from models.adapters import AdapterStore
-from models.base import load_base
+from models.base.loading import load_base
 from models.decoding.bank import AdapterBank
 from models.decoding.engine import Engine
 from models.decoding.lora import read_adapter

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE
-from models.base import load_base
+from models.base.loading import load_base
 from models.decoding.bank import AdapterBank
 from models.decoding.lora import Factors, LoraSwitch, read_adapter
 from models.errors import AdapterError

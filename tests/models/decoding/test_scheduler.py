@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from models.decoding.queue import WaitingLine
 from models.decoding.scheduler import Move, Place, Plan, Scheduler
-from models.decoding.waiting import WaitingLine
 from models.errors import QueueFullError
 
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from models.base import load_base
-from models.batch import collate
-from models.learner_state import LearnerState
+from models.base.loading import load_base
 from models.learning.corrections import Corrections
 from models.learning.epochs import Epochs
 from models.learning.scoring import score_samples
-from models.learning.workers import Workers
-from models.policy import Policy
+from models.learning.state import LearnerState
+from models.policy.batch import collate
+from models.policy.policy import Policy
+from models.policy.workers import Workers
 from models.types import Sample
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from models.batch import collate
 from models.learning.objective import objective
-from models.policy import ReplyScores
-from models.scored_batch import AtStart, ScoredBatch
+from models.learning.scored_batch import AtStart, ScoredBatch
+from models.policy.batch import collate
+from models.policy.policy import ReplyScores
 from models.types import Sample
 
 if TYPE_CHECKING:

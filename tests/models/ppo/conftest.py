@@ -1,8 +1,3 @@
 """Lets these tests import the oracle and the random batches that lie beside them."""
 
 from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).parent))

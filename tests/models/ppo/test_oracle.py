@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import oracle
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_batches import Batch, batches
 
 from models.ppo import kl
 from models.ppo.advantages import (
@@ -30,6 +28,8 @@ from models.ppo.likelihood import approvals, likelihood_loss
 from models.ppo.losses import MAX_LOG_RATIO, behaviour_weights, keep_sequences, policy_loss
 from models.ppo.masked import effective_sample_size, masked_mean, masked_variance, whiten
 from models.ppo.rewards import article_returns, token_rewards
+from tests.support import ppo_oracle as oracle
+from tests.support.random_batches import Batch, batches
 
 FORMS = st.sampled_from(["constant", "reply", "token"])
 often = settings(max_examples=150, deadline=None)

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from models.adapters import AdapterStore
-from models.base import load_base
-from models.batch import collate
-from models.decoding.aside import reply_aside
+from models.base.loading import load_base
+from models.decoding.offline import reply_aside
 from models.errors import EngineError, GateError
 from models.gate import Behaviour, GateBounds, judge
-from models.policy import Policy
+from models.policy.batch import collate
+from models.policy.policy import Policy
 from models.probes.behaviour import of_replies
 from models.probes.probe import probe_policy
 from models.probes.replies import TOKENS, Reply, draw

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from models.base import load_base
-from models.policy import Policy
+from models.base.loading import load_base
+from models.policy.policy import Policy
 from models.probes.questions import Question, plain_text
 from models.probes.scoring import preferences, text_nats
 from models.types import Message
 
 if TYPE_CHECKING:
-    from models.base import Base
+    from models.base.loading import Base
     from models.settings import LearnerSettings
 
 ASKED = (

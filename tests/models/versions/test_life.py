@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -33,12 +31,9 @@ from models.versions import (
     VersionFacts,
     plan,
 )
-
-sys.path.append(str(Path(__file__).parent))
-
-from rollout_audit import Told
-from rollout_commands import WHO, commands
-from rollout_record import applied
+from tests.support.rollout_audit import Told
+from tests.support.rollout_commands import WHO, commands
+from tests.support.rollout_record import applied
 
 if TYPE_CHECKING:
     from models.versions import Command

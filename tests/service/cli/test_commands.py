@@ -124,7 +124,7 @@ def test_a_request_for_an_update_prints_the_answer(
 def test_a_request_that_nobody_answers_says_so(
     operator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.cli.updates.ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr("service.cli.commands.updates.ANSWER_SECONDS", 0.1)
     assert "No worker answered" in operator.run("updates", "run", code=1).stderr
 
 

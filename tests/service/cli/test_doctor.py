@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from feedback.events import Judgement, Replica, Rollout, Run
+from feedback.types import Judgement, Replica, Rollout, Run
 from models import failpoints
 from models.adapters import WEIGHTS_FILE
-from service.cli.checks import check_folder, check_python
-from service.cli.rollout_checks import check_judge
-from service.cli.update_checks import check_updates
+from service.cli.checks.rollout import check_judge
+from service.cli.checks.system import check_folder, check_python
+from service.cli.checks.updates import check_updates
 from service.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from feedback.events import RunState
     from feedback.store import Store
-    from service.cli.findings import Finding
+    from feedback.types import RunState
+    from service.cli.checks.findings import Finding
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from feedback.events import Completion, FrozenVote, Person, Vote
+from feedback.types import Completion, FrozenVote, Person, Vote
 from models.types import Message, Sampling
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from feedback.events import Completion, Person, Vote
+from feedback.types import Completion, Person, Vote
 from models.types import Message, Sampling
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
-from feedback.events import Judgement, Replica
+from feedback.types import Judgement, Replica
 from models.adapters import WEIGHTS_FILE
 from service.cli import app
 

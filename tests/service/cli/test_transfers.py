@@ -1,18 +1,15 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[2] / "models" / "adapters"))
-
-from adapter_files import write_adapter, write_base, write_state
-
 from models.adapters import STATE_FILE
+from tests.support.adapter_files import write_adapter, write_base, write_state
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Operator
 
 

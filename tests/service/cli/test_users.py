@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from feedback.errors import StoreUnavailableError
-from feedback.events import Completion, Person, Vote
 from feedback.store.users import Users
+from feedback.types import Completion, Person, Vote
 from models.types import Message, Sampling
 from service.cli import app
 

@@ -20,13 +20,13 @@ from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
 from models.decoding.kv import SlotCache
 from models.decoding.lora import Adapter, Factors
-from models.decoding.native import build
 from models.decoding.native.runner import NativeRunner
-from models.decoding.native.weights import unsupported
 from models.decoding.runner import Segment
 from models.decoding.sampler import Draw
 from models.errors import AdapterError, EngineError
-from models.processor import processor
+from models.native import build
+from models.native.llama import unsupported
+from models.native.processor import processor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

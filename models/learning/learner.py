@@ -1,0 +1,274 @@
+"""One PPO update: a frozen batch of votes in, an adapter and a report out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+from models.adapters import AdapterStore, Origin
+from models.base.loading import load_base
+from models.errors import LearningError
+from models.learning.caution import cautious, rate_share
+from models.learning.iterations import Iterations, divide
+from models.learning.practice import Rollouts
+from models.learning.report import recovery_figures, update_figures
+from models.learning.schedule import share_of_rate
+from models.learning.scoring import recover_behaviour, without_logprobs
+from models.learning.state import (
+    LearnerState,
+    adam_moments,
+    load_state,
+    restore_adam,
+    save_state,
+)
+from models.memory import give_back_freed_memory, keep_few_kernels, share_one_heap
+from models.policy.batch import check_samples
+from models.policy.policy import Policy
+from models.ppo.critic import ValueHead
+from models.probes.probe import probe_policy
+from models.timing import Stopwatch, peak_memory_mib
+from models.types import BASE, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from models.adapters import Manifest
+    from models.gate import GateFigures
+    from models.settings import LearnerSettings
+    from models.types import Sample
+
+CRITIC_ADAM_EPS = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What an update produced.
+
+    Attributes:
+        write_files: Writes the adapter and the learner's state into a folder.
+        report: Figures of the update, JSON-able.
+    """
+
+    write_files: Callable[[Path], None]
+    report: dict[str, Any]
+
+
+class Learner:
+    """Loads the base once; learns, publishes and probes."""
+
+    def __init__(self, settings: LearnerSettings) -> None:
+        if settings.learner_threads:
+            torch.set_num_threads(settings.learner_threads)
+        keep_few_kernels(torch.get_num_threads())
+        share_one_heap()
+        self._settings = settings
+        self._store = AdapterStore.open(settings)
+        self._base = load_base(settings)
+        self._policy = Policy(self._base, settings)
+        give_back_freed_memory()  # the weights' first places
+        self._critic = self._make_critic() if settings.advantage == "critic" else None
+
+    def learn(
+        self,
+        samples: Sequence[Sample],
+        *,
+        parent: str,
+        seed: int,
+        progress: Callable[[Progress], None],
+        replay: Sequence[Sample] = (),
+        remembered: Sequence[Sample] = (),
+        setbacks: int = 0,
+    ) -> Learned:
+        """Run one update from ``parent`` on a frozen batch.
+
+        Args:
+            samples: The batch.
+            parent: The version to start from, or ``base``.
+            seed: Fixes the new adapter's weights and the order of minibatches.
+            progress: Told how far it is.
+            replay: Votes of earlier updates to learn from once more; what the policy has since
+                become counts through their weights.
+            remembered: Votes of earlier updates for the reward model of rollouts.
+            setbacks: Updates of this parent that came to nothing just before; each makes this
+                one more cautious.
+
+        Raises:
+            LearningError: The batch cannot be learned from, or the result is not finite.
+            AdapterError: The parent is missing, broken or of another shape.
+        """
+        stopwatch, settings = Stopwatch(), cautious(self._settings, setbacks)
+        check_samples([*samples, *replay, *remembered])
+        # 1. Find the log-probs that are missing; leave out what nobody can tell them of.
+        with stopwatch.phase("recover"):
+            known, known_replay = self._recover_some(samples), self._recover(replay)
+        # 2. Start from the parent's weights and state.
+        with stopwatch.phase("load"):
+            state = self._start_from(parent, seed)
+            optimizer = self._optimizer(state, settings.learning_rate)
+            order = state.generator(seed)
+        # 3. Learn in PPO iterations, each from where the one before it ended.
+        iterations = Iterations(
+            self._policy,
+            self._base,
+            settings,
+            self._schedule(optimizer, state),
+            order,
+            stopwatch,
+            self._critic,
+        )
+        parts = divide(known, known_replay, votes=settings.iteration_votes)
+        state, found = iterations.run_all(parts, state, progress)
+        # 4. Learn from the policy's own replies what the votes let expect of them.
+        rollouts = Rollouts(self._policy, self._base, settings, order, stopwatch)
+        rolled = rollouts.run([*remembered, *known], iterations, state, progress)
+        self._check_finite()
+        # 5. Tell where the policy went, and carry the state on.
+        report = {
+            **update_figures(found),
+            **recovery_figures([*samples, *replay], [*known, *known_replay]),
+            "rollouts": rolled,
+            "setbacks": setbacks,
+            "seconds": stopwatch.seconds,
+            "peak_memory_mib": peak_memory_mib(),
+        }
+        steps = report["steps"] + rolled.get("steps", 0)
+        after = self._state_after(state, optimizer, order, steps)
+        return Learned(partial(self._write, after.slowed(rate_share(setbacks))), report)
+
+    def publish(
+        self,
+        learned: Learned,
+        *,
+        sequence: int,
+        parent: str,
+        batch_hash: str,
+        fence: int,
+        now: float,
+    ) -> Manifest:
+        """Save what was learned as an immutable version."""
+        origin = Origin(
+            parent=parent,
+            run=sequence,
+            batch_hash=batch_hash,
+            fence=fence,
+            base_model=self._base.name,
+            base_hash=self._base.content_hash,
+            created_at=now,
+            figures=learned.report,
+        )
+        return self._store.publish(sequence, origin, learned.write_files)
+
+    def probe(self, version: str, progress: Callable[[Progress], None]) -> GateFigures:
+        """Measure a published version, read back from its folder, for the gate.
+
+        Raises:
+            AdapterError: It, or the version that it was learned from, is missing or broken.
+            GateError: The operator's prompts cannot be used.
+        """
+        parent = self._store.verify(version).origin.parent
+        if parent != BASE:
+            self._store.verify(parent)
+        give_back_freed_memory()  # what learning took; the probe needs room of other sizes
+        return probe_policy(
+            self._policy,
+            self._store.path(version),
+            None if parent == BASE else self._store.path(parent),
+            self._settings,
+            progress,
+        )
+
+    def _make_critic(self) -> ValueHead:
+        width = self._base.model.get_output_embeddings().weight.shape[1]
+        return ValueHead(width, device=self._settings.device)
+
+    def _learned(self) -> dict[str, torch.nn.Parameter]:
+        """Return all that an update changes, by name."""
+        critic = self._critic.parameters if self._critic else {}
+        return {**self._policy.learned, **critic}
+
+    def _start_from(self, parent: str, seed: int) -> LearnerState:
+        state = LearnerState()
+        if parent == BASE:
+            self._policy.reset(seed)
+        else:
+            self._store.verify(parent)
+            self._policy.load(self._store.path(parent))
+            state = load_state(self._store.path(parent))
+        if self._critic:
+            self._critic.load(state.critic)
+        return state
+
+    def _optimizer(self, state: LearnerState, rate: float) -> torch.optim.Adam:
+        groups: list[dict[str, Any]] = [{"params": list(self._policy.learned.values())}]
+        if self._critic:
+            parameters = list(self._critic.parameters.values())
+            groups.append(
+                {"params": parameters, "lr": self._settings.critic_rate, "eps": CRITIC_ADAM_EPS}
+            )
+        optimizer = torch.optim.Adam(groups, lr=rate, eps=self._settings.adam_eps, fused=True)
+        restore_adam(optimizer, self._learned(), state)
+        return optimizer
+
+    def _schedule(self, optimizer: torch.optim.Optimizer, state: LearnerState) -> LambdaLR:
+        """Let the policy's rate go on from the adapter's age; the critic's stays as it is.
+
+        Rollouts take steps of their own, a round about as many as 16 votes.
+        """
+        decay = self._settings.rate_decay_steps * (1 + self._settings.rollouts)
+
+        def of_policy(step: int) -> float:
+            return share_of_rate(
+                state.step + step,
+                warmup=self._settings.rate_warmup_steps,
+                decay=decay,
+            )
+
+        return LambdaLR(optimizer, [of_policy, lambda _: 1.0][: len(optimizer.param_groups)])
+
+    def _recover(self, samples: Sequence[Sample]) -> Sequence[Sample]:
+        if not without_logprobs(samples):
+            return samples
+        return recover_behaviour(samples, self._policy, self._store)
+
+    def _recover_some(self, samples: Sequence[Sample]) -> Sequence[Sample]:
+        known = self._recover(samples)
+        if not known:
+            raise LearningError(
+                "No vote of the batch has log-probs, and the versions that wrote the replies are "
+                "gone: discard the votes, or restore the versions' folders from a backup."
+            )
+        return known
+
+    def _write(self, state: LearnerState, folder: Path) -> None:
+        self._policy.save(folder)
+        save_state(state, folder)
+
+    def _check_finite(self) -> None:
+        if not all(m.isfinite().all() for m in self._learned().values()):
+            raise LearningError(
+                "The update made weights that are not finite: lower THUMBLOOP_LEARNING_RATE, or "
+                "activate an earlier version."
+            )
+
+    def _state_after(
+        self,
+        last: LearnerState,
+        optimizer: torch.optim.Adam,
+        order: torch.Generator,
+        steps: int,
+    ) -> LearnerState:
+        first, second = adam_moments(optimizer, self._learned())
+        critic = self._critic.parameters if self._critic else {}
+        return replace(
+            last,
+            step=last.step + steps,
+            first=first,
+            second=second,
+            random=order.get_state(),
+            critic={n: p.detach() for n, p in critic.items()},
+        )

@@ -1,0 +1,1 @@
+"""What both compiled programs share: the compiler, common headers, and what a processor can do."""

@@ -1,0 +1,1 @@
+"""The base with a trainable adapter: forward and backward passes, and log-probs of replies."""

@@ -1,0 +1,135 @@
+"""Voted replies as padded tensors, in micro-batches of similar length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from models.errors import LearningError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.types import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Replies of one forward pass.
+
+    Attributes:
+        rows: Which samples these are.
+        ids: Prompt, reply, padding: ``[B, S]``.
+        attention: True on prompt and reply, ``[B, S]``.
+        reply_positions: Where in ``S`` the logits of each reply token are, ``[B, T]``.
+        reply_ids: The reply's tokens, ``[B, T]``; 0 where masked out.
+        mask: True on reply tokens, ``[B, T]``.
+        behaviour: Behaviour log-probs, ``[B, T]``; 0 where masked out, or not known.
+        temperature: What divides the logits, ``[B]``.
+    """
+
+    rows: tuple[int, ...]
+    ids: torch.Tensor
+    attention: torch.Tensor
+    reply_positions: torch.Tensor
+    reply_ids: torch.Tensor
+    mask: torch.Tensor
+    behaviour: torch.Tensor
+    temperature: torch.Tensor
+
+
+def check_samples(samples: Sequence[Sample]) -> None:
+    """Refuse a batch that cannot be learned from.
+
+    Raises:
+        LearningError: It is empty, or a reply is empty, or its log-probs do not match its tokens
+            (none at all are allowed), or are not finite.
+    """
+    if not samples:
+        raise LearningError("The batch is empty: there is nothing to learn from.")
+    for sample in samples:
+        name = sample.completion_id
+        if not sample.response_ids or not sample.prompt_ids:
+            raise LearningError(f"{name} has no tokens: drop it from the batch.")
+        if len(sample.behaviour_logprobs) not in {0, len(sample.response_ids)}:
+            raise LearningError(
+                f"{name} has {len(sample.response_ids)} tokens but "
+                f"{len(sample.behaviour_logprobs)} log-probs: drop it from the batch."
+            )
+        if not torch.tensor([*sample.behaviour_logprobs, sample.reward]).isfinite().all():
+            raise LearningError(f"{name} has log-probs or a reward that are not finite: drop it.")
+
+
+def micro_batches(
+    samples: Sequence[Sample], rows: Sequence[int], *, tokens: int, device: str
+) -> list[MicroBatch]:
+    """Split ``rows`` of ``samples`` into micro-batches, longest together.
+
+    Replies to one prompt stay together where they fit, as a pass reads it once for all of them.
+
+    Args:
+        samples: The batch.
+        rows: Which of it are wanted.
+        tokens: Most rows times width of a micro-batch; a longer reply has one of its own.
+        device: Where the tensors go.
+    """
+    found: list[list[int]] = []
+    width = 0
+    for row in _in_order(samples, rows):
+        wider = max(width, token_count(samples[row]))
+        if not found or (len(found[-1]) + 1) * wider > tokens:
+            found.append([])
+            wider = token_count(samples[row])
+        found[-1].append(row)
+        width = wider
+    return [collate(samples, group, device=device) for group in found]
+
+
+def _in_order(samples: Sequence[Sample], rows: Sequence[int]) -> list[int]:
+    """Return rows by falling length, those of one prompt at the place of the longest."""
+    by_length = sorted(rows, key=lambda row: token_count(samples[row]), reverse=True)
+    places: dict[tuple[int, ...], int] = {}
+    for row in by_length:
+        places.setdefault(samples[row].prompt_ids, len(places))
+    return sorted(by_length, key=lambda row: places[samples[row].prompt_ids])
+
+
+def collate(samples: Sequence[Sample], rows: Sequence[int], *, device: str) -> MicroBatch:
+    """Pad the chosen samples on the right."""
+    chosen = [samples[i] for i in rows]
+    total = max(token_count(s) for s in chosen)
+    longest = max(len(s.response_ids) for s in chosen)
+    ids = torch.zeros(len(chosen), total, dtype=torch.long)
+    attention = torch.zeros(len(chosen), total, dtype=torch.bool)
+    reply_ids = torch.zeros(len(chosen), longest, dtype=torch.long)
+    positions = torch.zeros(len(chosen), longest, dtype=torch.long)
+    mask = torch.zeros(len(chosen), longest, dtype=torch.bool)
+    behaviour = torch.zeros(len(chosen), longest)
+    for b, sample in enumerate(chosen):
+        prompt, reply = len(sample.prompt_ids), len(sample.response_ids)
+        ids[b, : prompt + reply] = torch.tensor(sample.prompt_ids + sample.response_ids)
+        attention[b, : prompt + reply] = True
+        reply_ids[b, :reply] = torch.tensor(sample.response_ids)
+        positions[b, :reply] = torch.arange(prompt - 1, prompt + reply - 1)
+        mask[b, :reply] = True
+        if sample.behaviour_logprobs:
+            behaviour[b, :reply] = torch.tensor(sample.behaviour_logprobs)
+    # A greedy reply is learned as if it had been drawn at temperature 1.
+    temperature = torch.tensor([s.temperature or 1.0 for s in chosen])
+    return MicroBatch(
+        rows=tuple(rows),
+        ids=ids.to(device),
+        attention=attention.to(device),
+        reply_positions=positions.to(device),
+        reply_ids=reply_ids.to(device),
+        mask=mask.to(device),
+        behaviour=behaviour.to(device),
+        temperature=temperature.to(device),
+    )
+
+
+def token_count(sample: Sample) -> int:
+    """Return the tokens of prompt and reply."""
+    return len(sample.prompt_ids) + len(sample.response_ids)

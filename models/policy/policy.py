@@ -1,0 +1,293 @@
+"""The frozen base with a trainable LoRA adapter: log-probs of replies, and the adapter's files."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+
+from models.adapters import CONFIG_FILE, WEIGHTS_FILE
+from models.errors import AdapterError
+from models.policy.batch import micro_batches
+from models.policy.gradients import OfMasters
+from models.policy.head import token_logprobs
+from models.policy.trunk import make_trunk
+from models.policy.workers import Workers
+from models.ppo.kl import k1
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from models.base.loading import Base
+    from models.policy.batch import MicroBatch
+    from models.policy.gradients import Gradients
+    from models.settings import LearnerSettings
+    from models.types import Sample
+
+_Result = TypeVar("_Result")
+
+_ADAPTER = "default"
+
+_LEAST_TOKENS = 512
+"""A pass over fewer is not worth a worker of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyScores:
+    """What a policy thinks of replies, ``[B, T]`` fp32; 0 where masked out.
+
+    Attributes:
+        logprobs: Log-probs of the reply tokens at their sampling temperature.
+        kl: KL to the base over the whole distribution at each position, where it was asked for.
+        states: The last states that both come from, row by row, ``[kept, H]``; a constant.
+    """
+
+    logprobs: torch.Tensor
+    kl: torch.Tensor
+    states: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Replies under the policy as it stands and under the base.
+
+    Attributes:
+        start: Log-probs under the policy, ``[B, T]`` fp32.
+        kl: KL to the base, ``[B, T]`` fp32: exact over whole distributions, or that of the sampled
+            tokens (``kl.k1``).
+        states: The policy's last states at the kept positions, row by row, ``[kept, H]``.
+        reference_states: The base's last states at the kept positions, row by row, ``[kept, H]``.
+            They are what is kept of the base for an update: 1 KB a token, where whole
+            distributions would be 100 KB; the head's product with them is exact.
+    """
+
+    start: torch.Tensor
+    kl: torch.Tensor
+    states: torch.Tensor
+    reference_states: torch.Tensor
+
+
+class Policy:
+    """One model in memory: the policy with the adapter on, the reference with it off.
+
+    The products run in the base's number format; the adapter that is learned and saved is an fp32
+    master copy, which gradients are added to.
+
+    Attributes:
+        master: The fp32 master, by the names of PEFT's files.
+        learned: Those of it that learning changes.
+        workers: Who may take passes side by side.
+        pass_tokens: Most tokens of each of their passes.
+    """
+
+    def __init__(self, base: Base, settings: LearnerSettings) -> None:
+        config = LoraConfig(
+            task_type="CAUSAL_LM",
+            base_model_name_or_path=base.name,
+            r=settings.lora_rank,
+            lora_alpha=settings.lora_alpha,
+            lora_dropout=0.0,
+            target_modules="all-linear",
+        )
+        self.base = base
+        with warnings.catch_warnings():
+            # peft warns that the base's name is not its folder, which is what we want, and of a
+            # name that it reads itself and transformers deprecates.
+            warnings.simplefilter("ignore")
+            self.model = get_peft_model(base.model, config, autocast_adapter_dtype=False)
+        self.model.eval()  # there is no dropout; evaluation mode keeps the products repeatable
+        self._config = self.model.peft_config[_ADAPTER]
+        self._config.base_model_name_or_path = base.name
+        self._working = {
+            self._key(name): parameter
+            for name, parameter in self.model.named_parameters()
+            if "lora_" in name
+        }
+        self.master = {
+            key: torch.nn.Parameter(parameter.detach().float().clone())
+            for key, parameter in self._working.items()
+        }
+        self.learned = _of_layers(self.master, settings.learned_layers)
+        for key, parameter in self._working.items():
+            for weights in (parameter, self.master[key]):
+                weights.requires_grad_(key in self.learned)
+        self._trunk = make_trunk(
+            base.model,
+            self.model,
+            self._working,
+            self.master,
+            scale=settings.lora_alpha / settings.lora_rank,
+            tokens=settings.micro_batch_tokens,
+            build_dir=None if settings.runner == "transformers" else settings.data_dir / "native",
+        )
+        threads, room = torch.get_num_threads(), settings.micro_batch_tokens // _LEAST_TOKENS
+        count = max(1, min(threads, room)) if self._trunk.concurrent else 1
+        self.workers = Workers(count, inside=threads // count)
+        self.pass_tokens = settings.micro_batch_tokens // count
+
+    @staticmethod
+    def _key(name: str) -> str:
+        """Return a parameter's name as PEFT's files have it."""
+        return name.replace(f".{_ADAPTER}.", ".")
+
+    def reset(self, seed: int) -> None:
+        """Make a new adapter that changes nothing yet: A random, B zero (arXiv 2106.09685)."""
+        random = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for key, master in self.master.items():
+                if ".lora_B." in key:
+                    master.zero_()
+                else:
+                    bound = master.shape[1] ** -0.5
+                    drawn = torch.rand(master.shape, generator=random)
+                    master.copy_((drawn * 2 - 1) * bound)
+        self.publish_master()
+
+    def load(self, folder: Path) -> None:
+        """Take the weights of an adapter folder whose hashes were checked before.
+
+        Raises:
+            AdapterError: Its rank, scale or layers are not those of this policy's settings.
+        """
+        config = json.loads((folder / CONFIG_FILE).read_text())
+        tensors = load_file(folder / WEIGHTS_FILE)
+        wanted = (self._config.r, self._config.lora_alpha)
+        if (config.get("r"), config.get("lora_alpha")) != wanted:
+            raise AdapterError(
+                f"{folder} has rank {config.get('r')} and alpha {config.get('lora_alpha')}, but "
+                f"the settings say {wanted[0]} and {wanted[1]}: set THUMBLOOP_LORA_RANK and "
+                "THUMBLOOP_LORA_ALPHA to the adapter's, or activate base to start anew."
+            )
+        if tensors.keys() != self.master.keys():
+            raise AdapterError(f"{folder} does not adapt the same layers as this policy.")
+        with torch.no_grad():
+            for key, master in self.master.items():
+                master.copy_(tensors[key])
+        self.publish_master()
+
+    def save(self, folder: Path) -> None:
+        """Write PEFT's two files."""
+        config = self._config.to_dict()
+        plain = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
+        plain["inference_mode"] = True
+        (folder / CONFIG_FILE).write_text(json.dumps(plain, indent=2, sort_keys=True))
+        weights = {key: m.detach().cpu().contiguous() for key, m in self.master.items()}
+        save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+
+    def publish_master(self) -> None:
+        """Copy the master into the weights that the products use."""
+        with torch.no_grad():
+            for key, parameter in self._working.items():
+                parameter.copy_(self.master[key])
+        self._trunk.refresh()
+
+    def score(
+        self,
+        batch: MicroBatch,
+        reference: torch.Tensor | None = None,
+        gradients: Gradients | None = None,
+    ) -> ReplyScores:
+        """Compute log-probs of the reply tokens, and their KL to the base; carries gradients.
+
+        Args:
+            batch: The replies.
+            reference: The base's states, ``Measured.reference_states``; without, KL is 0.
+            gradients: Where a backward pass adds the masters' gradients; None for their own.
+        """
+        states = self._trunk.hidden(batch, gradients or OfMasters())
+        return self._scores(states, batch, reference)
+
+    @torch.no_grad()
+    def measure(self, batch: MicroBatch, *, sampled_kl: bool = False) -> Measured:
+        """Compute what stays fixed during an update, in one pass where the two policies agree."""
+        states = self._trunk.hidden(batch, OfMasters())
+        if self._is_base():
+            found = self._scores(states, batch)
+            return Measured(found.logprobs, found.kl, states, states)
+        base = self._trunk.reference_hidden(batch)
+        if sampled_kl:
+            start = self._scores(states, batch).logprobs
+            return Measured(start, k1(start, self._scores(base, batch).logprobs), states, base)
+        found = self._scores(states, batch, base)
+        return Measured(found.logprobs, found.kl, states, base)
+
+    def passes(
+        self, task: Callable[[MicroBatch], _Result], samples: Sequence[Sample]
+    ) -> Iterator[tuple[MicroBatch, _Result]]:
+        """Yield each pass over replies with what a task makes of it, side by side by workers."""
+        rows, device = range(len(samples)), str(self.base.model.device)
+        micros = micro_batches(samples, rows, tokens=self.pass_tokens, device=device)
+        yield from zip(micros, self.workers.map(task, micros), strict=True)
+
+    def reply_logprobs(
+        self, samples: Sequence[Sample], *, reference: bool = False
+    ) -> list[torch.Tensor]:
+        """Score many replies, side by side where there are workers; with no gradient.
+
+        Args:
+            samples: The replies.
+            reference: Under the frozen base instead of the policy.
+
+        Returns:
+            Log-probs of each reply's tokens at its sampling temperature, ``[tokens]`` fp32.
+        """
+        score = self.reference_logprobs if reference else torch.no_grad()(self.logprobs)
+        found = [torch.empty(0)] * len(samples)
+        for micro, scored in self.passes(score, samples):
+            for row, values, mask in zip(micro.rows, scored, micro.mask, strict=True):
+                found[row] = values[mask].cpu()
+        return found
+
+    def logprobs(self, batch: MicroBatch) -> torch.Tensor:
+        """Return log-probs of the reply tokens at their sampling temperature, ``[B, T]`` fp32."""
+        return self.score(batch).logprobs
+
+    @torch.no_grad()
+    def reference_logprobs(self, batch: MicroBatch) -> torch.Tensor:
+        """Return the same under the frozen base."""
+        return self._scores(self._trunk.reference_hidden(batch), batch).logprobs
+
+    @torch.no_grad()
+    def reference_means(self, batch: MicroBatch, *, depth: int) -> torch.Tensor:
+        """Return the means over a reply of the base's states after ``depth`` layers, ``[B, H]``.
+
+        They are the states that predict the reply's tokens.
+        """
+        states = self._trunk.reference_middle(batch, depth).float()
+        of_rows = torch.split(states, batch.mask.sum(-1).tolist())
+        return torch.stack([of_row.mean(0) for of_row in of_rows])
+
+    def _is_base(self) -> bool:
+        """Whether the adapter changes nothing, as a new one does."""
+        return not any(m.any() for key, m in self.master.items() if ".lora_B." in key)
+
+    def _scores(
+        self, hidden: torch.Tensor, batch: MicroBatch, reference: torch.Tensor | None = None
+    ) -> ReplyScores:
+        temperature = batch.temperature[:, None].expand_as(batch.mask)[batch.mask]
+        head = self.base.model.get_output_embeddings()
+        logprobs, kl = token_logprobs(
+            hidden, batch.reply_ids[batch.mask], temperature, head, reference, self._trunk.kernels
+        )
+        return ReplyScores(spread(logprobs, batch), spread(kl, batch), hidden.detach())
+
+
+def _of_layers(
+    master: dict[str, torch.nn.Parameter], layers: Sequence[str]
+) -> dict[str, torch.nn.Parameter]:
+    """Return the masters of the layers with these names; all where there are none."""
+    ends = tuple(f".{layer}" for layer in layers)
+    found = {k: m for k, m in master.items() if k.partition(".lora_")[0].endswith(ends)}
+    return found or master
+
+
+def spread(values: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+    """Put a value for each kept position where it belongs: ``[kept]`` to ``[B, T]``, else 0."""
+    out = torch.zeros(batch.mask.shape, device=values.device)
+    return out.masked_scatter(batch.mask, values)

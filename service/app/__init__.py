@@ -1,0 +1,1 @@
+"""The HTTP application: how it is put together and served."""

@@ -1,0 +1,101 @@
+"""Makes the HTTP application."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from feedback.store import Store, embedded_url
+from service.app.middleware import BodyLimit, Gate, Observer
+from service.error_handlers import add_error_handlers
+from service.routes import (
+    admin,
+    chat,
+    comparisons,
+    export,
+    feedback,
+    health,
+    imports,
+    models,
+    pages,
+    users,
+)
+from service.routes.quick_votes import QuickVotes
+from service.runtime.runtime import Lifecycle, Runtime, State
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from models.backends import Generator
+    from service.settings import ServiceSettings
+
+
+def create_app(
+    settings: ServiceSettings,
+    generator: Generator | None = None,
+    store: Store | None = None,
+    lifecycle: Lifecycle | None = None,
+) -> FastAPI:
+    """Return the application; nothing is opened before its lifespan starts.
+
+    Args:
+        settings: How it runs.
+        generator: What decodes; the local engine when None. It is started and closed here.
+        store: The record, which the caller closes; when None, one is opened and closed here.
+        lifecycle: Shared with the process that serves the application.
+    """
+    lifecycle = lifecycle or Lifecycle()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+        url = settings.redis_url or embedded_url(settings.data_dir)
+        record = store or Store.connect(url, settings)
+        runtime = Runtime(settings, record, generator, lifecycle)
+        runtime.start()
+        try:
+            yield {"runtime": runtime}
+        finally:
+            await runtime.stop()
+            if store is None:
+                await record.close()
+
+    # The interactive documentation would load scripts from elsewhere.
+    app = FastAPI(title="Thumbloop", lifespan=lifespan, docs_url=None, redoc_url=None)
+    parts = (
+        chat,
+        feedback,
+        comparisons,
+        models,
+        admin,
+        imports,
+        users,
+        export,
+        health,
+        pages,
+    )
+    for part in parts:
+        app.include_router(part.router)
+    app.mount("/static", pages.assets(), name="static")
+    add_error_handlers(app)
+    _add_middleware(app, settings)
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: ServiceSettings) -> None:
+    """Wrap the application; what is added last sees a request first."""
+    app.add_middleware(QuickVotes)
+    app.add_middleware(Gate)
+    uploads = {("POST", imports.PATH): settings.import_max_bytes}
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes, larger=uploads)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["x-policy-version", "x-request-id", "retry-after"],
+        )
+    app.add_middleware(Observer)

@@ -1,0 +1,1 @@
+"""One chat request: what was asked, the replies to it, and their OpenAI shapes."""

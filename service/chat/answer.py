@@ -1,0 +1,223 @@
+"""Answering one chat request: the replies as they grow, their deadlines, and their record."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from feedback.errors import StoreUnavailableError
+from feedback.types import Completion
+from models.errors import QueueFullError
+from models.types import GenerationRequest
+from service.chat.merging import Merged
+from service.errors import QueueTimeoutError, RequestTimeoutError
+from service.runtime.tally import person
+from service.timeouts import within
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from models.types import FinishReason, GenerationChunk, Sampling, Token
+    from service.chat.requests import Question
+    from service.errors import ApiError
+    from service.runtime.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Reply:
+    """One reply as it grows."""
+
+    id: str
+    sampling: Sampling
+    text: str = ""
+    tokens: list[Token] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    recorded: bool = False
+    begun_at: float | None = None
+
+    def add(self, chunk: GenerationChunk) -> None:
+        """Take in what a decode step gave."""
+        self.text += chunk.text
+        self.tokens.extend(chunk.tokens)
+        self.finish_reason = chunk.finish_reason
+
+
+class Answer:
+    """The replies to one question, decoded at the same time and recorded as each one ends."""
+
+    def __init__(self, runtime: Runtime, question: Question) -> None:
+        self.question = question
+        self.replies = _replies(question)
+        self._runtime = runtime
+        generator = runtime.serving().generator
+        self._stats = generator.stats
+        self._asked_at = time.perf_counter()
+        self._merged = Merged(
+            [generator.generate(_request(question, reply)) for reply in self.replies]
+        )
+        loop, settings = asyncio.get_running_loop(), runtime.settings
+        self._deadlines = (
+            loop.call_later(settings.queue_timeout.total_seconds(), self._not_begun),
+            loop.call_later(settings.request_timeout.total_seconds(), self._not_complete),
+        )
+
+    @property
+    def recorded(self) -> bool:
+        """Whether all replies were recorded."""
+        return all(reply.recorded for reply in self.replies)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of all replies together."""
+        return sum(len(reply.tokens) for reply in self.replies)
+
+    async def begun(self, seconds: float) -> None:
+        """Wait for the first token, at most so long, and raise if there will be none."""
+        with self._counting_failures():
+            await self._merged.begun(seconds)
+
+    async def events(self) -> AsyncIterator[tuple[int, GenerationChunk]]:
+        """Yield each step of each reply by the reply's index, after adding it to the reply.
+
+        Raises:
+            QueueTimeoutError: The first token did not come in time.
+            RequestTimeoutError: The last one did not.
+            ModelsError: The engine refused or failed.
+        """
+        with self._counting_failures():
+            async for index, chunk in self._merged:
+                self._time(self.replies[index], chunk)
+                self.replies[index].add(chunk)
+                yield index, chunk
+
+    async def finish(self, index: int) -> None:
+        """Record a reply that has ended, and count it. Redis being away is no reason to fail."""
+        reply = self.replies[index]
+        metrics = self._runtime.metrics
+        metrics.tokens.labels("prompt").inc(len(self.question.prompt_ids))
+        metrics.tokens.labels("completion").inc(len(reply.tokens))
+        metrics.replies.labels(self.question.version).inc()
+        if not self.question.pinned:
+            self._runtime.tally.ended(
+                self.question.version,
+                self._who(reply),
+                first_token=None if reply.begun_at is None else reply.begun_at - self._asked_at,
+                tokens=len(reply.tokens),
+                cut=reply.finish_reason == "length",
+            )
+        reply.recorded = self.question.keep and await self._record(reply)
+        if not reply.recorded:
+            metrics.unrecorded.inc()
+            self._runtime.unrecorded.add(reply.id, self.question.person)
+
+    async def close(self) -> None:
+        """Cancel the replies that are not finished."""
+        for deadline in self._deadlines:
+            deadline.cancel()
+        await self._merged.close()
+
+    def _not_begun(self) -> None:
+        if not self._merged.has_begun:
+            limit, retry_after = self._runtime.settings.queue_timeout, self._runtime.retry_after()
+            self._give_up("queue", QueueTimeoutError(limit, retry_after=retry_after))
+
+    def _not_complete(self) -> None:
+        self._give_up("request", RequestTimeoutError(self._runtime.settings.request_timeout))
+
+    def _give_up(self, kind: str, error: ApiError) -> None:
+        if self._merged.fail(error):
+            self._runtime.metrics.timeouts.labels(kind).inc()
+
+    @contextmanager
+    def _counting_failures(self) -> Iterator[None]:
+        try:
+            yield
+        except QueueFullError:
+            self._runtime.metrics.refused.inc()
+            raise
+        except Exception:
+            for reply in self.replies:
+                if reply.finish_reason is None and not self.question.pinned:
+                    self._runtime.tally.failed(self.question.version, self._who(reply))
+            raise
+
+    def _who(self, reply: Reply) -> str:
+        conversation = self.question.metadata.get("conversation_id", "")
+        return person(self.question.person, conversation, reply.id)
+
+    def _time(self, reply: Reply, chunk: GenerationChunk) -> None:
+        """Measure the time to the first token, and that of each reply."""
+        now = time.perf_counter()
+        if all(each.begun_at is None for each in self.replies):
+            self._runtime.metrics.first_token.observe(now - self._asked_at)
+        if reply.begun_at is None:
+            reply.begun_at = now
+        if chunk.finish_reason is not None:
+            stats = self._stats()
+            self._runtime.pace.ended(
+                now - reply.begun_at, running=stats.running, waiting=stats.waiting
+            )
+
+    async def _record(self, reply: Reply) -> bool:
+        completion = _completion(self.question, reply)
+        try:
+            await within(
+                self._runtime.settings.record_timeout,
+                self._runtime.store.completions.record(completion),
+            )
+        except StoreUnavailableError as error:
+            log.warning("A reply was served without a record: %s", error)
+            return False
+        return True
+
+
+def _replies(question: Question) -> list[Reply]:
+    if question.n == 1:
+        return [Reply(question.id, question.sampling)]
+    return [
+        Reply(f"{question.id}.{index}", _sampling(question.sampling, index))
+        for index in range(question.n)
+    ]
+
+
+def _sampling(sampling: Sampling, index: int) -> Sampling:
+    # The same seed for all would make all replies the same.
+    return sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + index)
+
+
+def _request(question: Question, reply: Reply) -> GenerationRequest:
+    return GenerationRequest(
+        id=reply.id,
+        prompt_ids=question.prompt_ids,
+        version=question.version,
+        sampling=reply.sampling,
+        top_logprobs=question.top_logprobs,
+        user=f"{question.person.owner}:{question.person.user}",
+    )
+
+
+def _completion(question: Question, reply: Reply) -> Completion:
+    if reply.finish_reason is None:
+        raise AssertionError("Only a reply that has ended is recorded.")
+    return Completion(
+        id=reply.id,
+        person=question.person,
+        conversation=question.metadata.get("conversation_id", ""),
+        version=question.version,
+        messages=question.messages,
+        text=reply.text,
+        prompt_ids=question.prompt_ids,
+        response_ids=tuple(token.id for token in reply.tokens),
+        behaviour_logprobs=tuple(token.logprob for token in reply.tokens),
+        sampling=reply.sampling,
+        finish_reason=reply.finish_reason,
+        created_at=float(question.created),
+        metadata=question.metadata,
+        pinned=question.pinned,
+    )

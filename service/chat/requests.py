@@ -1,0 +1,173 @@
+"""Making a chat request ready for the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from feedback.errors import StoreUnavailableError, UnknownVersionError
+from models.errors import PromptTooLongError
+from models.types import BASE
+from models.versions import is_version_id
+from service.errors import InvalidRequestError, ModelNotFoundError
+from service.following.routing import sticky_key
+from service.timeouts import within
+
+if TYPE_CHECKING:
+    from feedback.types import Person
+    from models.backends import Generator
+    from models.types import Message, Sampling
+    from models.versions import VersionState
+    from service.following.watcher import RolloutWatcher
+    from service.runtime.auth import Caller
+    from service.runtime.runtime import Runtime
+    from service.schemas.chat import ChatRequest
+
+LONG_TEXT = 20_000
+"""Characters of a prompt that take long enough to encode to keep others waiting."""
+
+POLICY = "policy"
+PIN = "policy@"
+OFFERED: frozenset[VersionState] = frozenset(
+    {"approved", "canary", "live", "retired", "rolled_back"}
+)
+"""States of versions that are listed; the others only operators can name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A chat request made ready for the engine: everything that all its replies share."""
+
+    id: str
+    created: int
+    model: str
+    version: str
+    person: Person
+    conversation: str
+    messages: tuple[Message, ...]
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    n: int
+    top_logprobs: int
+    metadata: dict[str, str]
+    keep: bool
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the caller named the version; it is judged by those who are dealt it."""
+        return self.model != POLICY
+
+
+async def ask(runtime: Runtime, caller: Caller, body: ChatRequest) -> Question:
+    """Encode the messages and settle the version and the sampling.
+
+    Raises:
+        NotReadyError: The model is still being loaded.
+        ModelNotFoundError: The request names a model that there is not.
+        PromptTooLongError: Messages and reply do not fit the context.
+    """
+    serving = runtime.serving()
+    messages = tuple(message.value() for message in body.messages)
+    prompt_ids = await _encode(serving.generator, messages)
+    limit = _reply_limit(
+        len(prompt_ids),
+        body.reply_limit,
+        runtime.settings.default_max_tokens,
+        serving.generator.context_length,
+    )
+    completion_id = f"chatcmpl-{uuid.uuid4().hex}"
+    person = caller.person(body.user)
+    conversation = body.metadata.get("conversation_id", "")
+    key = sticky_key(person.owner, person.user, conversation, completion_id)
+    # The version is chosen last, so that it is still loaded when the engine takes the request.
+    if body.model.startswith(PIN) and "admin" not in caller.scopes:
+        await _must_be_offered(runtime, body.model)
+    version = await choose_version(serving, body.model, key)
+    return Question(
+        id=completion_id,
+        created=int(time.time()),
+        model=body.model,
+        version=version,
+        person=person,
+        conversation=conversation,
+        messages=messages,
+        prompt_ids=prompt_ids,
+        sampling=body.sampling(limit),
+        n=body.n,
+        top_logprobs=body.top_logprobs,
+        metadata=body.metadata,
+        keep=body.store,
+    )
+
+
+async def _encode(generator: Generator, messages: tuple[Message, ...]) -> tuple[int, ...]:
+    if sum(len(message.content) for message in messages) > LONG_TEXT:
+        return await asyncio.to_thread(generator.encode_chat, messages)
+    return generator.encode_chat(messages)
+
+
+def _reply_limit(prompt: int, wanted: int | None, default: int, context: int) -> int:
+    """Return the most tokens that the reply may have.
+
+    Raises:
+        PromptTooLongError: What is wanted, or a single token, does not fit.
+    """
+    limit = wanted or max(1, min(default, context - prompt))
+    if prompt + limit > context:
+        raise PromptTooLongError(prompt, limit, context)
+    return limit
+
+
+async def _must_be_offered(runtime: Runtime, model: str) -> None:
+    """Keep versions that the gate has not passed from all but operators.
+
+    One that gives no numbers would end the replies of all who are decoded together with it.
+
+    Raises:
+        ModelNotFoundError: There is no such version, or the gate has not passed it.
+    """
+    version = model.removeprefix(PIN)
+    if version == BASE or not is_version_id(version):
+        return
+    try:
+        record = runtime.store.versions.get(version)
+        offered = (await within(runtime.settings.record_timeout, record)).state in OFFERED
+    except UnknownVersionError:
+        offered = False
+    except StoreUnavailableError:
+        offered = version in runtime.serving().generator.loaded()
+    if not offered:
+        raise ModelNotFoundError(model)
+
+
+async def choose_version(serving: RolloutWatcher, model: str, key: str) -> str:
+    """Return the loaded version that a request for ``model`` gets.
+
+    Args:
+        serving: What is loaded and who gets it.
+        model: The request's field of that name.
+        key: What the request stays on its version by.
+
+    Raises:
+        ModelNotFoundError: There is none.
+        InvalidRequestError: What is named cannot be a version; nothing is looked for.
+    """
+    if model == POLICY:
+        return serving.version_for(key)
+    if model == BASE:
+        return BASE
+    if not model.startswith(PIN):
+        raise ModelNotFoundError(model)
+    version = model.removeprefix(PIN)
+    if not is_version_id(version):
+        raise InvalidRequestError(
+            f"{version!r} is no version's id like v000012-3fa9c1d2e4b7. GET /v1/models lists what "
+            "can be asked for.",
+            code="invalid_version",
+            param="model",
+        )
+    await serving.pin(version)
+    return version

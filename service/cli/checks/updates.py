@@ -1,0 +1,43 @@
+"""The doctor's check of the updates: votes become versions, and these pass their gate."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from service.cli.checks.findings import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from feedback.types import Run
+
+LOOKED_BACK = 10
+"""Newest runs that are looked at."""
+_MANY = 3
+"""Rejections in a row after which an operator should look."""
+_OPEN = {"claimed", "committed"}
+
+
+def check_updates(runs: Sequence[Run]) -> Finding:
+    """Check that updates come to something.
+
+    Args:
+        runs: Of the ledger, newest first.
+    """
+    ended = [run for run in runs if run.state not in _OPEN]
+    if not ended:
+        return Finding("updates", ok=True, found="none has ended yet")
+    last = ended[0]
+    found = f"run {last.number} is {last.state}" + (f": {last.reason}" if last.reason else "")
+    if last.state == "quarantined":
+        mend = f"See `thumbloop updates show {last.number}`. Other votes are learned meanwhile."
+        return Finding("updates", ok=False, found=found, mend=mend)
+    rejected = sum(1 for _ in takewhile(lambda run: run.state == "rejected", ended))
+    if rejected < _MANY:
+        return Finding("updates", ok=True, found=found)
+    mend = (
+        f"People want what a bound of the gate forbids, or {last.parent} stands at that bound. Go "
+        "back to an earlier version, or see docs/gate.md for the bound named here."
+    )
+    return Finding("updates", ok=False, found=f"{rejected} rejected in a row; {found}", mend=mend)

@@ -1,0 +1,81 @@
+"""``thumbloop updates``: the runs that turned votes into versions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli.errors import CommandError
+from service.cli.output import JsonFlag, ago, print_fields, print_json, print_table
+from service.cli.record import operator, with_store
+
+if TYPE_CHECKING:
+    from feedback.store import Store
+    from feedback.types import UpdateRequest
+
+ANSWER_SECONDS = 30.0
+
+app = typer.Typer(no_args_is_help=True, help="Update runs.")
+
+
+@app.command("run")
+def run_now(*, as_json: JsonFlag = False) -> None:
+    """Ask for an update now, from as little as one vote, and wait for the workers' answer."""
+    request = with_store(_ask)
+    if as_json:
+        print_json(request)
+    else:
+        typer.echo(request.answer)
+    if request.run is None:
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_runs(
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 50,
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """List runs, newest first."""
+    runs = with_store(lambda store: store.runs.list(limit))
+    if as_json:
+        print_json(runs)
+        return
+    rows = [
+        (r.number, r.state, len(r.votes), r.version, r.attempts, ago(r.claimed_at), r.reason)
+        for r in runs
+    ]
+    columns = ("run", "state", "votes", "version", "attempts", "claimed", "reason")
+    print_table(columns, rows, "There are no runs yet.")
+
+
+@app.command()
+def show(
+    number: Annotated[int, typer.Argument(min=1, help="The run's number.")],
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show one run with its report."""
+    run = with_store(lambda store: store.runs.get(number))
+    if as_json:
+        print_json(run)
+    else:
+        print_fields({**asdict(run), "votes": len(run.votes)})
+
+
+async def _ask(store: Store) -> UpdateRequest:
+    request = await store.learning.request_update(operator(), now=time.time())
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while time.monotonic() < deadline:
+        current = await store.learning.get_request(request.id)
+        if current is not None and current.state == "answered":
+            return current
+        await asyncio.sleep(0.2)
+    raise CommandError(
+        f"No worker answered within {ANSWER_SECONDS:.0f} s; the request stays. "
+        "`thumbloop doctor` says whether the workers run."
+    )

@@ -1,0 +1,1 @@
+"""How a replica follows the rollout: it loads versions and routes requests to them."""

@@ -1,0 +1,1 @@
+"""Prometheus metrics of the application and of the rollout."""

@@ -1,0 +1,1 @@
+"""What operators do to the rollout, for the routes and the command line alike."""

@@ -1,0 +1,1 @@
+"""``thumbloop up``: every process of Thumbloop on one machine."""

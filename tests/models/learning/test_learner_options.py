@@ -1,0 +1,326 @@
+"""Each setting of the loss does on a tiny model what it says."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.adapters import WEIGHTS_FILE
+from models.base.loading import load_base
+from models.learning.learner import Learner
+from models.learning.state import load_state
+from models.policy.batch import collate
+from models.policy.policy import Policy
+from models.ppo.advantages import UserMean
+from models.settings import LearnerSettings
+from models.types import BASE, Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+LIKED, DISLIKED = (40, 41, 42, 2), (50, 51, 52, 53, 54)
+VOTES = ((LIKED, 1.0), (DISLIKED, -1.0), (LIKED, 1.0), (DISLIKED, -1.0))
+
+
+@pytest.fixture
+def make_learner(settings: LearnerSettings) -> Callable[..., Learner]:
+    """Makes a learner at the base with some settings of its own."""
+
+    def make(**changes: Any) -> Learner:
+        given = settings.model_dump(exclude_unset=True) | {"learning_rate": 0.01, "minibatch": 2}
+        learner = Learner(LearnerSettings(**(given | changes)))
+        learner._policy.reset(0)
+        return learner
+
+    return make
+
+
+def _samples(learner: Learner, votes: Sequence[tuple[tuple[int, ...], float]]) -> list[Sample]:
+    """Return votes with the log-probs that the policy as it stands would have sampled with."""
+    samples = [
+        Sample(
+            completion_id=str(number),
+            user=f"user-{number}",
+            prompt_ids=(5, 6, 7),
+            response_ids=response,
+            behaviour_logprobs=(0.0,) * len(response),
+            temperature=1.0,
+            reward=reward,
+            version="base",
+            ended=True,
+        )
+        for number, (response, reward) in enumerate(votes)
+    ]
+    batch = collate(samples, range(len(samples)), device="cpu")
+    with torch.no_grad():
+        logprobs = learner._policy.logprobs(batch)
+    return [
+        replace(s, behaviour_logprobs=tuple(row[: len(s.response_ids)].tolist()))
+        for s, row in zip(samples, logprobs, strict=True)
+    ]
+
+
+def _learn(learner: Learner, samples: Sequence[Sample], parent: str = "base", seed: int = 1):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    return learner.learn(samples, parent=parent, seed=seed, progress=lambda _: None)
+
+
+def _publish(learner: Learner, learned: Any, sequence: int, parent: str = "base") -> str:
+    manifest = learner.publish(
+        learned, sequence=sequence, parent=parent, batch_hash="", fence=1, now=0.0
+    )
+    return manifest.version
+
+
+def _logprob(learner: Learner, response: tuple[int, ...]) -> float:
+    sample = Sample("x", "x", (5, 6, 7), response, (), 1.0, 0.0, "base", ended=True)
+    with torch.no_grad():
+        return learner._policy.logprobs(collate([sample], [0], device="cpu")).sum().item()
+
+
+def _moves(learner: Learner, samples: Sequence[Sample]) -> tuple[float, float]:
+    """Return by how much the liked and the disliked reply became likelier."""
+    before = _logprob(learner, LIKED), _logprob(learner, DISLIKED)
+    _learn(learner, samples)
+    return _logprob(learner, LIKED) - before[0], _logprob(learner, DISLIKED) - before[1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"preset": "article"},
+        {"preset": "article", "kl_estimate": "full", "kl_form": "added"},
+        {"advantage": "batch_mean"},
+        {"advantage": "critic"},
+        {"advantage": "critic", "kl_form": "reward"},
+        {"advantage": "none"},
+        {"stale_votes": "coupled"},
+        {"stale_votes": "none", "max_drift": math.inf},
+        {"length_form": "reply"},
+        {"length_form": "token"},
+        {"kl_form": "reward", "kl_estimate": "full"},
+        {"nudge": 0.1},
+        {"clip_high": 2.0},
+        {"learned_layers": ("gate_proj", "up_proj")},
+        {"probability_weight": 0.7},
+        {"missing_end_penalty": 0.5},
+    ],
+    ids=str,
+)
+def test_with_any_setting_thumbs_teach(
+    make_learner: Callable[..., Learner], changes: dict[str, Any]
+) -> None:
+    learner = make_learner(**changes)
+    liked, disliked = _moves(learner, _samples(learner, VOTES))
+    assert liked > 0.1
+    assert disliked < -0.1
+
+
+@pytest.mark.parametrize(("nudge", "least", "most"), [(0.0, -1e-4, 1e-4), (1.0, 0.1, 99.0)])
+def test_a_nudge_makes_likes_that_are_all_alike_teach(
+    make_learner: Callable[..., Learner], nudge: float, least: float, most: float
+) -> None:
+    learner = make_learner(nudge=nudge)
+    liked, _ = _moves(learner, _samples(learner, [(LIKED, 1.0), (LIKED, 1.0)]))
+    assert least < liked < most
+
+
+def test_a_nudge_does_not_push_what_is_disliked(make_learner: Callable[..., Learner]) -> None:
+    learner = make_learner(nudge=1.0)
+    _, disliked = _moves(learner, _samples(learner, [(DISLIKED, -1.0), (DISLIKED, -1.0)]))
+    assert disliked == pytest.approx(0.0, abs=1e-4)
+
+
+def test_of_two_likes_the_one_that_was_cut_off_becomes_less_likely(
+    make_learner: Callable[..., Learner],
+) -> None:
+    learner = make_learner(missing_end_penalty=0.5)
+    samples = _samples(learner, [(LIKED, 1.0), (DISLIKED, 1.0)])
+    liked, cut_off = _moves(learner, [samples[0], replace(samples[1], ended=False)])
+    assert liked > 0.1
+    assert cut_off < -0.1
+
+
+def test_what_a_cut_costs_is_part_of_a_users_mean(
+    make_learner: Callable[..., Learner], tmp_path: Path
+) -> None:
+    learner = make_learner(missing_end_penalty=0.5)
+    samples = _samples(learner, [(LIKED, 1.0), (DISLIKED, -1.0)])
+    cut = [replace(sample, user="u", ended=False) for sample in samples]
+    learned = learner.learn(cut, parent=BASE, seed=1, progress=lambda _: None)
+    learned.write_files(tmp_path)
+    assert load_state(tmp_path).users == {"u": UserMean(0.5 - 1.5, 2.0)}
+
+
+@pytest.mark.parametrize(("max_drift", "dropped"), [(0.5, 1), (2.0, 0), (math.inf, 0)])
+def test_a_disliked_reply_that_the_policy_left_behind_is_dropped(
+    make_learner: Callable[..., Learner], max_drift: float, dropped: int
+) -> None:
+    learner = make_learner(max_drift=max_drift)
+    samples = _samples(learner, VOTES)
+    likelier_once = tuple(x + 1.0 for x in samples[1].behaviour_logprobs)
+    samples[1] = replace(samples[1], behaviour_logprobs=likelier_once)
+    assert _learn(learner, samples).report["dropped_as_stale"] == dropped
+
+
+@pytest.mark.parametrize("form", ["constant", "reply", "token"])
+def test_a_batch_of_which_nothing_is_kept_teaches_nothing(
+    make_learner: Callable[..., Learner], form: str
+) -> None:
+    learner = make_learner(length_form=form, nudge=0.1)
+    sample = _samples(learner, [(DISLIKED, -1.0)])[0]
+    drifted = tuple(x + 1.0 for x in sample.behaviour_logprobs)
+    moves = _moves(learner, [replace(sample, behaviour_logprobs=drifted)])
+    assert moves == pytest.approx((0.0, 0.0), abs=1e-4)
+
+
+@pytest.mark.parametrize("advantage", ["leave_one_out", "batch_mean", "critic", "none"])
+def test_one_vote_is_learned_from_whatever_it_is_compared_with(
+    make_learner: Callable[..., Learner], advantage: str
+) -> None:
+    learner = make_learner(advantage=advantage)
+    liked, _ = _moves(learner, _samples(learner, [(LIKED, 1.0)]))
+    assert liked > 0.1
+
+
+@pytest.mark.parametrize("form", ["constant", "reply", "token"])
+def test_however_a_minibatch_is_divided_the_gradients_are_the_same(
+    make_learner: Callable[..., Learner], form: str
+) -> None:
+    found = []
+    for tokens in (1, 1024):
+        learner = make_learner(
+            micro_batch_tokens=tokens,
+            minibatch=0,
+            epochs=1,
+            max_grad_norm=1e9,
+            length_form=form,
+            nudge=0.1,
+            advantage="critic",
+        )
+        samples = _samples(learner, VOTES)
+        drifted = tuple(x + 1.0 for x in samples[1].behaviour_logprobs)
+        report = _learn(
+            learner, [samples[0], replace(samples[1], behaviour_logprobs=drifted), *samples[2:]]
+        ).report
+        assert report["dropped_as_stale"] == 1
+        found.append({k: v.grad for k, v in learner._learned().items()})
+    for key, gradient in found[0].items():
+        assert torch.allclose(gradient, found[1][key], rtol=1e-3, atol=1e-6), key
+        # a new adapter's first halves have no gradient, as the second halves are 0
+        assert gradient.any() != (".lora_A." in key)
+
+
+def test_the_critic_learns_what_replies_are_worth_and_is_carried_on(
+    make_learner: Callable[..., Learner], settings: LearnerSettings
+) -> None:
+    changes = {"advantage": "critic", "critic_rate": 0.01}
+    learner = make_learner(**changes)
+    samples = _samples(learner, [(LIKED, 1.0), (LIKED, 1.0)])
+    first = _publish(learner, _learn(learner, samples), 1)
+    saved = load_state(settings.adapters_dir / first).critic
+    weight, bias = saved["value.weight"], saved["value.bias"]
+    with torch.no_grad():
+        states = learner._policy.measure(collate(samples, [0, 1], device="cpu")).states
+    values = states @ weight + bias
+    # from 0 towards the votes, which are all 1
+    assert (values > 0.05).all()
+    # another learner goes on from the version with the same bits
+    again = make_learner(**changes)
+    direct = _publish(learner, _learn(learner, samples, first, seed=2), 2, first)
+    assert _publish(again, _learn(again, samples, first, seed=2), 2, first) == direct
+    # a learner without a critic goes on from it too, and one with a critic from a version without
+    plain = _publish(make_learner(), _learn(make_learner(), samples, first), 3, first)
+    assert load_state(settings.adapters_dir / plain).critic == {}
+    _learn(learner, samples, plain)
+
+
+def test_layers_that_are_not_learned_stay_and_can_be_learned_later(
+    make_learner: Callable[..., Learner], settings: LearnerSettings
+) -> None:
+    learner = make_learner(learned_layers=("gate_proj",))
+    samples = _samples(learner, VOTES)
+    first = _publish(learner, _learn(learner, samples), 1)
+    before = load_file(settings.adapters_dir / first / WEIGHTS_FILE)
+    for key, weights in before.items():
+        if ".lora_B." in key:
+            assert bool(weights.any()) is (".gate_proj." in key), key
+    # Adam has no past of the others, and starts afresh with them
+    second = _publish(learner := make_learner(), _learn(learner, samples, first), 2, first)
+    after = load_file(settings.adapters_dir / second / WEIGHTS_FILE)
+    assert all(bool(weights.any()) for weights in after.values())
+    # and the other way round
+    third = _publish(
+        learner := make_learner(learned_layers=("gate_proj",)),
+        _learn(learner, samples, second),
+        3,
+        second,
+    )
+    last = load_file(settings.adapters_dir / third / WEIGHTS_FILE)
+    for key, weights in last.items():
+        assert torch.equal(weights, after[key]) is (".gate_proj." not in key), key
+
+
+@pytest.mark.parametrize("form", ["weighted", "added"])
+@pytest.mark.parametrize("estimate", ["sampled", "full"])
+def test_the_articles_six_steps_give_the_same_weights(
+    make_learner: Callable[..., Learner],
+    make_version: Callable[..., str],
+    settings: LearnerSettings,
+    form: str,
+    estimate: str,
+) -> None:
+    parent = make_version(1, 0.05)
+    learner = make_learner(preset="article", kl_form=form, kl_estimate=estimate, minibatch=0)
+    samples = _samples(learner, VOTES)
+    report = _learn(learner, samples, parent).report
+    assert report["steps"] == 4
+    assert report["kl_per_reply"] != pytest.approx(0.0, abs=1e-3)
+    plain = _plain_article(settings, parent, samples, form, estimate)
+    for key, master in learner._policy.master.items():
+        assert torch.allclose(master, plain[key], atol=1e-4), key
+
+
+def _plain_article(
+    settings: LearnerSettings, parent: str, samples: Sequence[Sample], form: str, estimate: str
+) -> dict[str, torch.Tensor]:
+    """The article's steps as a bare loop; of the project it has only the forward pass."""
+    policy = Policy(load_base(settings), settings)
+    policy.load(settings.adapters_dir / parent)
+    optimizer = torch.optim.Adam(policy.master.values(), lr=0.01, eps=1e-5)
+    batch = collate(samples, range(len(samples)), device="cpu")
+    frozen = policy.reference_logprobs(batch)
+    votes = torch.tensor([[s.reward] for s in samples])
+    initial = policy.logprobs(batch).detach()  # 1.
+    drift = initial - frozen if estimate == "sampled" else _full_kl(policy, batch)
+    returns = 0.8 * votes + 0.2 * -drift if form == "weighted" else votes - drift
+    for _ in range(4):  # 6.
+        ratio = (policy.logprobs(batch) - initial).exp()  # 5. and 2.
+        held = ratio.clamp(0.8, 1.2)
+        loss = -torch.minimum(ratio * returns, held * returns)[batch.mask].mean()  # 3.
+        optimizer.zero_grad()
+        loss.backward()  # 4.
+        torch.nn.utils.clip_grad_norm_(policy.master.values(), 1.0)
+        optimizer.step()
+        policy.publish_master()
+    return {key: master.detach() for key, master in policy.master.items()}
+
+
+def _full_kl(policy: Policy, batch: Any) -> torch.Tensor:
+    """KL to the base over the vocabulary, from transformers' own logits."""
+    rows = torch.arange(len(batch.ids))[:, None]
+
+    def distributions() -> torch.Tensor:
+        logits = policy.model(input_ids=batch.ids, attention_mask=batch.attention).logits
+        return logits[rows, batch.reply_positions].log_softmax(-1)
+
+    with torch.no_grad():
+        new = distributions()
+        with policy.model.disable_adapter():
+            base = distributions()
+    return (new.exp() * (new - base)).sum(-1)

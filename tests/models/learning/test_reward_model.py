@@ -1,0 +1,164 @@
+"""The reward model is the Gaussian process that it says it is, and tells likes from dislikes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from models.learning.reward_model import (
+    FORM_WEIGHTS,
+    NOISES,
+    USERS,
+    ReplyFeatures,
+    Scale,
+    alike,
+    fit_reward_model,
+)
+
+if TYPE_CHECKING:
+    from models.learning.reward_model import RewardModel
+
+COUNT, WIDTH = 24, 6
+
+
+def _features(seed: int, count: int = COUNT) -> ReplyFeatures:
+    random = torch.Generator().manual_seed(seed)
+    content = torch.randn(count, WIDTH, generator=random, dtype=torch.float64) * 3 + 1
+    form = torch.randn(count, 2, generator=random, dtype=torch.float64)
+    return ReplyFeatures(content, form)
+
+
+def _votes(features: ReplyFeatures) -> torch.Tensor:
+    return (features.content[:, 0] > 1).double() * 2 - 1
+
+
+USER_NAMES = [f"user-{number % 5}" for number in range(COUNT)]
+
+
+def _covariance(features: ReplyFeatures, form_weight: float, noise: float) -> torch.Tensor:
+    """Write the votes' covariance out, entry by entry, but for its scale."""
+    scaled = Scale.of(features).apply(features)
+    out = torch.empty(COUNT, COUNT, dtype=torch.float64)
+    for i in range(COUNT):
+        for j in range(COUNT):
+            content = ((scaled.content[i] - scaled.content[j]) ** 2).mean()
+            form = ((scaled.form[i] - scaled.form[j]) ** 2).mean()
+            apart = (content + form_weight * form) / (1 + form_weight) / 2
+            same_user = USERS * (USER_NAMES[i] == USER_NAMES[j])
+            out[i, j] = torch.exp(-apart / 2) / noise + 1 + same_user + (i == j)
+    return out
+
+
+def _log_density(covariance: torch.Tensor, votes: torch.Tensor) -> float:
+    scale = float(votes @ covariance.inverse() @ votes) / COUNT
+    normal = torch.distributions.MultivariateNormal(
+        torch.zeros(COUNT, dtype=torch.float64), covariance * scale
+    )
+    return float(normal.log_prob(votes))
+
+
+def _settings(
+    features: ReplyFeatures, votes: torch.Tensor
+) -> list[tuple[float, float, torch.Tensor, float]]:
+    """Return what a form counts for, the noise, the covariance and its share of the say."""
+    pairs = [(form_weight, noise) for form_weight in FORM_WEIGHTS for noise in NOISES]
+    covariances = [_covariance(features, *pair) for pair in pairs]
+    densities = torch.tensor([_log_density(each, votes) for each in covariances]).double()
+    shares = (densities.exp() / densities.exp().sum()).tolist()
+    return [
+        (*pair, covariance, share)
+        for pair, covariance, share in zip(pairs, covariances, shares, strict=True)
+    ]
+
+
+@pytest.fixture
+def features() -> ReplyFeatures:
+    return _features(0)
+
+
+@pytest.fixture
+def votes(features: ReplyFeatures) -> torch.Tensor:
+    return _votes(features)
+
+
+@pytest.fixture
+def model(features: ReplyFeatures, votes: torch.Tensor) -> RewardModel:
+    return fit_reward_model(features, votes, USER_NAMES)
+
+
+def test_its_expectation_is_the_mean_of_what_is_likely_given_the_votes(
+    model: RewardModel, features: ReplyFeatures, votes: torch.Tensor
+) -> None:
+    # A vote by somebody new on the first reply: no noise, no user, but the same content.
+    scaled = Scale.of(features).apply(features)
+    first = ReplyFeatures(scaled.content[:1], scaled.form[:1])
+    expected = 0.0
+    for form_weight, noise, covariance, share in _settings(features, votes):
+        shared = alike(first, scaled, form_weight=form_weight)[0] / noise + 1
+        expected += share * float(shared @ covariance.inverse() @ votes)
+    assert model.expect(features)[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_it_says_how_well_the_other_votes_tell_each_one(
+    model: RewardModel, features: ReplyFeatures, votes: torch.Tensor
+) -> None:
+    found = torch.zeros(COUNT, dtype=torch.float64)
+    for _, _, covariance, share in _settings(features, votes):
+        for left_out in range(COUNT):
+            others = [each for each in range(COUNT) if each != left_out]
+            inverse = covariance[others][:, others].inverse()
+            found[left_out] += share * (covariance[left_out, others] @ inverse @ votes[others])
+    assert model.told == pytest.approx(float(torch.corrcoef(torch.stack([found, votes]))[0, 1]))
+    assert model.told > 0.3
+
+
+def test_it_says_how_much_of_the_votes_is_the_replies_own(
+    model: RewardModel, features: ReplyFeatures, votes: torch.Tensor
+) -> None:
+    settings = _settings(features, votes)
+    explained = sum(share / (1 + noise) for _, noise, _, share in settings)
+    assert model.explained == pytest.approx(explained, rel=1e-5)
+
+
+def test_it_tells_other_replies_apart(model: RewardModel) -> None:
+    others = _features(1, count=400)
+    both = torch.stack([model.expect(others), _votes(others)])
+    assert float(torch.corrcoef(both)[0, 1]) > 0.5
+
+
+def test_of_a_reply_that_is_like_none_it_expects_the_mean(model: RewardModel) -> None:
+    far = ReplyFeatures(torch.full((1, WIDTH), 1e3).double(), torch.zeros(1, 2).double())
+    assert model.expect(far).item() == pytest.approx(model.constant)
+
+
+def test_votes_that_nothing_explains_teach_little(
+    model: RewardModel, features: ReplyFeatures
+) -> None:
+    random = torch.Generator().manual_seed(0)
+    drawn = (torch.rand(9, COUNT, generator=random) < 0.5).double() * 2 - 1
+    models = [fit_reward_model(features, votes, USER_NAMES) for votes in drawn]
+    spreads = sorted(float(each.expect(features).std()) for each in models)
+    assert spreads[4] < 0.5 * float(model.expect(features).std())
+    assert sorted(each.told for each in models)[4] < 0.2
+    assert sorted(each.explained for each in models)[4] < 0.6 * model.explained
+
+
+def test_what_a_user_says_of_everything_is_the_users_and_not_the_replies(
+    features: ReplyFeatures,
+) -> None:
+    # Votes are nothing but their user's: the last of five dislikes all.
+    votes = torch.tensor([-1.0 if name == "user-4" else 1.0 for name in USER_NAMES])
+    with_names = fit_reward_model(features, votes, USER_NAMES)
+    without = fit_reward_model(features, votes, [str(number) for number in range(COUNT)])
+    disliked = votes < 0
+    expected = [model.expect(features)[disliked].mean().item() for model in (with_names, without)]
+    assert expected[0] > expected[1]
+
+
+def test_features_that_never_differ_are_no_matter() -> None:
+    features = _features(0)
+    features.form[:, 1] = 1.0
+    model = fit_reward_model(features, _votes(features), USER_NAMES)
+    assert model.expect(features).isfinite().all()

@@ -1,0 +1,1 @@
+"""What tests of several rooms share: doubles, models of the store, and processes to break."""
