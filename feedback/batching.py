@@ -28,14 +28,16 @@ CROWD = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Sifted:
+class FreshAndStale:
     """Waiting votes that may be learned from, and those on replies of versions too old."""
 
     fresh: tuple[WaitingVote, ...]
     stale: tuple[StaleVote, ...]
 
 
-def sift(waiting: Sequence[WaitingVote], *, live: str, max_version_lag: int | None) -> Sifted:
+def sift(
+    waiting: Sequence[WaitingVote], *, live: str, max_version_lag: int | None
+) -> FreshAndStale:
     """Part the votes on replies that are too many versions behind the live one from the others.
 
     Versions are counted by their sequence numbers, ``base`` being 0. A reply of a version without
@@ -58,7 +60,7 @@ def sift(waiting: Sequence[WaitingVote], *, live: str, max_version_lag: int | No
                 f"at most {max_version_lag} are learned from."
             )
             stale.append(StaleVote(vote.completion_id, vote.revision, reason))
-    return Sifted(tuple(fresh), tuple(stale))
+    return FreshAndStale(tuple(fresh), tuple(stale))
 
 
 def choose(

@@ -10,7 +10,7 @@ Rewrite = Literal["", "wanted", "started"]
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class SweepReport:
     """What one sweep did, and what it found afterwards.
 
     Attributes:
@@ -75,7 +75,7 @@ class RecordHealth:
     last_look: float | None
     waiting_votes: int
     log_events: int
-    swept: Swept | None
+    swept: SweepReport | None
 
 
 COUNTED_EVENTS = 10_000

@@ -85,7 +85,7 @@ class BatchVote:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ChainLink:
     """One version of a chain, and how it came to be.
 
     Attributes:
@@ -115,7 +115,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class VersionOrigin:
     """What made a version.
 
     Attributes:
@@ -125,7 +125,7 @@ class Made:
     """
 
     version: str
-    chain: tuple[Step, ...]
+    chain: tuple[ChainLink, ...]
     whole: bool
     votes: tuple[BatchVote, ...]
 
@@ -173,7 +173,7 @@ class Explanation:
     created_at: float | None
     vote: CurrentVote | None
     withdrawn: bool
-    made: Made | None
+    made: VersionOrigin | None
     learned_by: tuple[LearnedBy, ...]
     searched_all: bool
     texts: Texts | None = None
@@ -215,7 +215,7 @@ async def explain(store: Store, completion_id: str, *, texts: bool = False) -> E
     )
 
 
-async def made(store: Store, version: str, *, texts: bool = False) -> Made:
+async def made(store: Store, version: str, *, texts: bool = False) -> VersionOrigin:
     """Return what made a version: its chain, and the votes of its run.
 
     Raises:
@@ -229,7 +229,7 @@ async def made(store: Store, version: str, *, texts: bool = False) -> Made:
     runs = await store.runs.get_many([each.run for each in records if each.run is not None])
     steps = tuple(_step(each, runs.get(each.run or 0), rollout) for each in records)
     own = runs.get(records[0].run or 0) if records else None
-    return Made(
+    return VersionOrigin(
         version=version,
         chain=steps,
         whole=version == BASE or (bool(steps) and steps[-1].parent == BASE),
@@ -237,7 +237,7 @@ async def made(store: Store, version: str, *, texts: bool = False) -> Made:
     )
 
 
-async def _made_if_known(store: Store, trace: ReplyTrace, *, texts: bool) -> Made | None:
+async def _made_if_known(store: Store, trace: ReplyTrace, *, texts: bool) -> VersionOrigin | None:
     if trace.version in {None, BASE}:
         return None
     try:
@@ -246,9 +246,9 @@ async def _made_if_known(store: Store, trace: ReplyTrace, *, texts: bool) -> Mad
         return None  # a version that was registered in a Redis that was lost since
 
 
-def _step(record: VersionRecord, run: Run | None, rollout: Rollout) -> Step:
+def _step(record: VersionRecord, run: Run | None, rollout: Rollout) -> ChainLink:
     scores = [vote.score for vote in run.votes] if run else []
-    return Step(
+    return ChainLink(
         version=record.version,
         state=record.state,
         roles=roles(record.version, rollout),

@@ -124,7 +124,7 @@ class Feedback:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class CurrentComparison:
     """A comparison as it stands.
 
     Attributes:

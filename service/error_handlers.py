@@ -67,7 +67,7 @@ _FIELD_CODES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
+class ErrorAnswer:
     """An error as it is answered."""
 
     status: int
@@ -83,32 +83,32 @@ class Described:
         return JSONResponse(self.body, self.status, self.headers)
 
 
-def describe(error: Exception) -> Described:
+def describe(error: Exception) -> ErrorAnswer:
     """Return how ``error`` is answered; one that nobody foresaw is not told, the server logs it."""
     if isinstance(error, ApiError):
-        return Described(error.status, error.body(), error.headers)
+        return ErrorAnswer(error.status, error.body(), error.headers)
     if isinstance(error, RequestValidationError):
         return _describe_invalid(error)
     if isinstance(error, HTTPException):
         code = _HTTP_CODES.get(error.status_code, "invalid_request")
         body = error_body(error.status_code, str(error.detail), code)
-        return Described(error.status_code, body, dict(error.headers or {}))
+        return ErrorAnswer(error.status_code, body, dict(error.headers or {}))
     for kind in type(error).__mro__:
         if kind in _KNOWN:
             return _describe_known(error, *_KNOWN[kind])
-    return Described(
+    return ErrorAnswer(
         500, error_body(500, "Something went wrong here; the log tells what.", "internal_error")
     )
 
 
-def _describe_known(error: Exception, status: int, code: str) -> Described:
+def _describe_known(error: Exception, status: int, code: str) -> ErrorAnswer:
     headers = {"retry-after": _RETRY_AFTER[status]} if status in _RETRY_AFTER else {}
     # A name out of an archive may hold what is no character, and no answer could be made of it.
     message = str(error).encode("utf-8", "backslashreplace").decode()
-    return Described(status, error_body(status, message, code, _PARAMS.get(code)), headers)
+    return ErrorAnswer(status, error_body(status, message, code, _PARAMS.get(code)), headers)
 
 
-def _describe_invalid(error: RequestValidationError) -> Described:
+def _describe_invalid(error: RequestValidationError) -> ErrorAnswer:
     first = error.errors()[0]
     kind = first["type"]
     path = [str(part) for part in first["loc"] if part not in {"body", "query", "path"}]
@@ -121,7 +121,7 @@ def _describe_invalid(error: RequestValidationError) -> Described:
     elif name:
         message = f"`{name}`: {message}"
     code = _FIELD_CODES.get(kind, "invalid_value")
-    return Described(400, error_body(400, message, code, name or None))
+    return ErrorAnswer(400, error_body(400, message, code, name or None))
 
 
 async def _answer(request: Request, error: Exception) -> Response:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from models.types import Progress
-    from workers.resources import Workplace
+    from workers.resources import UpdateResources
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ MOST_GATINGS = 9
 
 
 @dataclass(frozen=True, slots=True)
-class Gated:
+class GateOutcome:
     """The gate's verdict on a version, and all that it was reached by, JSON-able."""
 
     version: str
@@ -39,7 +39,9 @@ class Gated:
     figures: dict[str, Any]
 
 
-async def gate(place: Workplace, version: str, progress: Callable[[Progress], None]) -> Gated:
+async def gate(
+    place: UpdateResources, version: str, progress: Callable[[Progress], None]
+) -> GateOutcome:
     """Measure a published version and judge it.
 
     Raises:
@@ -55,10 +57,10 @@ async def gate(place: Workplace, version: str, progress: Callable[[Progress], No
     for warning in verdict.warnings:
         logger.warning("%s: %s; this check is advisory.", version, warning)
     figures = {**measured.as_dict(), **verdict.as_dict(), "seconds": stopwatch.seconds}
-    return Gated(version, verdict, figures)
+    return GateOutcome(version, verdict, figures)
 
 
-async def gate_imported(place: Workplace) -> Gated | None:
+async def gate_imported(place: UpdateResources) -> GateOutcome | None:
     """Gate the oldest candidate that no update run made, as any other.
 
     One that the gate cannot measure is rejected with the reason, so that it does not keep those
@@ -90,7 +92,7 @@ async def gate_imported(place: Workplace) -> Gated | None:
     return found if await _write(place, found) else None
 
 
-async def _measured(place: Workplace, version: str, begun: int) -> Gated | None:
+async def _measured(place: UpdateResources, version: str, begun: int) -> GateOutcome | None:
     """Return what the gate finds, or why it cannot; None where that is the machine's fault."""
     if begun > MOST_GATINGS:
         return _blocked(version, f"its gate was begun {begun - 1} times, and its worker died.")
@@ -117,12 +119,12 @@ async def _measured(place: Workplace, version: str, begun: int) -> Gated | None:
         stop.set()
 
 
-def _blocked(version: str, why: str) -> Gated:
+def _blocked(version: str, why: str) -> GateOutcome:
     verdict = blocked(f"{why} Then import it again.")
-    return Gated(version, verdict, verdict.as_dict())
+    return GateOutcome(version, verdict, verdict.as_dict())
 
 
-async def _write(place: Workplace, found: Gated) -> bool:
+async def _write(place: UpdateResources, found: GateOutcome) -> bool:
     """Write a verdict down; False where somebody else had the version judged already."""
     passed, reason = found.verdict.passed, found.verdict.reason
     try:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from feedback.errors import RolloutConflictError
-from feedback.judging import Bounds, Comparison, judge, pool
+from feedback.judging import Bounds, VersionComparison, judge, pool
 from feedback.types import Judgement
 from models.types import BASE
 
 if TYPE_CHECKING:
-    from feedback.judging import Verdict
+    from feedback.judging import JudgeVerdict
     from feedback.settings import JudgeSettings
     from feedback.store import Store
     from feedback.types import Rollout
@@ -37,7 +37,7 @@ MOST_POOLED = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class JudgedCase:
     """What is compared.
 
     Attributes:
@@ -50,7 +50,7 @@ class Case:
     rollout: Rollout
     test: tuple[str, ...]
     control: tuple[str, ...]
-    comparison: Comparison
+    comparison: VersionComparison
     newest_votes: int
 
 
@@ -75,14 +75,14 @@ async def run_judge(store: Store, settings: JudgeSettings, *, now: float) -> Jud
     return judgement
 
 
-async def _trial(store: Store, rollout: Rollout) -> Case:
+async def _trial(store: Store, rollout: Rollout) -> JudgedCase:
     """Compare the canary with the live version beside it, since it began."""
     canary, beside = await store.tallies.trial()
-    comparison = Comparison(canary, beside, together=True)
-    return Case(rollout, (rollout.canary or "",), (rollout.live,), comparison, canary.cast)
+    comparison = VersionComparison(canary, beside, together=True)
+    return JudgedCase(rollout, (rollout.canary or "",), (rollout.live,), comparison, canary.cast)
 
 
-async def _watch(store: Store, rollout: Rollout) -> Case | None:
+async def _watch(store: Store, rollout: Rollout) -> JudgedCase | None:
     """Compare what was learned since the confirmed version with that; None if nothing was."""
     confirmed = rollout.confirmed or BASE
     if rollout.live == confirmed:
@@ -90,10 +90,10 @@ async def _watch(store: Store, rollout: Rollout) -> Case | None:
     newer = await _newer(store, rollout)
     control = await _with_lenders(store, confirmed)
     tallies = await store.tallies.read([*newer, *control])
-    comparison = Comparison(
+    comparison = VersionComparison(
         pool(tallies[: len(newer)]), pool(tallies[len(newer) :]), together=False
     )
-    return Case(rollout, newer, control, comparison, tallies[0].cast)
+    return JudgedCase(rollout, newer, control, comparison, tallies[0].cast)
 
 
 async def _newer(store: Store, rollout: Rollout) -> tuple[str, ...]:
@@ -114,7 +114,7 @@ async def _with_lenders(store: Store, confirmed: str) -> tuple[str, ...]:
     return versions
 
 
-def _with_own_votes(case: Case, verdict: Verdict, least: int) -> Verdict:
+def _with_own_votes(case: JudgedCase, verdict: JudgeVerdict, least: int) -> JudgeVerdict:
     """Withhold a confirmation that rests on the votes of older versions alone."""
     more = least - case.newest_votes
     if verdict.state != "promote" or more <= 0:
@@ -126,7 +126,7 @@ def _with_own_votes(case: Case, verdict: Verdict, least: int) -> Verdict:
     return replace(verdict, state="hold", reasons=(*verdict.reasons, reason), votes_needed=more)
 
 
-async def _act(store: Store, case: Case, verdict: Verdict, *, now: float) -> Judgement:
+async def _act(store: Store, case: JudgedCase, verdict: JudgeVerdict, *, now: float) -> Judgement:
     """Do what the verdict says, unless what it is about has changed meanwhile."""
     found = Judgement(
         at=now,
@@ -147,7 +147,9 @@ async def _act(store: Store, case: Case, verdict: Verdict, *, now: float) -> Jud
     return replace(found, acted=acted)
 
 
-async def _change(store: Store, case: Case, verdict: Verdict, *, now: float) -> str | None:
+async def _change(
+    store: Store, case: JudgedCase, verdict: JudgeVerdict, *, now: float
+) -> str | None:
     """Change the rollout as the verdict says; returns what was done.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from feedback.batching import choose, sift
-from workers.scheduling import Canary, Decision, Facts, decide
+from workers.scheduling import Canary, Decision, WorkFacts, decide
 
 if TYPE_CHECKING:
     from feedback.store import Store
@@ -35,14 +35,14 @@ async def watch(store: Store, settings: WorkerSettings, *, now: float) -> Decisi
     return decision
 
 
-async def gather(store: Store, settings: WorkerSettings, *, now: float) -> Facts:
+async def gather(store: Store, settings: WorkerSettings, *, now: float) -> WorkFacts:
     """Read the facts of a decision; a bounded number of small reads."""
     newest = next(iter(await store.runs.list(1)), None)
     opened = await store.runs.open()
     requests = len(await store.learning.waiting_requests())
     enough = 1 if requests else settings.min_votes
     rollout = await store.rollout.get()
-    return Facts(
+    return WorkFacts(
         now=now,
         paused=await store.learning.paused(),
         open_run=opened.number if opened else None,

@@ -11,7 +11,7 @@ from models.failpoints import failpoint
 
 if TYPE_CHECKING:
     from feedback.types import Run
-    from workers.resources import Workplace
+    from workers.resources import UpdateResources
 
 logger = logging.getLogger(__name__)
 
@@ -19,14 +19,14 @@ WHO = "learner"
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class PassedVersion:
     """A version that passed its gate, with the figures behind that."""
 
     version: str
     figures: dict[str, Any]
 
 
-async def promote(place: Workplace, run: Run, passed: Passed) -> None:
+async def promote(place: UpdateResources, run: Run, passed: PassedVersion) -> None:
     """Serve a version that passed, first to a share of the users where there is one set.
 
     An operator's choice meanwhile stands.
@@ -46,17 +46,17 @@ async def promote(place: Workplace, run: Run, passed: Passed) -> None:
         logger.info("%s is %s.", passed.version, how)
 
 
-async def promote_newest(place: Workplace) -> Run | None:
+async def promote_newest(place: UpdateResources) -> Run | None:
     """Do it for a run whose learner died between the gate and the promotion."""
     run = next(iter(await place.store.runs.list(1)), None)
     if run is None or run.version is None or run.state != "approved":
         return None  # another learner promoted it, and claimed the next run already
     version = await place.store.versions.get(run.version)
-    await promote(place, run, Passed(version.version, version.figures))
+    await promote(place, run, PassedVersion(version.version, version.figures))
     return run
 
 
-async def _activate(place: Workplace, run: Run, passed: Passed) -> None:
+async def _activate(place: UpdateResources, run: Run, passed: PassedVersion) -> None:
     await place.store.rollout.activate(
         passed.version,
         who=WHO,
@@ -68,7 +68,9 @@ async def _activate(place: Workplace, run: Run, passed: Passed) -> None:
     )
 
 
-async def _start_canary(place: Workplace, run: Run, passed: Passed, fraction: float) -> None:
+async def _start_canary(
+    place: UpdateResources, run: Run, passed: PassedVersion, fraction: float
+) -> None:
     await place.store.rollout.start_canary(
         passed.version,
         fraction,

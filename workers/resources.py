@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from workers.settings import WorkerSettings
 
 
-class Learner(Protocol):
+class UpdateLearner(Protocol):
     """What the steps need of ``models.learning.learner.Learner``; it computes, and blocks."""
 
     def learn(
@@ -53,7 +53,7 @@ class Learner(Protocol):
 
 
 @dataclass(slots=True)
-class Workplace:
+class UpdateResources:
     """What an update works with.
 
     Attributes:
@@ -64,12 +64,12 @@ class Workplace:
     store: Store
     settings: WorkerSettings
     adapters: AdapterStore
-    make_learner: Callable[[], Learner]
+    make_learner: Callable[[], UpdateLearner]
     clock: Callable[[], float] = time.time
     seconds: float | None = None
-    _learner: Learner | None = field(default=None, init=False)
+    _learner: UpdateLearner | None = field(default=None, init=False)
 
-    async def learner(self) -> Learner:
+    async def learner(self) -> UpdateLearner:
         """Return the learner, loading it on the first call."""
         if self._learner is None:
             self._learner = await asyncio.to_thread(self.make_learner)

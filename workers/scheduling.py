@@ -21,7 +21,7 @@ class Canary:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class WorkFacts:
     """What a look found in the record. Times are seconds since the epoch.
 
     Attributes:
@@ -67,7 +67,7 @@ class Decision:
     run: int | None = None
 
 
-def decide(facts: Facts, *, min_votes: int, update_interval: timedelta) -> Decision:
+def decide(facts: WorkFacts, *, min_votes: int, update_interval: timedelta) -> Decision:
     """Say what the learner should do now.
 
     An operator's request is served with a single vote and does not wait for the interval, but
@@ -88,7 +88,7 @@ def decide(facts: Facts, *, min_votes: int, update_interval: timedelta) -> Decis
     return _with_votes(facts, min_votes, update_interval)
 
 
-def _with_open_run(number: int, facts: Facts) -> Decision:
+def _with_open_run(number: int, facts: WorkFacts) -> Decision:
     answer = f"Run {number} is already under way."
     if facts.lease_held:
         return Decision("rest", answer, answer=answer, run=number)
@@ -106,20 +106,20 @@ def _with_canary(canary: Canary) -> Decision:
     return Decision("rest", why, answer=why)
 
 
-def _with_votes(facts: Facts, min_votes: int, update_interval: timedelta) -> Decision:
+def _with_votes(facts: WorkFacts, min_votes: int, update_interval: timedelta) -> Decision:
     if facts.requests:
         return _with_request(facts)
     return _unasked(facts, min_votes, update_interval.total_seconds())
 
 
-def _with_request(facts: Facts) -> Decision:
+def _with_request(facts: WorkFacts) -> Decision:
     if facts.batch_size == 0:
         why = "No votes are waiting to be learned from."
         return Decision("rest", why, answer=why)
     return Decision("claim", "An operator asked for an update.", min_votes=1)
 
 
-def _unasked(facts: Facts, min_votes: int, interval: float) -> Decision:
+def _unasked(facts: WorkFacts, min_votes: int, interval: float) -> Decision:
     if facts.batch_size < min_votes:
         return Decision("rest", f"{facts.batch_size} of {min_votes} votes are there.")
     # A claim in the future was made by a machine whose clock is wrong: nobody waits for that.

@@ -27,14 +27,14 @@ from workers.app import (
 from workers.judge import run_judge
 from workers.observation import watch
 from workers.priority import give_way
-from workers.resources import Learner, Workplace
+from workers.resources import UpdateLearner, UpdateResources
 from workers.settings import WorkerSettings
 from workers.update import run_update
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from feedback.retention import Swept
+    from feedback.retention import SweepReport
 
 logger = logging.getLogger(__name__)
 
@@ -107,14 +107,14 @@ async def _judge(settings: WorkerSettings) -> None:
         await run_judge(store, settings, now=time.time())
 
 
-async def _sweep(settings: WorkerSettings) -> Swept:
+async def _sweep(settings: WorkerSettings) -> SweepReport:
     async with _store(settings) as store:
         # Celery's own limit does nothing in the control worker, which runs its tasks itself.
         async with asyncio.timeout(SWEEP_LIMIT_SECONDS):
             return await store.retention.sweep(now=time.time(), seconds=SWEEP_SECONDS)
 
 
-def told_of(swept: Swept) -> str:
+def told_of(swept: SweepReport) -> str:
     """Say what a sweep did; nothing when it found nothing to do."""
     did = {
         "votes expired": swept.expired_votes,
@@ -132,7 +132,7 @@ def told_of(swept: Swept) -> str:
 async def _learn(settings: WorkerSettings) -> None:
     with _cancelled_by_sigterm():
         async with _store(settings) as store:
-            place = Workplace(
+            place = UpdateResources(
                 store=store,
                 settings=settings,
                 adapters=AdapterStore.open(settings),
@@ -165,10 +165,10 @@ def _cancelled_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _load_learner(settings: WorkerSettings) -> Learner:
-    from models.learning.learner import Learner as TorchLearner  # noqa: PLC0415 - torch, only when needed
+def _load_learner(settings: WorkerSettings) -> UpdateLearner:
+    from models.learning.learner import Learner  # noqa: PLC0415 - torch, only when needed
 
-    return TorchLearner(settings)
+    return Learner(settings)
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from workers.gating import gate, gate_imported
 from workers.lease import StopFlag, under_lease
 from workers.observation import answer_requests, next_batch, watch
 from workers.progress import ProgressLog
-from workers.promotion import Passed, promote, promote_newest
+from workers.promotion import PassedVersion, promote, promote_newest
 from workers.replay import earlier_votes
 from workers.samples import make_batch
 from workers.tidy import tidy
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from models.adapters import Manifest
     from models.types import Progress
     from workers.replay import Earlier
-    from workers.resources import Workplace
+    from workers.resources import UpdateResources
     from workers.samples import Batch
     from workers.scheduling import Decision
 
@@ -48,7 +48,7 @@ HINDRANCES = (OSError, BaseModelError, GateError)
 has to mend. A want of memory may be its fault."""
 
 
-async def run_update(place: Workplace) -> Run | None:
+async def run_update(place: UpdateResources) -> Run | None:
     """Do what the record calls for now: nothing, a new run, or the rest of an interrupted one.
 
     Returns:
@@ -75,7 +75,7 @@ async def run_update(place: Workplace) -> Run | None:
     return await place.store.runs.get(run.number)
 
 
-async def _claim_or_take_over(place: Workplace, decision: Decision) -> Run | None:
+async def _claim_or_take_over(place: UpdateResources, decision: Decision) -> Run | None:
     """Step 1: freeze a batch of votes, or take over the run of a learner that fell silent."""
     if decision.action == "take_over":
         return await _take_over(place)
@@ -93,7 +93,7 @@ async def _claim_or_take_over(place: Workplace, decision: Decision) -> Run | Non
     return run
 
 
-async def _take_over(place: Workplace) -> Run | None:
+async def _take_over(place: UpdateResources) -> Run | None:
     run = await place.store.runs.take_over(now=place.clock())
     if run is None:
         return None
@@ -105,7 +105,7 @@ async def _take_over(place: Workplace) -> Run | None:
     return run
 
 
-async def _carry_out(place: Workplace, run: Run) -> Passed | None:
+async def _carry_out(place: UpdateResources, run: Run) -> PassedVersion | None:
     """Steps 2 to 5 under the lease; every way to fail leaves the run where it can go on."""
     stop = StopFlag()
     try:
@@ -140,7 +140,9 @@ async def _carry_out(place: Workplace, run: Run) -> Passed | None:
     return None
 
 
-async def _within(seconds: float | None, work: Awaitable[Passed | None]) -> Passed | None:
+async def _within(
+    seconds: float | None, work: Awaitable[PassedVersion | None]
+) -> PassedVersion | None:
     """Return what ``work`` returns, unless it takes too long: a batch may be to blame for that.
 
     Raises:
@@ -156,7 +158,7 @@ async def _within(seconds: float | None, work: Awaitable[Passed | None]) -> Pass
         raise LearningError(f"It took longer than {seconds:g} s.") from error
 
 
-async def _steps(place: Workplace, run: Run, stop: StopFlag) -> Passed | None:
+async def _steps(place: UpdateResources, run: Run, stop: StopFlag) -> PassedVersion | None:
     await tidy(place.store, place.adapters, run, keep=place.settings.keep_versions)
     if run.state == "claimed":
         version = await _learn_and_commit(place, run, stop)
@@ -165,7 +167,7 @@ async def _steps(place: Workplace, run: Run, stop: StopFlag) -> Passed | None:
     return await _judge(place, run, version, stop)
 
 
-async def _learn_and_commit(place: Workplace, run: Run, stop: StopFlag) -> str:
+async def _learn_and_commit(place: UpdateResources, run: Run, stop: StopFlag) -> str:
     """Steps 2 to 4; a batch that an earlier attempt published is not learned again."""
     manifest = await asyncio.to_thread(
         place.adapters.find_batch, run.number, run.batch_hash, run.parent
@@ -189,7 +191,7 @@ async def _learn_and_commit(place: Workplace, run: Run, stop: StopFlag) -> str:
 
 
 async def _learn_and_publish(
-    place: Workplace, run: Run, stop: StopFlag
+    place: UpdateResources, run: Run, stop: StopFlag
 ) -> tuple[Manifest, dict[str, Any]]:
     """Step 2, learn from the frozen votes; step 3, save the adapter."""
     stopwatch = Stopwatch()
@@ -259,7 +261,9 @@ def _report(
     }
 
 
-async def _judge(place: Workplace, run: Run, version: str, stop: StopFlag) -> Passed | None:
+async def _judge(
+    place: UpdateResources, run: Run, version: str, stop: StopFlag
+) -> PassedVersion | None:
     """Step 5: measure the candidate and hold it against the gate's bounds."""
     found = await gate(place, version, _progress(run, stop))
     failpoint("probe.after")
@@ -272,13 +276,13 @@ async def _judge(place: Workplace, run: Run, version: str, stop: StopFlag) -> Pa
     )
     failpoint("finish.after")
     if state == "approved":
-        return Passed(version, found.figures)
+        return PassedVersion(version, found.figures)
     reason = found.verdict.reason or f"{run.parent} was rolled back meanwhile"
     logger.warning("%s is rejected: %s.", version, reason)
     return None
 
 
-async def _leave_broken(place: Workplace, run: Run, reason: str) -> None:
+async def _leave_broken(place: UpdateResources, run: Run, reason: str) -> None:
     """Leave a run of which an adapter cannot be used: its candidate, or else its parent."""
     if run.state != "claimed":
         await _fail(place, run, reason)
@@ -290,7 +294,7 @@ async def _leave_broken(place: Workplace, run: Run, reason: str) -> None:
 
 
 async def _fail(
-    place: Workplace, run: Run, reason: str, *, last: bool = False, return_votes: bool = False
+    place: UpdateResources, run: Run, reason: str, *, last: bool = False, return_votes: bool = False
 ) -> None:
     """Count a failure: the run is tried again or, after too many, quarantined."""
     most = 1 if last else place.settings.max_attempts
@@ -304,7 +308,7 @@ async def _fail(
         logger.warning("Run %d is %s after a failure: %s", run.number, state, reason)
 
 
-async def _give_back(place: Workplace, run: Run, *, hindered_by: str = "") -> None:
+async def _give_back(place: UpdateResources, run: Run, *, hindered_by: str = "") -> None:
     """Let the next learner go on at once, or after a rest, instead of after the lease."""
     try:
         await place.store.runs.release(run, hindered_by=hindered_by)

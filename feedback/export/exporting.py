@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from feedback.errors import TransferError
 from feedback.export.files import Cursor, PartFile
 from feedback.export.layouts import PAIRED, pair_row, single_rows
-from feedback.export.pairs import Match, Pair, Pairing, resolve
+from feedback.export.pairs import Match, Pairing, PreferencePair, resolve
 from feedback.export.writers import encode_line
 from feedback.retention import position
 from feedback.store.log import START
@@ -30,7 +30,7 @@ KEPT_EVENTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportReport:
     """What an export did.
 
     Attributes:
@@ -93,7 +93,7 @@ async def export_file(
     since: str = START,
     resume: bool = False,
     progress: Callable[[Cursor], Any] = lambda _: None,
-) -> Exported:
+) -> ExportReport:
     """Write an export into a file, which is whole and on disk once it has its name.
 
     Args:
@@ -125,7 +125,7 @@ async def export_file(
         since=cursor.since, until=cursor.until
     )
     part.clear()
-    return Exported(
+    return ExportReport(
         str(target), layout, cursor.rows, cursor.events, cursor.since, cursor.until, marked
     )
 
@@ -173,4 +173,4 @@ async def _rows(
     ids = [each.other for each in found if isinstance(each, Match)]
     others = iter(await store.completions.get_many(ids))
     pairs = [resolve(each, next(others)) if isinstance(each, Match) else each for each in found]
-    return [pair_row(layout, pair) for pair in pairs if isinstance(pair, Pair)]
+    return [pair_row(layout, pair) for pair in pairs if isinstance(pair, PreferencePair)]

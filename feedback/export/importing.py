@@ -25,7 +25,7 @@ SHOWN_PROBLEMS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class RowProblem:
     """A row that cannot be imported."""
 
     row: int
@@ -33,16 +33,16 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedFile:
     """What a file holds: its rows, the first of the bad ones, and how many are bad."""
 
     rows: int
     bad: int
-    problems: tuple[Problem, ...]
+    problems: tuple[RowProblem, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportReport:
     """What an import did.
 
     Attributes:
@@ -60,22 +60,22 @@ class Imported:
     dry_run: bool
 
 
-def check_file(path: Path, progress: Callable[[int], Any] = lambda _: None) -> Checked:
+def check_file(path: Path, progress: Callable[[int], Any] = lambda _: None) -> CheckedFile:
     """Read a whole file and return what is wrong with it.
 
     Raises:
         TransferError: The file cannot be read at all.
     """
     rows = bad = 0
-    problems: list[Problem] = []
+    problems: list[RowProblem] = []
     for row in read_records(path):
         rows += 1
         if row.record is None:
             bad += 1
-            problems.append(Problem(row.number, row.problem))
+            problems.append(RowProblem(row.number, row.problem))
             del problems[SHOWN_PROBLEMS:]
         progress(rows)
-    return Checked(rows, bad, tuple(problems))
+    return CheckedFile(rows, bad, tuple(problems))
 
 
 async def import_file(
@@ -85,7 +85,7 @@ async def import_file(
     relearn: bool = False,
     dry_run: bool = False,
     progress: Callable[[int], Any] = lambda _: None,
-) -> Imported:
+) -> ImportReport:
     """Write the votes of a file that ``check_file`` found nothing wrong with.
 
     Importing it again writes only what is not there yet, so an import that was cut off is gone on
@@ -114,7 +114,7 @@ async def import_file(
         there += written.count(False)
         states.update(vote.state for vote, done in zip(votes, written, strict=True) if done)
         progress(rows)
-    return Imported(rows, states.total(), there, tombstones, dict(states), dry_run)
+    return ImportReport(rows, states.total(), there, tombstones, dict(states), dry_run)
 
 
 async def _write(store: Store, votes: list[VoteRecord], *, dry_run: bool) -> list[bool]:

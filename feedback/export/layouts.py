@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from feedback.export.records import VoteRecord, as_messages, as_row
 
 if TYPE_CHECKING:
-    from feedback.export.pairs import Pair
+    from feedback.export.pairs import PreferencePair
     from models.types import Message
 
 Layout = Literal["records", "kto", "preference", "reward", "sft", "triplets"]
@@ -35,7 +35,7 @@ def single_rows(layout: Layout, record: VoteRecord) -> list[Row]:
     return [] if row is None else [row]
 
 
-def pair_row(layout: Layout, pair: Pair) -> Row:
+def pair_row(layout: Layout, pair: PreferencePair) -> Row:
     """Return the row that a pair makes in a paired layout."""
     prompt = as_messages(pair.prompt)
     chosen, rejected = [_reply(pair.chosen)], [_reply(pair.rejected)]

@@ -26,7 +26,7 @@ WINDOW = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PreferencePair:
     """Two replies to one prompt, the better one first."""
 
     prompt: tuple[Message, ...]
@@ -43,7 +43,7 @@ class Match:
     better: bool
 
 
-Found = Pair | Match
+Found = PreferencePair | Match
 
 
 class Pairing:
@@ -71,7 +71,7 @@ class Pairing:
             return []
         found: list[Found] = []
         if vote.correction and vote.correction != reply.text:
-            found.append(Pair(reply.messages, vote.correction, reply.text))
+            found.append(PreferencePair(reply.messages, vote.correction, reply.text))
         if vote.comparison is not None:
             # Both sides tell of the comparison; one is enough.
             if vote.comparison.side == "chosen":
@@ -103,13 +103,13 @@ class Pairing:
             del self._waiting[key]
 
 
-def resolve(match: Match, other: Completion | None) -> Pair | None:
+def resolve(match: Match, other: Completion | None) -> PreferencePair | None:
     """Return the pair of a match; None if the other reply is gone, alike, or to another prompt."""
     mine = match.completion
     if other is None or other.messages != mine.messages or other.text == mine.text:
         return None
     better, worse = (mine, other) if match.better else (other, mine)
-    return Pair(mine.messages, better.text, worse.text)
+    return PreferencePair(mine.messages, better.text, worse.text)
 
 
 def digest(messages: tuple[Message, ...]) -> str:

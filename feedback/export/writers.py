@@ -39,7 +39,7 @@ class ParquetStream:
         import pyarrow.parquet as pq  # noqa: PLC0415
 
         self._schema = schema(layout)
-        self._sink = _Sink()
+        self._sink = _ParquetSink()
         self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd")
         self._group: list[bytes] = []
         self._size = 0
@@ -67,7 +67,7 @@ class ParquetStream:
         self._group, self._size = [], 0
 
 
-class _Sink:
+class _ParquetSink:
     """What pyarrow takes for a file that is only written at its end."""
 
     closed = False

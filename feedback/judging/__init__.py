@@ -8,23 +8,23 @@ from feedback.judging.bounds import Bounds
 from feedback.judging.tally import (
     FIRST_TOKEN_EDGES,
     Approval,
-    Comparison,
     Replies,
-    Tally,
+    VersionComparison,
+    VersionTally,
     first_token_bucket,
     pool,
 )
-from feedback.judging.verdict import State, Verdict, judge
+from feedback.judging.verdict import JudgeVerdict, State, judge
 
 __all__ = [
     "FIRST_TOKEN_EDGES",
     "Approval",
     "Bounds",
-    "Comparison",
+    "JudgeVerdict",
     "Replies",
     "State",
-    "Tally",
-    "Verdict",
+    "VersionComparison",
+    "VersionTally",
     "first_token_bucket",
     "judge",
     "pool",

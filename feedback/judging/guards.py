@@ -19,7 +19,7 @@ from feedback.judging.evidence import (
 if TYPE_CHECKING:
     from feedback.judging.bounds import Bounds
     from feedback.judging.evidence import Floats
-    from feedback.judging.tally import Comparison, Replies
+    from feedback.judging.tally import Replies, VersionComparison
 
 CLUMPING = 2.0
 """Replies of one moment go alike: so many of them say as much as one alone."""
@@ -49,7 +49,7 @@ class Guard:
         return bool(log_evidence(self.difference, self.scale) >= math.log(1 / error))
 
 
-def guards(comparison: Comparison, bounds: Bounds) -> list[Guard]:
+def guards(comparison: VersionComparison, bounds: Bounds) -> list[Guard]:
     """Return what a version is watched for beside approval."""
     test, control = comparison.test.replies, comparison.control.replies
     ratio = mean_difference(_sums(test), _sums(control), factor=bounds.length, clumping=CLUMPING)

@@ -65,7 +65,7 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class VersionTally:
     """What is counted of one version, or of several together.
 
     Attributes:
@@ -103,19 +103,19 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class VersionComparison:
     """Two sides: the version or versions that are judged, and what they are compared with.
 
     Attributes:
         together: Whether both were served at the same time, to people drawn by chance.
     """
 
-    test: Tally
-    control: Tally
+    test: VersionTally
+    control: VersionTally
     together: bool
 
 
-def pool(tallies: Iterable[Tally]) -> Tally:
+def pool(tallies: Iterable[VersionTally]) -> VersionTally:
     """Return the tally of several versions together."""
     votes: dict[str, tuple[int, int, int]] = {}
     replies = Replies()
@@ -124,4 +124,4 @@ def pool(tallies: Iterable[Tally]) -> Tally:
             before = votes.get(person, (0, 0, 0))
             votes[person] = (before[0] + up, before[1] + down, before[2] + withdrawn)
         replies += tally.replies
-    return Tally(votes, replies)
+    return VersionTally(votes, replies)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from feedback.judging.bounds import Bounds
     from feedback.judging.evidence import Floats
-    from feedback.judging.tally import Comparison
+    from feedback.judging.tally import VersionComparison
 
 State = Literal["hold", "promote", "roll_back"]
 
@@ -45,7 +45,7 @@ _MOST_MORE = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class JudgeVerdict:
     """What to do, and why.
 
     Attributes:
@@ -62,7 +62,7 @@ class Verdict:
         return asdict(self)
 
 
-def judge(comparison: Comparison, bounds: Bounds) -> Verdict:
+def judge(comparison: VersionComparison, bounds: Bounds) -> JudgeVerdict:
     """Say whether the test side is to be promoted, rolled back, or watched on.
 
     Worse in approval, with an error of ``APPROVAL_BUDGET`` of what is allowed, or worse in what a
@@ -78,18 +78,18 @@ def judge(comparison: Comparison, bounds: Bounds) -> Verdict:
     doubts = [g.what for g in broken if g.what not in damning]
     said = _said(figures)
     if damning:
-        return Verdict("roll_back", tuple(damning), figures=figures)
+        return JudgeVerdict("roll_back", tuple(damning), figures=figures)
     enough = min(comparison.test.cast, comparison.control.cast) >= bounds.min_votes
     liking = int(decided(difference, bounds, together=comparison.together)) if enough else 0
     if liking < 0:
-        return Verdict("roll_back", (f"People like it less: {said}.",), figures=figures)
+        return JudgeVerdict("roll_back", (f"People like it less: {said}.",), figures=figures)
     if liking > 0:
         reason = f"People like it no less: {said}."
         if doubts:
-            return Verdict("hold", (reason, *doubts), figures=figures)
-        return Verdict("promote", (reason,), figures=figures)
+            return JudgeVerdict("hold", (reason, *doubts), figures=figures)
+        return JudgeVerdict("promote", (reason,), figures=figures)
     needed = votes_needed(comparison, difference, bounds)
-    return Verdict("hold", (_too_few(said, needed, comparison), *doubts), needed, figures)
+    return JudgeVerdict("hold", (_too_few(said, needed, comparison), *doubts), needed, figures)
 
 
 def decided(difference: Difference, bounds: Bounds, *, together: bool) -> NDArray[np.int_]:
@@ -104,7 +104,9 @@ def decided(difference: Difference, bounds: Bounds, *, together: bool) -> NDArra
     return np.where(worse, -1, np.where(fine, 1, 0))
 
 
-def votes_needed(comparison: Comparison, difference: Difference, bounds: Bounds) -> int | None:
+def votes_needed(
+    comparison: VersionComparison, difference: Difference, bounds: Bounds
+) -> int | None:
     """Reckon how many more votes decide, if what was measured so far is the truth.
 
     Returns:
@@ -136,7 +138,7 @@ def _threshold(error: float) -> float:
     return math.log(1 / error)
 
 
-def _ballots(comparison: Comparison) -> tuple[Ballots, Ballots]:
+def _ballots(comparison: VersionComparison) -> tuple[Ballots, Ballots]:
     """Line the two sides' votes up by person."""
     people = sorted(comparison.test.votes.keys() | comparison.control.votes.keys())
     sides = []
@@ -147,7 +149,9 @@ def _ballots(comparison: Comparison) -> tuple[Ballots, Ballots]:
     return sides[0], sides[1]
 
 
-def _figures(comparison: Comparison, difference: Difference, bounds: Bounds) -> dict[str, Any]:
+def _figures(
+    comparison: VersionComparison, difference: Difference, bounds: Bounds
+) -> dict[str, Any]:
     """Return what the verdict rests on, as JSON has it."""
     figures: dict[str, Any] = {"together": comparison.together}
     for name, tally in (("test", comparison.test), ("control", comparison.control)):
@@ -185,7 +189,7 @@ def _percent(share: float | None) -> str:
     return "none" if share is None else f"{share:.0%}"
 
 
-def _too_few(said: str, needed: int | None, comparison: Comparison) -> str:
+def _too_few(said: str, needed: int | None, comparison: VersionComparison) -> str:
     if needed is not None:
         return f"About {needed} more votes are needed: {said}."
     if comparison.together:

@@ -11,7 +11,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from feedback.store.pipeline import Line
+from feedback.store.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -45,8 +45,8 @@ class Client:
 
     def __init__(self, url: str, *, durable: bool = True) -> None:
         self.url = url
-        self._calls = Line(_pool(url), promises=False)
-        self._promises = Line(_pool(url), promises=True) if durable else self._calls
+        self._calls = Pipeline(_pool(url), promises=False)
+        self._promises = Pipeline(_pool(url), promises=True) if durable else self._calls
         self._shapes = Redis().response_callbacks
 
     async def close(self) -> None:
@@ -104,7 +104,7 @@ class Client:
         return [fields(found) for found in await self.script("hashes", keys)]
 
 
-async def _run(line: Line, name: str, keys: Sequence[str], args: Iterable[Argument]) -> Any:
+async def _run(line: Pipeline, name: str, keys: Sequence[str], args: Iterable[Argument]) -> Any:
     words = (len(keys), *keys, *args)
     return await line.ask(("EVALSHA", _hash(name), *words), in_full=("EVAL", source(name), *words))
 

@@ -34,7 +34,7 @@ _MEMORY = "or accept the loss of votes in a crash with THUMBLOOP_DURABILITY=memo
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class DurabilityStatus:
     """How a server stands.
 
     Attributes:
@@ -46,7 +46,7 @@ class Standing:
     refusal: str = ""
 
 
-def judge(config: Mapping[str, str] | ResponseError, probe: object) -> Standing:
+def judge(config: Mapping[str, str] | ResponseError, probe: object) -> DurabilityStatus:
     """Say how a server stands.
 
     Args:
@@ -55,19 +55,21 @@ def judge(config: Mapping[str, str] | ResponseError, probe: object) -> Standing:
     """
     known = {} if isinstance(config, ResponseError) else config
     if known.get("appendonly") == "no":
-        return Standing(refusal=f"It keeps no file: set `appendonly yes` in redis.conf, {_MEMORY}.")
+        return DurabilityStatus(
+            refusal=f"It keeps no file: set `appendonly yes` in redis.conf, {_MEMORY}."
+        )
     # With no-appendfsync-on-rewrite the server answers without fsync now and then.
     if known.get("appendfsync") == "always" and known.get("no-appendfsync-on-rewrite") == "no":
-        return Standing()
+        return DurabilityStatus()
     if not isinstance(probe, ResponseError):
-        return Standing(waits=True)
+        return DurabilityStatus(waits=True)
     if known:
-        return Standing(
+        return DurabilityStatus(
             refusal=f"It answers before it has written (appendfsync {known.get('appendfsync')}), "
             f"and its disk cannot be waited for ({probe}): set `appendfsync always` and "
             f"`no-appendfsync-on-rewrite no`, or use Redis 7.2 or newer, {_MEMORY}."
         )
-    return Standing(
+    return DurabilityStatus(
         refusal=f"It does not tell how it writes ({config}), and its disk cannot be waited for "
         f"({probe}): allow CONFIG GET or WAITAOF to this user, {_MEMORY}."
     )

@@ -28,7 +28,7 @@ _CANCEL_SECONDS = 0.05
 _AT_ONCE = 100
 
 
-class RolloutNews:
+class RolloutNotifications:
     """A connection of its own to Redis, for one waiter.
 
     Args:

@@ -13,7 +13,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feedback.errors import StoreUnavailableError
-from feedback.store.durability import PROBE, QUESTION, WAIT, WRITE, Standing, judge, on_disk
+from feedback.store.durability import PROBE, QUESTION, WAIT, WRITE, DurabilityStatus, judge, on_disk
 
 if TYPE_CHECKING:
     from redis.asyncio import BlockingConnectionPool
@@ -34,7 +34,7 @@ _REFUSALS = ("OOM", "MISCONF", "READONLY", "LOADING", "NOREPLICAS", "MASTERDOWN"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Call:
+class PendingCall:
     """One command under way.
 
     Attributes:
@@ -57,7 +57,7 @@ class Call:
             self.answer.set_result(outcome)
 
 
-class Line:
+class Pipeline:
     """A queue of calls to one Redis.
 
     What is called while ``AT_ONCE`` groups are under way becomes the next group: one write, one
@@ -76,8 +76,8 @@ class Line:
 
     def __init__(self, pool: BlockingConnectionPool, *, promises: bool) -> None:
         self._pool = pool
-        self._standings: dict[AbstractConnection, Standing] = {}
-        self._waiting: deque[Call] = deque()
+        self._standings: dict[AbstractConnection, DurabilityStatus] = {}
+        self._waiting: deque[PendingCall] = deque()
         self._groups: set[asyncio.Task[None]] = set()
         self._gathering = False
         self._unanswered = 0
@@ -90,7 +90,7 @@ class Line:
         The answer raises ``StoreUnavailableError`` when Redis is away, refuses or cannot promise.
         """
         answer = asyncio.get_running_loop().create_future()
-        self._waiting.append(Call(pack(words), in_full, answer))
+        self._waiting.append(PendingCall(pack(words), in_full, answer))
         self._next_group()
         return answer
 
@@ -123,7 +123,7 @@ class Line:
         finally:
             await self._pool.release(connection)
 
-    def _gather(self) -> list[Call]:
+    def _gather(self) -> list[PendingCall]:
         """Take a group off the queue; what comes from now on is the next one's."""
         self._gathering = False
         return [self._waiting.popleft() for _ in range(min(len(self._waiting), LARGEST))]
@@ -132,8 +132,8 @@ class Line:
         self._unanswered -= 1
         self._next_group()
 
-    async def _serve(self, calls: list[Call], connection: AbstractConnection) -> None:
-        standing = self._standings.get(connection, Standing())
+    async def _serve(self, calls: list[PendingCall], connection: AbstractConnection) -> None:
+        standing = self._standings.get(connection, DurabilityStatus())
         try:
             try:
                 outcomes = await _exchange(calls, connection, standing)
@@ -147,7 +147,7 @@ class Line:
             outcomes = [error] * len(calls)
         self._settle(calls, outcomes)
 
-    def _settle(self, calls: list[Call], outcomes: list[Any]) -> None:
+    def _settle(self, calls: list[PendingCall], outcomes: list[Any]) -> None:
         """Hand out the answers; a script that the server does not know goes again, in full."""
         for call, outcome in zip(calls, outcomes, strict=True):
             if isinstance(outcome, NoScriptError) and call.in_full:
@@ -171,7 +171,7 @@ def pack(words: Words) -> bytes:
 
 
 async def _exchange(
-    calls: list[Call], connection: AbstractConnection, standing: Standing
+    calls: list[PendingCall], connection: AbstractConnection, standing: DurabilityStatus
 ) -> list[Any]:
     """Send calls and return their answers, errors of their own among them."""
     if standing.refusal:

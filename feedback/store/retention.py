@@ -12,7 +12,7 @@ from feedback.retention import (
     COUNTED_EVENTS,
     RecordHealth,
     Rewrite,
-    Swept,
+    SweepReport,
     next_rewrite,
     trim_mark,
 )
@@ -46,7 +46,7 @@ class Retention:
         self._trim_unexported = settings.trim_unexported
         self._audit_events = settings.audit_events
 
-    async def sweep(self, *, now: float, seconds: float) -> Swept:
+    async def sweep(self, *, now: float, seconds: float) -> SweepReport:
         """Do all that there is to do, as far as the time allows, and remember what was done.
 
         A sweep that is cut off has done whole pieces; the next one goes on.
@@ -63,7 +63,7 @@ class Retention:
         returned, all_returned = await _repeat(self._votes.return_rolled_back, seconds)
         trimmed, all_trimmed = await self._trim_log(seconds)
         forgotten, cursor = await self._forget_ids(now, seconds)
-        swept = Swept(
+        swept = SweepReport(
             at=now,
             expired_votes=expired,
             returned_runs=returned,
@@ -79,7 +79,7 @@ class Retention:
         await self._remember(swept, cursor)
         return swept
 
-    async def last(self) -> Swept | None:
+    async def last(self) -> SweepReport | None:
         """Return the last sweep; None before the first."""
         return _decode(await self._client.hash(keys.RETENTION))
 
@@ -197,7 +197,7 @@ class Retention:
                 forgotten += removed
         return int(forgotten)
 
-    async def _remember(self, swept: Swept, cursor: str) -> None:
+    async def _remember(self, swept: SweepReport, cursor: str) -> None:
         words = {name: getattr(swept, name) for name in _NUMBERS}
         words |= {"finished": int(swept.finished), "cursor": cursor}
         flat = [word for pair in words.items() for word in pair]
@@ -215,7 +215,7 @@ _NUMBERS = (
     "log_events",
     "unexported_events",
 )
-"""Fields of ``Swept`` that are numbers, as the hash has them."""
+"""Fields of ``SweepReport`` that are numbers, as the hash has them."""
 
 
 async def _repeat(piece: Callable[[], Awaitable[int]], seconds: float) -> tuple[int, bool]:
@@ -235,11 +235,11 @@ async def _repeat(piece: Callable[[], Awaitable[int]], seconds: float) -> tuple[
             return total, False
 
 
-def _decode(found: dict[str, str]) -> Swept | None:
+def _decode(found: dict[str, str]) -> SweepReport | None:
     if "at" not in found:
         return None
     whole = {name: int(found.get(name, 0)) for name in _NUMBERS if name not in {"at", "seconds"}}
-    return Swept(
+    return SweepReport(
         at=float(found["at"]),
         seconds=float(found["seconds"]),
         finished=found["finished"] == "1",

@@ -25,11 +25,11 @@ from models.versions import (
     Confirm,
     Kill,
     PromoteCanary,
+    RecordGateVerdict,
     RejectCanary,
     Rollback,
     StartCanary,
     StopCanary,
-    Verdict,
     plan,
 )
 
@@ -208,7 +208,7 @@ class RolloutStore:
         now: float,
     ) -> None:
         """Write the gate's verdict on a candidate that no update run made."""
-        await self._carry_out(Verdict(version, state), who, reason or "", figures, now)
+        await self._carry_out(RecordGateVerdict(version, state), who, reason or "", figures, now)
 
     async def snapshot(self, *versions: str) -> Snapshot:
         """Return what the rules look at: the rollout, its versions, and those that are named."""

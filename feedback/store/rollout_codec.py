@@ -12,7 +12,7 @@ from models.versions import Snapshot, VersionFacts
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from models.versions import Move, Transition, VersionState
+    from models.versions import StateChange, Transition, VersionState
 
 
 def read_rollout(found: Mapping[str, str]) -> Rollout:
@@ -124,7 +124,7 @@ def _rollout_fields(rollout: Rollout, history: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _version_fields(move: Move, who: str, why: str, now: float) -> dict[str, str]:
+def _version_fields(move: StateChange, who: str, why: str, now: float) -> dict[str, str]:
     fields = {"state": move.new, "changed_at": repr(now), "changed_by": who}
     if move.new == "rolled_back":
         fields["reason"] = f"It was rolled back: {why}"

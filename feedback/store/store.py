@@ -12,7 +12,7 @@ from feedback.store.completions import Completions
 from feedback.store.judging import Judging
 from feedback.store.learning import Learning
 from feedback.store.log import FeedbackLog
-from feedback.store.notifications import RolloutNews
+from feedback.store.notifications import RolloutNotifications
 from feedback.store.replicas import Replicas
 from feedback.store.restore import Restore
 from feedback.store.retention import Retention
@@ -59,9 +59,9 @@ class Store:
         """Return a store of the Redis at ``url``; the first operation connects."""
         return cls(Client(url, durable=settings.durability == "disk"), settings)
 
-    def news(self, patience: timedelta) -> RolloutNews:
+    def news(self, patience: timedelta) -> RolloutNotifications:
         """Return a doorbell of the rollout on a connection of its own, which the caller closes."""
-        return RolloutNews(self._client.url, patience)
+        return RolloutNotifications(self._client.url, patience)
 
     async def close(self) -> None:
         """Let operations under way end, then close the connections."""

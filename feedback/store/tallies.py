@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from feedback.judging import FIRST_TOKEN_EDGES, Replies, Tally
+from feedback.judging import FIRST_TOKEN_EDGES, Replies, VersionTally
 from feedback.store import keys
 from feedback.store.client import fields
 
@@ -37,7 +37,7 @@ class Tallies:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def read(self, names: Sequence[str]) -> list[Tally]:
+    async def read(self, names: Sequence[str]) -> list[VersionTally]:
         """Return the tallies of versions, in order; empty ones for what is not counted."""
         found: list[Any] = []
         for start in range(0, len(names), _READ_AT_ONCE):
@@ -46,7 +46,7 @@ class Tallies:
         pairs = zip(found[::2], found[1::2], strict=True)
         return [_decode(fields(votes), fields(replies)) for votes, replies in pairs]
 
-    async def trial(self) -> tuple[Tally, Tally]:
+    async def trial(self) -> tuple[VersionTally, VersionTally]:
         """Return the tallies of the canary and of the live version beside it, since it began."""
         canary, beside = await self.read([CANARY, BESIDE])
         return canary, beside
@@ -73,11 +73,11 @@ def _spell(replies: Replies) -> list[str | int]:
     return [word for pair in counts.items() if pair[1] for word in pair]
 
 
-def _decode(votes: Mapping[str, str], replies: Mapping[str, str]) -> Tally:
+def _decode(votes: Mapping[str, str], replies: Mapping[str, str]) -> VersionTally:
     spoken = {}
     for person, counts in votes.items():
         up, down, withdrawn = map(int, counts.split())
         spoken[person] = (up, down, withdrawn)
     counters = {name: int(replies.get(name, 0)) for name in _COUNTERS}
     buckets = tuple(int(replies.get(name, 0)) for name in _BUCKETS)
-    return Tally(spoken, Replies(**counters, first_token=buckets))
+    return VersionTally(spoken, Replies(**counters, first_token=buckets))

@@ -10,7 +10,7 @@ from feedback.store import keys
 from feedback.store.client import fields
 from feedback.store.completions import check_id, unknown
 from feedback.store.vote_codec import decode_vote, read_vote, spell_vote
-from feedback.types import Comparison, Feedback, Pair, Person, Vote, WaitingVote
+from feedback.types import Comparison, CurrentComparison, Feedback, Person, Vote, WaitingVote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,7 @@ class Votes:
         scale: RewardScale = DEFAULT_SCALE,
         *,
         now: float,
-    ) -> Pair:
+    ) -> CurrentComparison:
         """Set a person's choice between two of their completions, as the vote on both.
 
         Each side is a vote as ``put`` sets it, and is replaced or withdrawn like one; the same
@@ -106,7 +106,7 @@ class Votes:
                 f"{chosen_id!r} and {rejected_id!r} answer different messages. Compare replies to "
                 "the same conversation, such as the choices of one request with `n`."
             )
-        return Pair(
+        return CurrentComparison(
             decode_vote(chosen_id, fields(found[0])), decode_vote(rejected_id, fields(found[1]))
         )
 
@@ -127,7 +127,7 @@ class Votes:
             raise _no_vote(completion_id)
         return decode_vote(completion_id, found, gone=not source)
 
-    async def get_comparison(self, chosen_id: str, person: Person) -> Pair:
+    async def get_comparison(self, chosen_id: str, person: Person) -> CurrentComparison:
         """Return a person's comparison by its chosen side.
 
         Raises:
@@ -139,9 +139,9 @@ class Votes:
         if comparison is None or comparison.side != "chosen":
             raise _no_comparison(chosen_id)
         try:
-            return Pair(chosen, await self.get(comparison.other, person))
+            return CurrentComparison(chosen, await self.get(comparison.other, person))
         except UnknownCompletionError:
-            return Pair(chosen, None)
+            return CurrentComparison(chosen, None)
 
     async def withdraw(self, completion_id: str, person: Person, *, now: float) -> None:
         """Take a person's vote back.

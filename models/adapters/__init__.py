@@ -5,9 +5,9 @@ machine or in an object store. What it says of files without touching them is in
 ``checks`` and ``plain``. No torch here.
 """
 
-from models.adapters.checks import Wanted
+from models.adapters.checks import AdapterRequirements
 from models.adapters.exporting import FORMS, Form
-from models.adapters.importing import Checked
+from models.adapters.importing import CheckedAdapter
 from models.adapters.manifest import (
     CONFIG_FILE,
     MANIFEST_FILE,
@@ -16,7 +16,7 @@ from models.adapters.manifest import (
     Manifest,
     Origin,
 )
-from models.adapters.store import AdapterStore, Import
+from models.adapters.store import AdapterStore, PendingImport
 
 __all__ = [
     "CONFIG_FILE",
@@ -24,11 +24,11 @@ __all__ = [
     "MANIFEST_FILE",
     "STATE_FILE",
     "WEIGHTS_FILE",
+    "AdapterRequirements",
     "AdapterStore",
-    "Checked",
+    "CheckedAdapter",
     "Form",
-    "Import",
     "Manifest",
     "Origin",
-    "Wanted",
+    "PendingImport",
 ]

@@ -19,7 +19,15 @@ from contextlib import closing, contextmanager
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
-from models.adapters.counting import CHUNK, MAX_MEMBERS, Budget, Counted, Member, Readable, inside
+from models.adapters.counting import (
+    CHUNK,
+    MAX_MEMBERS,
+    Budget,
+    CountedStream,
+    Member,
+    Readable,
+    inside,
+)
 from models.adapters.manifest import CONFIG_FILE, MANIFEST_FILE, STATE_FILE, WEIGHTS_FILE
 from models.adapters.tars import tar_members
 from models.errors import ImportRefusedError
@@ -123,11 +131,11 @@ def _members(source: Path, budget: Budget) -> Generator[Member]:
         file.seek(0)
         if start[:2] == b"\x1f\x8b":
             with gzip.GzipFile(fileobj=file) as unpacked:
-                yield from tar_members(Counted(unpacked, budget))
+                yield from tar_members(CountedStream(unpacked, budget))
         elif start[:2] == b"PK":
             yield from _of_zip(file, budget)
         else:
-            yield from tar_members(Counted(file, budget))
+            yield from tar_members(CountedStream(file, budget))
 
 
 def _of_folder(source: Path, budget: Budget) -> Generator[Member]:
@@ -138,7 +146,7 @@ def _of_folder(source: Path, budget: Budget) -> Generator[Member]:
             raise ImportRefusedError(f"{path} is a link, or no plain file: refused.")
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         with os.fdopen(handle, "rb") as file:
-            yield Member(PurePosixPath(path.name), Counted(file, budget))
+            yield Member(PurePosixPath(path.name), CountedStream(file, budget))
 
 
 def _of_zip(file: BinaryIO, budget: Budget) -> Generator[Member]:
@@ -155,7 +163,7 @@ def _of_zip(file: BinaryIO, budget: Budget) -> Generator[Member]:
                 raise ImportRefusedError(f"{path} is packed in an unusual way: use deflate.")
             if not info.is_dir():
                 with archive.open(info) as member:
-                    yield Member(path, Counted(member, budget))
+                    yield Member(path, CountedStream(member, budget))
 
 
 def _check_directory(file: BinaryIO) -> None:

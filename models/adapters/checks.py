@@ -45,7 +45,7 @@ _KNOWN_OPTIONS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class AdapterRequirements:
     """What an adapter must fit.
 
     Attributes:
@@ -61,7 +61,7 @@ class Wanted:
     max_bytes: int
 
     @classmethod
-    def from_settings(cls, settings: ModelSettings) -> Wanted:
+    def from_settings(cls, settings: ModelSettings) -> AdapterRequirements:
         """Read what fits the base that the settings name.
 
         Raises:
@@ -83,7 +83,7 @@ class Tensor:
     shape: tuple[int, ...]
 
 
-def check_config(config: Mapping[str, Any], wanted: Wanted) -> None:
+def check_config(config: Mapping[str, Any], wanted: AdapterRequirements) -> None:
     """Check an ``adapter_config.json``.
 
     Raises:
@@ -133,7 +133,7 @@ def _check_targets(targets: object, base: BaseFacts) -> None:
         )
 
 
-def check_tensors(tensors: Mapping[str, Tensor], wanted: Wanted) -> None:
+def check_tensors(tensors: Mapping[str, Tensor], wanted: AdapterRequirements) -> None:
     """Check names, shapes and number formats against the base's layers.
 
     Raises:
@@ -163,7 +163,7 @@ def check_tensors(tensors: Mapping[str, Tensor], wanted: Wanted) -> None:
             )
 
 
-def check_state(tensors: Mapping[str, Tensor], wanted: Wanted) -> None:
+def check_state(tensors: Mapping[str, Tensor], wanted: AdapterRequirements) -> None:
     """Check a learner's state: moments of the adapter's tensors, a critic's, and random numbers.
 
     Raises:
@@ -190,7 +190,7 @@ def check_state(tensors: Mapping[str, Tensor], wanted: Wanted) -> None:
             )
 
 
-def _expected(wanted: Wanted) -> dict[str, tuple[int, ...]]:
+def _expected(wanted: AdapterRequirements) -> dict[str, tuple[int, ...]]:
     """Return the shape of each tensor that an adapter here has."""
     shapes: dict[str, tuple[int, ...]] = {}
     for module, (rows, columns) in wanted.base.linears.items():

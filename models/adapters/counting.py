@@ -48,7 +48,7 @@ class Budget:
             )
 
 
-class Counted:
+class CountedStream:
     """Reads a stream and counts; it refuses to go on past the limit."""
 
     def __init__(self, file: Readable, budget: Budget) -> None:
@@ -81,10 +81,10 @@ class Counted:
             size -= len(self.exactly(min(size, CHUNK)))
 
 
-class Part:
+class ArchivePart:
     """One member of a stream that can be read only forwards."""
 
-    def __init__(self, stream: Counted, size: int) -> None:
+    def __init__(self, stream: CountedStream, size: int) -> None:
         self._stream = stream
         self.left = size
 

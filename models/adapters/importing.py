@@ -26,7 +26,7 @@ from models.types import BASE
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from models.adapters.checks import Wanted
+    from models.adapters.checks import AdapterRequirements
 
 MAX_JSON_BYTES = 4 << 20
 MAX_HEADER_BYTES = 4 << 20
@@ -43,7 +43,7 @@ _WORDS = 624
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedAdapter:
     """What a folder of taken files turned out to be.
 
     Attributes:
@@ -57,7 +57,7 @@ class Checked:
     has_state: bool
 
 
-def check_import(folder: Path, wanted: Wanted) -> Checked:
+def check_import(folder: Path, wanted: AdapterRequirements) -> CheckedAdapter:
     """Check files that were taken from elsewhere; reads headers only, and knows no torch.
 
     Raises:
@@ -70,14 +70,16 @@ def check_import(folder: Path, wanted: Wanted) -> Checked:
     has_state = (folder / STATE_FILE).exists()
     if has_state:
         _check_state(folder / STATE_FILE, wanted)
-    return Checked(
+    return CheckedAdapter(
         source=manifest.version if manifest else None,
         parameters=sum(math.prod(tensor.shape) for tensor in tensors.values()),
         has_state=has_state,
     )
 
 
-def origin_of(checked: Checked, wanted: Wanted, *, name: str, now: float) -> Origin:
+def origin_of(
+    checked: CheckedAdapter, wanted: AdapterRequirements, *, name: str, now: float
+) -> Origin:
     """Return what the manifest of an import says; its own figures come from the gate."""
     return Origin(
         parent=BASE,
@@ -99,7 +101,7 @@ def move_files(folder: Path, target: Path) -> None:
             (folder / name).replace(target / name)
 
 
-def _check_manifest(folder: Path, wanted: Wanted) -> Manifest:
+def _check_manifest(folder: Path, wanted: AdapterRequirements) -> Manifest:
     _bounded(folder / MANIFEST_FILE)
     try:
         manifest = read_manifest(folder)
@@ -120,7 +122,7 @@ def _check_manifest(folder: Path, wanted: Wanted) -> Manifest:
     return manifest
 
 
-def _check_state(path: Path, wanted: Wanted) -> None:
+def _check_state(path: Path, wanted: AdapterRequirements) -> None:
     """Check that a learner can go on from a state.
 
     Raises:

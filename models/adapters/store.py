@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from models.adapters.checks import Wanted
+    from models.adapters.checks import AdapterRequirements
     from models.adapters.exporting import Form
-    from models.adapters.importing import Checked
+    from models.adapters.importing import CheckedAdapter
     from models.adapters.manifest import Manifest, Origin
     from models.settings import ModelSettings
 
@@ -35,13 +35,13 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Import:
+class PendingImport:
     """An adapter from elsewhere that was checked, and is not published yet."""
 
     store: AdapterStore
     folder: Path
-    checked: Checked
-    wanted: Wanted
+    checked: CheckedAdapter
+    wanted: AdapterRequirements
     name: str
 
     def publish(self, sequence: int, now: float) -> Manifest:
@@ -178,7 +178,9 @@ class AdapterStore:
         return self._folders.temporary()
 
     @contextlib.contextmanager
-    def importing(self, source: Path, wanted: Wanted, *, name: str = "") -> Iterator[Import]:
+    def importing(
+        self, source: Path, wanted: AdapterRequirements, *, name: str = ""
+    ) -> Iterator[PendingImport]:
         """Check an adapter folder or archive, which can be published within the block.
 
         Args:
@@ -192,10 +194,16 @@ class AdapterStore:
         with self._folders.checking() as folder:
             take_files(source, folder, wanted.max_bytes, called=name)
             checked = check_import(folder, wanted)
-            yield Import(self, folder, checked, wanted, name or source.name)
+            yield PendingImport(self, folder, checked, wanted, name or source.name)
 
     def import_from(
-        self, source: Path, *, sequence: int, wanted: Wanted, now: float, name: str = ""
+        self,
+        source: Path,
+        *,
+        sequence: int,
+        wanted: AdapterRequirements,
+        now: float,
+        name: str = "",
     ) -> Manifest:
         """Check an adapter folder or archive, and publish it; a refusal leaves nothing behind.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tarfile
 from typing import TYPE_CHECKING
 
-from models.adapters.counting import MAX_MEMBERS, Counted, Member, Part, inside
+from models.adapters.counting import MAX_MEMBERS, ArchivePart, CountedStream, Member, inside
 from models.errors import ImportRefusedError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _HEADERS = {
 }
 
 
-def tar_members(stream: Counted) -> Iterator[Member]:
+def tar_members(stream: CountedStream) -> Iterator[Member]:
     """Yield the plain files of an archive.
 
     Raises:
@@ -59,14 +59,14 @@ def tar_members(stream: Counted) -> Iterator[Member]:
         if info.type not in {tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE}:
             kind = _KINDS.get(info.type, "no plain file")
             raise ImportRefusedError(f"{path} is {kind}: refused.")
-        part = Part(stream, info.size)
+        part = ArchivePart(stream, info.size)
         if info.type != tarfile.DIRTYPE:
             yield Member(path, part)
         stream.skip(part.left + -info.size % _BLOCK)
     raise ImportRefusedError(f"The archive holds more than {MAX_MEMBERS} files: refused.")
 
 
-def _long_name(info: tarfile.TarInfo, stream: Counted) -> str | None:
+def _long_name(info: tarfile.TarInfo, stream: CountedStream) -> str | None:
     """Read an extended header; return the path that it gives to the next member, if it does."""
     if info.size > MAX_HEADER_BYTES:
         raise ImportRefusedError("The archive has a header that is far too long: refused.")

@@ -36,7 +36,7 @@ class LocalGenerator:
         self._settings = settings
         self._store = AdapterStore.open(settings)
         self._bank = AdapterBank()
-        self._sinks: dict[str, _Sink] = {}
+        self._sinks: dict[str, _RowEvents] = {}
         self._started: _Started | None = None
 
     async def start(self) -> None:
@@ -140,7 +140,7 @@ class LocalGenerator:
         """Yield what has come since the last time: more than one token when we are slow."""
         if row.id in self._sinks:
             raise EngineError(f"A request {row.id!r} is in flight already: give each its own id.")
-        sink = _Sink()
+        sink = _RowEvents()
         self._live.thread.arrive(row)
         self._sinks[row.id] = sink
         try:
@@ -158,7 +158,7 @@ class LocalGenerator:
                 sink.put(item)
 
 
-class _Sink:
+class _RowEvents:
     """What one row was told and nobody has taken yet."""
 
     def __init__(self) -> None:

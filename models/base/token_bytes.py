@@ -36,7 +36,7 @@ def token_bytes(tokenizer: Any, token_id: int) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Spelling:
+class _TokenEncoding:
     """How a vocabulary spells its tokens.
 
     Attributes:
@@ -51,9 +51,9 @@ class _Spelling:
 
 
 @lru_cache(maxsize=4)
-def _spelling(tokenizer: Any) -> _Spelling:
+def _spelling(tokenizer: Any) -> _TokenEncoding:
     decoder = str(tokenizer.backend_tokenizer.decoder) if tokenizer.is_fast else ""
-    return _Spelling(
+    return _TokenEncoding(
         added={i: token.content for i, token in tokenizer.added_tokens_decoder.items()},
         byte_level="ByteLevel" in decoder,
         spaces=_SPACE in decoder,

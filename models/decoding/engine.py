@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from models.decoding.prefix import PrefixCache
-from models.decoding.queue import WaitingLine
+from models.decoding.queue import WaitingQueue
 from models.decoding.row import Row
 from models.decoding.runner import Segment
 from models.decoding.scheduler import Scheduler
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from models.base.loading import Base
     from models.decoding.bank import AdapterBank
     from models.decoding.runner import Runner
-    from models.decoding.scheduler import Plan
+    from models.decoding.scheduler import StepPlan
     from models.settings import ModelSettings
     from models.types import FinishReason, GenerationRequest, Token
 
@@ -53,7 +53,7 @@ class Engine:
         self.context_length = runner.cache.context
         self._end_ids = base.end_ids
         self._bank = bank
-        line: WaitingLine[Row] = WaitingLine(
+        line: WaitingQueue[Row] = WaitingQueue(
             max_rows=settings.max_queue, max_rows_per_user=settings.max_queue_per_user
         )
         slots = runner.cache.keys.shape[1]
@@ -156,7 +156,7 @@ class Engine:
             self.runner.cache.move(move)
 
 
-def _segments(plan: Plan[Row]) -> list[Segment]:
+def _segments(plan: StepPlan[Row]) -> list[Segment]:
     """Return what the plan means for the model, the rows' random numbers drawn."""
     decoding = [
         Segment(slot, row.position, row.generated[-1:], row.adapter, row.draw())
@@ -175,7 +175,7 @@ def _segments(plan: Plan[Row]) -> list[Segment]:
     return decoding + chunks
 
 
-def _accept(plan: Plan[Row], tokens: Sequence[Token | None]) -> list[Gain]:
+def _accept(plan: StepPlan[Row], tokens: Sequence[Token | None]) -> list[Gain]:
     rows = [*plan.decoding, *(chunk.row for chunk in plan.chunks)]
     return [
         Gain(row, token, row.accept(token))

@@ -15,7 +15,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from models.errors import EngineError
 
 if TYPE_CHECKING:
-    from models.decoding.scheduler import Move
+    from models.decoding.scheduler import KvCopy
 
 _ATTENTION_KINDS = {"full_attention", "sliding_attention", "chunked_attention"}
 
@@ -183,7 +183,7 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped here
         """Return the position of each row's first new token, ``[rows, 1, 1, 1]``, for masks."""
         return self.window.positions[:, :1, None, None]
 
-    def move(self, move: Move) -> None:
+    def move(self, move: KvCopy) -> None:
         """Copy what is written of one slot to another."""
         self.write_block(move.target, 0, self._at(move.source, 0, move.length))
 

@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 from models.errors import QueueFullError
 
 
-class Waiting(Protocol):
+class WaitingRow(Protocol):
     """What the line needs to know of a row."""
 
     @property
@@ -22,10 +22,10 @@ class Waiting(Protocol):
         ...
 
 
-RowT = TypeVar("RowT", bound=Waiting)
+RowT = TypeVar("RowT", bound=WaitingRow)
 
 
-class WaitingLine(Generic[RowT]):
+class WaitingQueue(Generic[RowT]):
     """Users take turns, a row each; one user's rows come in the order in which they arrived.
 
     A user whose row was taken, or who had none, goes behind the others that wait. So with ``k``

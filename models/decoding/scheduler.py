@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from models.decoding.queue import WaitingLine
+    from models.decoding.queue import WaitingQueue
 
 
 class Schedulable(Protocol):
@@ -45,7 +45,7 @@ RowT = TypeVar("RowT", bound=Schedulable)
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class KvCopy:
     """KV memory to copy: the first ``length`` positions of ``source`` slot to ``target`` slot."""
 
     source: int
@@ -69,7 +69,7 @@ class Chunk(Generic[RowT]):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan(Generic[RowT]):
+class StepPlan(Generic[RowT]):
     """One step: the rows that decode, in slots 0 .. n-1, and the chunks in the slots after them."""
 
     decoding: tuple[RowT, ...]
@@ -77,7 +77,7 @@ class Plan(Generic[RowT]):
 
 
 @dataclass(frozen=True, slots=True)
-class Place(Generic[RowT]):
+class SlotPosition(Generic[RowT]):
     """Where a row is: its slot, and how many positions of it are written."""
 
     row: RowT
@@ -103,7 +103,7 @@ class Scheduler(Generic[RowT]):
         prefill_chunk: The same; may be changed between steps.
     """
 
-    def __init__(self, line: WaitingLine[RowT], *, max_rows: int, prefill_chunk: int) -> None:
+    def __init__(self, line: WaitingQueue[RowT], *, max_rows: int, prefill_chunk: int) -> None:
         self._line = line
         self._max_rows = max_rows
         self.prefill_chunk = prefill_chunk
@@ -138,7 +138,7 @@ class Scheduler(Generic[RowT]):
         """
         self._line.push(row)
 
-    def plan(self, restore: Callable[[RowT, int], int]) -> Plan[RowT]:
+    def plan(self, restore: Callable[[RowT, int], int]) -> StepPlan[RowT]:
         """Return the next step, having admitted rows while slots and prompt tokens last.
 
         Args:
@@ -156,9 +156,9 @@ class Scheduler(Generic[RowT]):
             entry.done = restore(entry.row, self.running - 1)
             chunks.append(self._chunk(len(self._prefilling) - 1, entry, left))
             left -= chunks[-1].stop - chunks[-1].start
-        return Plan(decoding=self.decoding, chunks=tuple(chunks))
+        return StepPlan(decoding=self.decoding, chunks=tuple(chunks))
 
-    def advance(self, plan: Plan[RowT]) -> None:
+    def advance(self, plan: StepPlan[RowT]) -> None:
         """Note that the plan's chunks were prefilled; rows whose prompt is complete decode next."""
         for chunk, entry in zip(plan.chunks, tuple(self._prefilling), strict=True):
             entry.done = chunk.stop
@@ -166,11 +166,11 @@ class Scheduler(Generic[RowT]):
                 self._prefilling.remove(entry)
                 self._decoding.append(chunk.row)
 
-    def find(self, row_id: str) -> Place[RowT] | None:
+    def find(self, row_id: str) -> SlotPosition[RowT] | None:
         """Return where a row is; None when it has no slot."""
         return next((place for place in self._places() if place.row.id == row_id), None)
 
-    def remove(self, row_id: str) -> tuple[Move, ...]:
+    def remove(self, row_id: str) -> tuple[KvCopy, ...]:
         """Take a row out, wherever it is; return the moves that close the gap, in order.
 
         An unknown id changes nothing: the row has left already.
@@ -185,14 +185,14 @@ class Scheduler(Generic[RowT]):
         if gap < len(self._decoding):
             tail = len(self._decoding) - 1
             if gap != tail:
-                moves.append(Move(source=tail, target=gap, length=places[tail].written))
+                moves.append(KvCopy(source=tail, target=gap, length=places[tail].written))
                 self._decoding[gap] = self._decoding[tail]
             self._decoding.pop()
             gap = tail
         else:
             del self._prefilling[gap - len(self._decoding)]
         moves += [
-            Move(source=place.slot, target=place.slot - 1, length=place.written)
+            KvCopy(source=place.slot, target=place.slot - 1, length=place.written)
             for place in places[gap + 1 :]
         ]
         return tuple(moves)
@@ -214,7 +214,7 @@ class Scheduler(Generic[RowT]):
             stop=min(entry.done + most, entry.row.prompt_length),
         )
 
-    def _places(self) -> list[Place[RowT]]:
+    def _places(self) -> list[SlotPosition[RowT]]:
         held = [(row, row.position) for row in self._decoding]
         held += [(entry.row, entry.done) for entry in self._prefilling]
-        return [Place(row, slot, written) for slot, (row, written) in enumerate(held)]
+        return [SlotPosition(row, slot, written) for slot, (row, written) in enumerate(held)]

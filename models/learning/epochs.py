@@ -13,7 +13,7 @@ from models.errors import LearningError
 from models.learning.corrections import Corrections
 from models.learning.objective import objective
 from models.policy.batch import micro_batches, token_count
-from models.policy.gradients import Apart, OfMasters
+from models.policy.gradients import MasterGradients, SeparateGradients
 from models.policy.policy import spread
 from models.policy.workers import Workers, divide
 from models.ppo import kl
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Trace:
+class EpochsTrace:
     """What the epochs saw, step by step."""
 
     losses: list[float] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class ReplyFigures:
     """Of some replies: the loss, the ratios, and the KL per token to the start policy."""
 
     loss: float
@@ -60,9 +60,9 @@ class Figures:
     step_kl: float
 
 
-def sum_of(parts: Sequence[Figures]) -> Figures:
+def sum_of(parts: Sequence[ReplyFigures]) -> ReplyFigures:
     """Return the figures of parts that were weighed by their shares, together."""
-    return Figures(
+    return ReplyFigures(
         loss=sum(part.loss for part in parts),
         clip_fraction=sum(part.clip_fraction for part in parts),
         ratio_mean=sum(part.ratio_mean for part in parts),
@@ -72,7 +72,7 @@ def sum_of(parts: Sequence[Figures]) -> Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class OptimiserStep:
     """What all parts of a minibatch share.
 
     Attributes:
@@ -87,7 +87,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MinibatchPart:
     """Some rows of a minibatch, the tokens of their passes, and where their gradients go."""
 
     rows: Sequence[int]
@@ -99,8 +99,8 @@ class Part:
 class Parts:
     """A minibatch: what is passed through side by side, and then one after another."""
 
-    beside: Sequence[Part]
-    alone: Sequence[Part]
+    beside: Sequence[MinibatchPart]
+    alone: Sequence[MinibatchPart]
 
 
 class Epochs:
@@ -133,13 +133,13 @@ class Epochs:
         self._policy, self._samples, self._scored = policy, samples, scored
         self._optimizer, self._schedule = schedule.optimizer, schedule
         self._order, self._settings = order, settings
-        self._trace = Trace()
+        self._trace = EpochsTrace()
         # The critic's gradients come from autograd, which adds them up in any order.
         self._workers = policy.workers if critic is None else Workers()
-        apart = [Apart() for _ in range(self._workers.count - 1)]
-        self._gradients: list[Gradients] = [OfMasters(), *apart]
+        apart = [SeparateGradients() for _ in range(self._workers.count - 1)]
+        self._gradients: list[Gradients] = [MasterGradients(), *apart]
 
-    def run(self, progress: Callable[[Progress], None]) -> Trace:
+    def run(self, progress: Callable[[Progress], None]) -> EpochsTrace:
         """Learn for N epochs, or until the policy has gone far enough.
 
         Raises:
@@ -192,17 +192,19 @@ class Epochs:
         self._trace.grad_norms.append(norm.item())
         return figures.step_kl
 
-    def add_gradients(self, rows: Sequence[int]) -> Figures:
+    def add_gradients(self, rows: Sequence[int]) -> ReplyFigures:
         """Add the gradients of the mean loss of ``rows`` to the masters'.
 
         The result is the same, but for rounding, however the rows are divided; the division does
         not depend on how fast anyone is.
         """
-        step = Step(len(rows), self._scored.minibatch(rows, self._settings), self._divisors(rows))
+        step = OptimiserStep(
+            len(rows), self._scored.minibatch(rows, self._settings), self._divisors(rows)
+        )
         of_part, parts = partial(self._of_part, step), self._parts(rows)
         found = list(self._workers.map(of_part, parts.beside))
         for part in parts.beside:
-            if isinstance(part.gradients, Apart):
+            if isinstance(part.gradients, SeparateGradients):
                 part.gradients.hand_over()
         return sum_of([*found, *map(of_part, parts.alone)])
 
@@ -215,13 +217,13 @@ class Epochs:
         questions = [list(block) for _, block in groupby(short, lambda row: row // size)]
         lengths = [sum(map(self._token_count, block)) for block in questions]
         beside = [
-            Part([row for i in share for row in questions[i]], most, gradients)
+            MinibatchPart([row for i in share for row in questions[i]], most, gradients)
             for share, gradients in zip(
                 divide(lengths, self._workers.count), self._gradients, strict=False
             )
         ]
         alone = [
-            Part([row], self._settings.micro_batch_tokens, self._gradients[0])
+            MinibatchPart([row], self._settings.micro_batch_tokens, self._gradients[0])
             for row in rows
             if not fits[row]
         ]
@@ -245,7 +247,7 @@ class Epochs:
         )
         return dict(zip(among, divisors.tolist(), strict=True))
 
-    def _of_part(self, step: Step, part: Part) -> Figures:
+    def _of_part(self, step: OptimiserStep, part: MinibatchPart) -> ReplyFigures:
         """Add the gradients of a part of a minibatch."""
         device = self._settings.device
         micros = micro_batches(self._samples, part.rows, tokens=part.tokens, device=device)
@@ -259,7 +261,9 @@ class Epochs:
         more = sum(self._of_corrections(step, micro, part.gradients) for micro in corrected)
         return replace(found, loss=found.loss + more)
 
-    def _of_corrections(self, step: Step, micro: MicroBatch, gradients: Gradients) -> float:
+    def _of_corrections(
+        self, step: OptimiserStep, micro: MicroBatch, gradients: Gradients
+    ) -> float:
         """Add the gradients of corrections; return their part of the loss."""
         scores = self._policy.score(micro, gradients=gradients)
         divisors = torch.tensor([step.divisors[row] for row in micro.rows], device=micro.ids.device)
@@ -270,13 +274,15 @@ class Epochs:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
 
-    def _of_micro(self, step: Step, micro: MicroBatch, gradients: Gradients) -> Figures:
+    def _of_micro(
+        self, step: OptimiserStep, micro: MicroBatch, gradients: Gradients
+    ) -> ReplyFigures:
         share, cut = len(micro.rows) / step.count, step.scored.cut(micro)
         scores = self._policy.score(micro, cut.reference_hidden(), gradients)
         found = objective(cut, scores, self._settings, self._values(scores, micro))
         (found.loss * share).backward()  # type: ignore[no-untyped-call]
         step_kl = masked_mean(kl.k3(cut.at_start.start, scores.logprobs.detach()), cut.kept)
-        return Figures(
+        return ReplyFigures(
             loss=found.loss.item() * share,
             clip_fraction=found.policy.clip_fraction.item() * share,
             ratio_mean=found.policy.ratio_mean.item() * share,

@@ -14,7 +14,7 @@ from models.base.loading import load_base
 from models.errors import LearningError
 from models.learning.caution import cautious, rate_share
 from models.learning.iterations import Iterations, divide
-from models.learning.practice import Rollouts
+from models.learning.practice import Practice
 from models.learning.report import recovery_figures, update_figures
 from models.learning.schedule import share_of_rate
 from models.learning.scoring import recover_behaviour, without_logprobs
@@ -124,7 +124,7 @@ class Learner:
         parts = divide(known, known_replay, votes=settings.iteration_votes)
         state, found = iterations.run_all(parts, state, progress)
         # 4. Learn from the policy's own replies what the votes let expect of them.
-        rollouts = Rollouts(self._policy, self._base, settings, order, stopwatch)
+        rollouts = Practice(self._policy, self._base, settings, order, stopwatch)
         rolled = rollouts.run([*remembered, *known], iterations, state, progress)
         self._check_finite()
         # 5. Tell where the policy went, and carry the state on.

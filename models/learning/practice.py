@@ -47,7 +47,7 @@ SHARED_FREE, SHARED_COST = 0.1, 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PracticePrompt:
     """A prompt, and the temperature at which somebody was answered."""
 
     prompt_ids: tuple[int, ...]
@@ -55,7 +55,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class PracticeRound:
     """Replies to learn from.
 
     Attributes:
@@ -71,7 +71,7 @@ class Round:
     worth: float
 
 
-class Rollouts:
+class Practice:
     """Takes a policy through the rounds of one update.
 
     Args:
@@ -200,7 +200,7 @@ class Rollouts:
             for number, (question, tokens_of_reply) in enumerate(zip(asked, drawn, strict=True))
         ]
 
-    def _judge(self, model: RewardModel, drawn: Sequence[Sample]) -> Round:
+    def _judge(self, model: RewardModel, drawn: Sequence[Sample]) -> PracticeRound:
         """Return what such replies are worth: what is expected, less for what is said to all.
 
         Votes are on one reply each, and cannot tell that a liked phrase has become the answer to
@@ -216,7 +216,7 @@ class Rollouts:
             replace(sample, reward=score)
             for sample, score in zip(drawn, scores.tolist(), strict=True)
         ]
-        return Round(
+        return PracticeRound(
             part=Iteration(judged, (), replies),
             expected=float(expected.mean()),
             shared=float(shared.mean()),
@@ -227,9 +227,9 @@ class Rollouts:
         longest = max(len(vote.response_ids) for vote in votes)
         return min(longest, self._settings.rollout_tokens)
 
-    def _questions(self, votes: Sequence[Sample], *, room: int) -> list[Question]:
+    def _questions(self, votes: Sequence[Sample], *, room: int) -> list[PracticePrompt]:
         of_prompt = {vote.prompt_ids: vote.temperature or 1.0 for vote in votes}
-        fitting = [Question(*each) for each in of_prompt.items() if len(each[0]) <= room]
+        fitting = [PracticePrompt(*each) for each in of_prompt.items() if len(each[0]) <= room]
         chosen = torch.randperm(len(fitting), generator=self._order)
         return [fitting[number] for number in chosen[: self._settings.rollout_prompts]]
 

@@ -11,7 +11,7 @@ from models.ppo.masked import effective_sample_size, masked_sum
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from models.learning.epochs import Trace
+    from models.learning.epochs import EpochsTrace
     from models.learning.scored_batch import ScoredBatch
     from models.types import Sample
 
@@ -54,7 +54,7 @@ def recovery_figures(given: Sequence[Sample], known: Sequence[Sample]) -> dict[s
     return {"recovered": recovered, "dropped_without_logprobs": dropped}
 
 
-def learning_figures(trace: Trace) -> dict[str, Any]:
+def learning_figures(trace: EpochsTrace) -> dict[str, Any]:
     """Return what the epochs did, JSON-able."""
     return {
         "clip_fraction": _mean(trace.clip_fractions),

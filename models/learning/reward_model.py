@@ -43,14 +43,14 @@ class ReplyFeatures:
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class FeatureScale:
     """Means and standard deviations of features, by which others are scaled, too."""
 
     mean: ReplyFeatures
     spread: ReplyFeatures
 
     @classmethod
-    def of(cls, features: ReplyFeatures) -> Scale:
+    def of(cls, features: ReplyFeatures) -> FeatureScale:
         """Return the scale that makes each of these features 0 in the mean, and 1 in spread."""
         both = (features.content, features.form)
         return cls(
@@ -84,7 +84,7 @@ class RewardModel:
         explained: The share of what makes votes differ that is the replies' own, as expected.
     """
 
-    scale: Scale
+    scale: FeatureScale
     known: ReplyFeatures
     weights: torch.Tensor
     constant: float
@@ -126,7 +126,7 @@ def fit_reward_model(
         users: Who cast them.
     """
     rewards_N = rewards_N.double()
-    scale = Scale.of(features)
+    scale = FeatureScale.of(features)
     known = scale.apply(features)
     same_NN = rewards_N.new_tensor([[float(a == b) for b in users] for a in users])
     noise_NN = torch.eye(len(users), dtype=torch.float64) + USERS * same_NN

@@ -46,7 +46,7 @@ GAMMA, LAMBDA = 1.0, 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class AtStart:
+class StartScores:
     """What the models say of the replies before the first step, ``[B, T]``.
 
     Attributes:
@@ -61,10 +61,10 @@ class AtStart:
     values: torch.Tensor
     reference_states: Sequence[torch.Tensor] = ()
 
-    def cut(self, micro: MicroBatch) -> AtStart:
+    def cut(self, micro: MicroBatch) -> StartScores:
         """Return the rows and columns of ``micro``."""
         rows, width = list(micro.rows), micro.mask.shape[1]
-        return AtStart(
+        return StartScores(
             start=self.start[rows, :width],
             kl=self.kl[rows, :width],
             values=self.values[rows, :width],
@@ -109,7 +109,7 @@ class ScoredBatch:
     """
 
     batch: MicroBatch
-    at_start: AtStart
+    at_start: StartScores
     proximal: torch.Tensor
     weights: torch.Tensor
     kept: torch.Tensor
@@ -158,7 +158,7 @@ class ScoredBatch:
 def score_batch(
     samples: Sequence[Sample],
     batch: MicroBatch,
-    at_start: AtStart,
+    at_start: StartScores,
     state: LearnerState,
     settings: LearnerSettings,
 ) -> ScoredBatch:
@@ -205,7 +205,7 @@ def _credit(
     samples: Sequence[Sample],
     rewards_B: torch.Tensor,
     mask: torch.Tensor,
-    at_start: AtStart,
+    at_start: StartScores,
     beta: float,
     state: LearnerState,
     settings: LearnerSettings,

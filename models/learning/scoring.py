@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from models.errors import AdapterError
-from models.learning.scored_batch import AtStart, score_batch
+from models.learning.scored_batch import StartScores, score_batch
 from models.policy.batch import collate
 from models.policy.policy import spread
 from models.types import BASE, Progress
@@ -71,7 +71,7 @@ def score_samples(
 ) -> ScoredBatch:
     """Compute start log-probs, KL to the base, weights and advantages of the whole batch."""
     whole = collate(samples, range(len(samples)), device=settings.device)
-    at_start = AtStart(*torch.zeros(3, *whole.behaviour.shape, device=settings.device))
+    at_start = StartScores(*torch.zeros(3, *whole.behaviour.shape, device=settings.device))
     states = [torch.empty(0)] * len(samples)
     sampled_kl = settings.kl_estimate == "sampled" and settings.kl_form != "loss"
     done = 0

@@ -15,7 +15,7 @@ class Gradients(Protocol):
         ...
 
 
-class OfMasters:
+class MasterGradients:
     """The masters' own: ``grad``."""
 
     def add(self, master: torch.nn.Parameter, part: torch.Tensor, *, scale: float = 1.0) -> None:
@@ -25,7 +25,7 @@ class OfMasters:
         master.grad.add_(part, alpha=scale)
 
 
-class Apart:
+class SeparateGradients:
     """Sums of one worker's own, so that no two add to one place at a time.
 
     Which sum comes to which in what order is the same in every run, whoever was faster.
@@ -45,6 +45,6 @@ class Apart:
         """Add the sums to the masters' own, and start again from 0."""
         with torch.no_grad():
             for master, part in self._sums.items():
-                OfMasters().add(master, part)
+                MasterGradients().add(master, part)
             if self._sums:
                 torch._foreach_zero_(list(self._sums.values()))

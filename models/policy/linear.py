@@ -23,7 +23,7 @@ _ALIGNED = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class LowRankPair:
     """One layer's low-rank pair: fp32 masters.
 
     Attributes:
@@ -48,7 +48,7 @@ class LowRankLinear:
     def __init__(
         self,
         layers: Sequence[torch.nn.Linear],
-        pairs: Sequence[Pair],
+        pairs: Sequence[LowRankPair],
         kernels: Kernels,
         *,
         scale: float,

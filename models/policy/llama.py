@@ -14,7 +14,7 @@ import torch
 
 from models.native.llama import unsupported
 from models.policy.attention import Heads
-from models.policy.linear import LowRankLinear, Pair
+from models.policy.linear import LowRankLinear, LowRankPair
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ def why_not(model: Any) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptActivations:
     """What one layer keeps for its backward pass, ``[N, …]`` each.
 
     Attributes:
@@ -63,7 +63,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PassContext:
     """Where a pass is.
 
     Attributes:
@@ -83,14 +83,14 @@ class Place:
     chosen: torch.Tensor
 
 
-class Layer:
+class DecoderLayer:
     """One decoder layer."""
 
     def __init__(
         self,
         layer: Any,
         config: Any,
-        pair_of: Callable[[str], Pair],
+        pair_of: Callable[[str], LowRankPair],
         kernels: Kernels,
         *,
         scale: float,
@@ -119,8 +119,13 @@ class Layer:
         )
 
     def forward(
-        self, x: torch.Tensor, place: Place, *, adapted: bool, late: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, Kept]:
+        self,
+        x: torch.Tensor,
+        place: PassContext,
+        *,
+        adapted: bool,
+        late: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, KeptActivations]:
         """Return the layer's output and what its backward pass needs.
 
         Args:
@@ -151,10 +156,10 @@ class Layer:
             self._gates.lowered(normed).clone(),
             self._down.lowered(activated).clone(),
         )
-        return out, Kept(x, qkv, attended, middle, gates, lowered, late)
+        return out, KeptActivations(x, qkv, attended, middle, gates, lowered, late)
 
     def backward(
-        self, kept: Kept, dout: torch.Tensor, place: Place, gradients: Gradients
+        self, kept: KeptActivations, dout: torch.Tensor, place: PassContext, gradients: Gradients
     ) -> torch.Tensor:
         """Add to the adapter's gradients; return the gradient of the layer's input, ``[N, H]``."""
         kernels, heads, epsilon = place.kernels, self._heads, self._epsilon
@@ -205,7 +210,7 @@ class LlamaTrunk:
     def __init__(
         self,
         model: Any,
-        pair_of: Callable[[str], Pair],
+        pair_of: Callable[[str], LowRankPair],
         kernels: Kernels,
         *,
         scale: float,
@@ -214,7 +219,7 @@ class LlamaTrunk:
         self._model, self._kernels, self._most_tokens = model.model, kernels, most_tokens
         self._epsilon = model.config.rms_norm_eps
         self.layers = [
-            Layer(
+            DecoderLayer(
                 layer,
                 model.config,
                 lambda name, number=number: pair_of(f"model.layers.{number}.{name}"),  # type: ignore[misc]
@@ -258,8 +263,8 @@ class LlamaTrunk:
             return states
 
     def forward(
-        self, place: Place, *, adapted: bool, keep: bool
-    ) -> tuple[torch.Tensor, list[Kept | torch.Tensor]]:
+        self, place: PassContext, *, adapted: bool, keep: bool
+    ) -> tuple[torch.Tensor, list[KeptActivations | torch.Tensor]]:
         """Return the late tokens' states after the last layer, and what each layer keeps."""
         x, kept = self._model.embed_tokens(place.packed.ids), []
         for layer in self.layers:
@@ -269,18 +274,18 @@ class LlamaTrunk:
                 kept.append(all_of_it if len(before) <= self._most_tokens else before)
         return x, kept
 
-    def late(self, layer: Layer, place: Place) -> torch.Tensor | None:
+    def late(self, layer: DecoderLayer, place: PassContext) -> torch.Tensor | None:
         """Return which tokens a layer's output is wanted of; None for all."""
         return place.late if layer is self.layers[-1] else None
 
-    def place(self, packed: Packed) -> Place:
+    def place(self, packed: Packed) -> PassContext:
         """Look the rotations of the tokens' positions up, in fp32."""
         cosines, sines = self._model.rotary_emb(
             torch.empty(0, device=packed.ids.device), packed.positions[None]
         )
         half = cosines.shape[-1] // 2
         late, chosen = packed.kept.unique(return_inverse=True)  # type: ignore[no-untyped-call]
-        return Place(
+        return PassContext(
             packed=packed,
             kernels=self._kernels,
             cosines=cosines[0, :, :half].contiguous(),

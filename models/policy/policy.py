@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE
 from models.errors import AdapterError
 from models.policy.batch import micro_batches
-from models.policy.gradients import OfMasters
+from models.policy.gradients import MasterGradients
 from models.policy.head import token_logprobs
 from models.policy.trunk import make_trunk
 from models.policy.workers import Workers
@@ -54,7 +54,7 @@ class ReplyScores:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class PolicyMeasurement:
     """Replies under the policy as it stands and under the base.
 
     Attributes:
@@ -197,25 +197,27 @@ class Policy:
 
         Args:
             batch: The replies.
-            reference: The base's states, ``Measured.reference_states``; without, KL is 0.
+            reference: The base's states, ``PolicyMeasurement.reference_states``; without, KL is 0.
             gradients: Where a backward pass adds the masters' gradients; None for their own.
         """
-        states = self._trunk.hidden(batch, gradients or OfMasters())
+        states = self._trunk.hidden(batch, gradients or MasterGradients())
         return self._scores(states, batch, reference)
 
     @torch.no_grad()
-    def measure(self, batch: MicroBatch, *, sampled_kl: bool = False) -> Measured:
+    def measure(self, batch: MicroBatch, *, sampled_kl: bool = False) -> PolicyMeasurement:
         """Compute what stays fixed during an update, in one pass where the two policies agree."""
-        states = self._trunk.hidden(batch, OfMasters())
+        states = self._trunk.hidden(batch, MasterGradients())
         if self._is_base():
             found = self._scores(states, batch)
-            return Measured(found.logprobs, found.kl, states, states)
+            return PolicyMeasurement(found.logprobs, found.kl, states, states)
         base = self._trunk.reference_hidden(batch)
         if sampled_kl:
             start = self._scores(states, batch).logprobs
-            return Measured(start, k1(start, self._scores(base, batch).logprobs), states, base)
+            return PolicyMeasurement(
+                start, k1(start, self._scores(base, batch).logprobs), states, base
+            )
         found = self._scores(states, batch, base)
-        return Measured(found.logprobs, found.kl, states, base)
+        return PolicyMeasurement(found.logprobs, found.kl, states, base)
 
     def passes(
         self, task: Callable[[MicroBatch], _Result], samples: Sequence[Sample]

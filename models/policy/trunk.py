@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from models.policy.gradients import OfMasters
+from models.policy.gradients import MasterGradients
 from models.policy.kernels import TorchKernels, make_kernels
-from models.policy.linear import Pair
+from models.policy.linear import LowRankPair
 from models.policy.llama import LlamaTrunk, why_not
 from models.policy.packing import pack
 
@@ -69,9 +69,9 @@ class PackedTrunk:
         tokens: int,
         build_dir: Path | None,
     ) -> None:
-        def pair_of(name: str) -> Pair:
+        def pair_of(name: str) -> LowRankPair:
             key = f"base_model.model.{name}"
-            return Pair(master[f"{key}.lora_A.weight"], master[f"{key}.lora_B.weight"])
+            return LowRankPair(master[f"{key}.lora_A.weight"], master[f"{key}.lora_B.weight"])
 
         self.kernels: Kernels = make_kernels(model, build_dir)
         self._layers = LlamaTrunk(model, pair_of, self.kernels, scale=scale, most_tokens=tokens)
@@ -133,7 +133,7 @@ class TransformersTrunk:
     def reference_hidden(self, batch: MicroBatch) -> torch.Tensor:
         """See ``Trunk``."""
         with torch.no_grad(), self._wrapper.disable_adapter():
-            return self.hidden(batch, OfMasters())
+            return self.hidden(batch, MasterGradients())
 
     def reference_middle(self, batch: MicroBatch, depth: int) -> torch.Tensor:
         """See ``Trunk``."""

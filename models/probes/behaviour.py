@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.base.loading import Base
-    from models.probes.questions import Question
-    from models.probes.replies import Reply
+    from models.probes.questions import ProbeQuestion
+    from models.probes.replies import DrawnReply
     from models.probes.scoring import Logprobs, Preferences
 
 
 def behaviour(
     base: Base,
-    asked: Sequence[Question],
-    replies: Sequence[Reply],
+    asked: Sequence[ProbeQuestion],
+    replies: Sequence[DrawnReply],
     logprobs: Logprobs,
 ) -> Behaviour:
     """Measure one policy by the replies that it gave and the log-probs of given replies."""
@@ -31,8 +31,8 @@ def behaviour(
 
 
 def of_replies(
-    everyday: Sequence[Reply],
-    harmful: Sequence[Reply],
+    everyday: Sequence[DrawnReply],
+    harmful: Sequence[DrawnReply],
     found: Preferences,
     nats: float,
 ) -> Behaviour:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from models.gate.operator import OperatorPrompt
     from models.policy.policy import Policy
-    from models.probes.questions import Question
-    from models.probes.replies import Reply
+    from models.probes.questions import ProbeQuestion
+    from models.probes.replies import DrawnReply
     from models.probes.scoring import Logprobs
     from models.settings import LearnerSettings
 
@@ -101,7 +101,7 @@ def _operator_folder(settings: LearnerSettings) -> Path:
 
 def _measure_base(
     policy: Policy,
-    asked: Sequence[Question],
+    asked: Sequence[ProbeQuestion],
     operator: Sequence[OperatorPrompt],
     settings: LearnerSettings,
 ) -> KnownBase:
@@ -112,14 +112,14 @@ def _measure_base(
 
 
 def _answered(
-    operator: Sequence[OperatorPrompt], replies: Sequence[Reply]
-) -> list[tuple[OperatorPrompt, Reply]]:
+    operator: Sequence[OperatorPrompt], replies: Sequence[DrawnReply]
+) -> list[tuple[OperatorPrompt, DrawnReply]]:
     """Return the operator's prompts, each with the reply to it; those are the last replies."""
     return list(zip(operator, replies[len(replies) - len(operator) :], strict=True))
 
 
 def _operator_figures(
-    operator: Sequence[OperatorPrompt], replies: Sequence[Reply], base: KnownBase
+    operator: Sequence[OperatorPrompt], replies: Sequence[DrawnReply], base: KnownBase
 ) -> tuple[OperatorFigure, ...]:
     return tuple(
         OperatorFigure(
@@ -134,7 +134,7 @@ def _operator_figures(
     )
 
 
-def _shown(replies: Sequence[Reply]) -> tuple[SampleReply, ...]:
+def _shown(replies: Sequence[DrawnReply]) -> tuple[SampleReply, ...]:
     """Return a few replies from all over the everyday questions."""
     everyday = [reply for reply in replies if reply.about == "everyday"]
     step = max(1, len(everyday) // SHOWN)

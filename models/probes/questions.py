@@ -19,7 +19,7 @@ _FILES = ("questions.jsonl", "plain.txt")
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ProbeQuestion:
     """One question, and two replies to compare where it is about such a choice."""
 
     about: About
@@ -28,9 +28,9 @@ class Question:
     bad: str = ""
 
 
-def questions() -> tuple[Question, ...]:
+def questions() -> tuple[ProbeQuestion, ...]:
     """Return all questions, in order."""
-    return tuple(Question(**json.loads(line)) for line in _read(_FILES[0]).splitlines())
+    return tuple(ProbeQuestion(**json.loads(line)) for line in _read(_FILES[0]).splitlines())
 
 
 def plain_text() -> list[str]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from models.base.loading import Base
     from models.gate.operator import OperatorPrompt
-    from models.probes.questions import About, Question
+    from models.probes.questions import About, ProbeQuestion
     from models.settings import LearnerSettings
     from models.types import Token
 
@@ -26,7 +26,7 @@ OPERATOR_TOKENS = 96
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class DrawnReply:
     """One drawn reply."""
 
     about: About | None
@@ -45,10 +45,10 @@ class Reply:
 def draw(
     base: Base,
     adapter: Path | None,
-    asked: Sequence[Question],
+    asked: Sequence[ProbeQuestion],
     operator: Sequence[OperatorPrompt],
     settings: LearnerSettings,
-) -> list[Reply]:
+) -> list[DrawnReply]:
     """Answer questions, then the operator's prompts, as users would get it.
 
     Args:
@@ -73,7 +73,7 @@ def draw(
     engine = settings.model_copy(update={"engine_threads": settings.learner_threads})
     replies = reply_aside(base, adapter, list(zip(ids, samplings, strict=True)), engine)
     return [
-        Reply(
+        DrawnReply(
             about=about[n],
             prompt=prompts[n],
             prompt_ids=ids[n],

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from models.base.loading import Base
-    from models.probes.questions import About, Question
+    from models.probes.questions import About, ProbeQuestion
     from models.types import Token
 
     Logprobs = Callable[[Sequence[Sample]], list[torch.Tensor]]
@@ -37,7 +37,7 @@ class Preferences:
     end_nats: float
 
 
-def preferences(base: Base, asked: Sequence[Question], logprobs: Logprobs) -> Preferences:
+def preferences(base: Base, asked: Sequence[ProbeQuestion], logprobs: Logprobs) -> Preferences:
     """Compare the two replies to each question that has them."""
     paired = [question for question in asked if question.good]
     samples = [_reply(base, q.prompt, text) for q in paired for text in (q.good, q.bad)]

@@ -10,15 +10,15 @@ from models.versions.commands import (
     Confirm,
     Kill,
     PromoteCanary,
+    RecordGateVerdict,
     RejectCanary,
     Rollback,
     StartCanary,
     StopCanary,
-    Verdict,
 )
 from models.versions.ids import is_version_id, make_id, sequence_of
 from models.versions.planning import plan
-from models.versions.rollout import Move, Rollout, Snapshot, Transition, VersionFacts
+from models.versions.rollout import Rollout, Snapshot, StateChange, Transition, VersionFacts
 from models.versions.states import (
     LEARNER,
     STATES,
@@ -35,16 +35,16 @@ __all__ = [
     "Command",
     "Confirm",
     "Kill",
-    "Move",
     "PromoteCanary",
+    "RecordGateVerdict",
     "RejectCanary",
     "Rollback",
     "Rollout",
     "Snapshot",
     "StartCanary",
+    "StateChange",
     "StopCanary",
     "Transition",
-    "Verdict",
     "VersionFacts",
     "VersionState",
     "is_version_id",

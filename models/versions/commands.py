@@ -77,7 +77,7 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RecordGateVerdict:
     """The gate's verdict on a candidate that no update run made."""
 
     version: str
@@ -93,5 +93,5 @@ Command = (
     | RejectCanary
     | Confirm
     | Kill
-    | Verdict
+    | RecordGateVerdict
 )

@@ -29,13 +29,13 @@ from models.versions.commands import (
     StartCanary,
     StopCanary,
 )
-from models.versions.rollout import Move, Transition
+from models.versions.rollout import StateChange, Transition
 from models.versions.states import LEARNER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from models.versions.commands import Command, Verdict
+    from models.versions.commands import Command, RecordGateVerdict
     from models.versions.rollout import Snapshot
 
 HISTORY = 50
@@ -123,10 +123,10 @@ def _start_canary(snapshot: Snapshot, command: StartCanary, who: str) -> Transit
             f"A canary's share of the users is above 0 and at most 1, not {command.fraction:g}. "
             "0.1 is a tenth of them.",
         )
-    moves: tuple[Move, ...] = ()
+    moves: tuple[StateChange, ...] = ()
     if version != rollout.canary:
         must_be_startable(snapshot, version, who)
-        moves = (Move(version, snapshot.versions[version].state, "canary"),)
+        moves = (StateChange(version, snapshot.versions[version].state, "canary"),)
     return Transition(
         "canary",
         rollout.live,
@@ -141,7 +141,7 @@ def _start_canary(snapshot: Snapshot, command: StartCanary, who: str) -> Transit
 def _stop_canary(snapshot: Snapshot, command: StopCanary) -> Transition:
     canary = running_canary(snapshot, command.expected)
     rollout = replace(snapshot.rollout, canary=None)
-    moves = (Move(canary, "canary", "approved"),)
+    moves = (StateChange(canary, "canary", "approved"),)
     return Transition("stop_canary", canary, rollout.live, rollout, snapshot.history, moves)
 
 
@@ -188,7 +188,7 @@ def _confirm(snapshot: Snapshot, command: Confirm) -> Transition:
 def _kill(snapshot: Snapshot) -> Transition:
     canary = snapshot.rollout.canary
     change = _serve(snapshot, "kill", BASE, confirmed=BASE)
-    ended = (Move(canary, "canary", "approved"),) if canary else ()
+    ended = (StateChange(canary, "canary", "approved"),) if canary else ()
     return replace(
         change,
         rollout=replace(change.rollout, canary=None),
@@ -199,12 +199,12 @@ def _kill(snapshot: Snapshot) -> Transition:
     )
 
 
-def _verdict(snapshot: Snapshot, command: Verdict) -> Transition:
+def _verdict(snapshot: Snapshot, command: RecordGateVerdict) -> Transition:
     version = command.version
     facts = snapshot.versions.get(version)
     if facts is None or version == BASE:
         raise unknown(version)
-    moves: tuple[Move, ...] = ()
+    moves: tuple[StateChange, ...] = ()
     if facts.state != command.state:
         if facts.state != "candidate" or facts.run is not None:
             raise RolloutRefusedError(
@@ -212,7 +212,7 @@ def _verdict(snapshot: Snapshot, command: Verdict) -> Transition:
                 f"Version {version} is {facts.state} and waits for no verdict of its own: only an "
                 "imported candidate does.",
             )
-        moves = (Move(version, "candidate", command.state),)
+        moves = (StateChange(version, "candidate", command.state),)
     action = "approve" if command.state == "approved" else "reject"
     return Transition(action, facts.parent, version, snapshot.rollout, snapshot.history, moves)
 
@@ -231,9 +231,9 @@ def _serve(
     after = replace(rollout, live=version, confirmed=confirmed, canary=canary)
     if version == old:
         return Transition(action, old, version, after, snapshot.history)
-    moves = [Move(old, "live", "retired")] if old != BASE else []
+    moves = [StateChange(old, "live", "retired")] if old != BASE else []
     if version != BASE:
-        moves.append(Move(version, snapshot.versions[version].state, "live"))
+        moves.append(StateChange(version, snapshot.versions[version].state, "live"))
     walked = (*(each for each in snapshot.history if each not in {old, version}), old)
     return Transition(action, old, version, after, walked[-HISTORY:], tuple(moves))
 
@@ -299,10 +299,10 @@ def _served(snapshot: Snapshot, version: str) -> bool:
     )
 
 
-def _taken_back(snapshot: Snapshot, version: str) -> Move:
+def _taken_back(snapshot: Snapshot, version: str) -> StateChange:
     facts = snapshot.versions[version]
-    return Move(version, facts.state, "rolled_back", returns=facts.run)
+    return StateChange(version, facts.state, "rolled_back", returns=facts.run)
 
 
-def _rolled_back(moves: Iterable[Move]) -> dict[str, Any]:
+def _rolled_back(moves: Iterable[StateChange]) -> dict[str, Any]:
     return {"rolled_back": [move.version for move in moves if move.new == "rolled_back"]}

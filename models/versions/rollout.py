@@ -79,7 +79,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class StateChange:
     """One version's change of state.
 
     Attributes:
@@ -110,6 +110,6 @@ class Transition:
     new: str
     rollout: Rollout
     history: tuple[str, ...]
-    moves: tuple[Move, ...] = ()
+    moves: tuple[StateChange, ...] = ()
     pause: bool = False
     figures: Mapping[str, Any] = field(default_factory=dict)

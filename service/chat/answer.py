@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from models.types import FinishReason, GenerationChunk, Sampling, Token
-    from service.chat.requests import Question
+    from service.chat.requests import PreparedChat
     from service.errors import ApiError
     from service.runtime.runtime import Runtime
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Reply:
+class GrowingReply:
     """One reply as it grows."""
 
     id: str
@@ -51,7 +51,7 @@ class Reply:
 class Answer:
     """The replies to one question, decoded at the same time and recorded as each one ends."""
 
-    def __init__(self, runtime: Runtime, question: Question) -> None:
+    def __init__(self, runtime: Runtime, question: PreparedChat) -> None:
         self.question = question
         self.replies = _replies(question)
         self._runtime = runtime
@@ -147,11 +147,11 @@ class Answer:
                     self._runtime.tally.failed(self.question.version, self._who(reply))
             raise
 
-    def _who(self, reply: Reply) -> str:
+    def _who(self, reply: GrowingReply) -> str:
         conversation = self.question.metadata.get("conversation_id", "")
         return person(self.question.person, conversation, reply.id)
 
-    def _time(self, reply: Reply, chunk: GenerationChunk) -> None:
+    def _time(self, reply: GrowingReply, chunk: GenerationChunk) -> None:
         """Measure the time to the first token, and that of each reply."""
         now = time.perf_counter()
         if all(each.begun_at is None for each in self.replies):
@@ -164,7 +164,7 @@ class Answer:
                 now - reply.begun_at, running=stats.running, waiting=stats.waiting
             )
 
-    async def _record(self, reply: Reply) -> bool:
+    async def _record(self, reply: GrowingReply) -> bool:
         completion = _completion(self.question, reply)
         try:
             await within(
@@ -177,11 +177,11 @@ class Answer:
         return True
 
 
-def _replies(question: Question) -> list[Reply]:
+def _replies(question: PreparedChat) -> list[GrowingReply]:
     if question.n == 1:
-        return [Reply(question.id, question.sampling)]
+        return [GrowingReply(question.id, question.sampling)]
     return [
-        Reply(f"{question.id}.{index}", _sampling(question.sampling, index))
+        GrowingReply(f"{question.id}.{index}", _sampling(question.sampling, index))
         for index in range(question.n)
     ]
 
@@ -191,7 +191,7 @@ def _sampling(sampling: Sampling, index: int) -> Sampling:
     return sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + index)
 
 
-def _request(question: Question, reply: Reply) -> GenerationRequest:
+def _request(question: PreparedChat, reply: GrowingReply) -> GenerationRequest:
     return GenerationRequest(
         id=reply.id,
         prompt_ids=question.prompt_ids,
@@ -202,7 +202,7 @@ def _request(question: Question, reply: Reply) -> GenerationRequest:
     )
 
 
-def _completion(question: Question, reply: Reply) -> Completion:
+def _completion(question: PreparedChat, reply: GrowingReply) -> Completion:
     if reply.finish_reason is None:
         raise AssertionError("Only a reply that has ended is recorded.")
     return Completion(

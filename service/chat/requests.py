@@ -38,7 +38,7 @@ OFFERED: frozenset[VersionState] = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PreparedChat:
     """A chat request made ready for the engine: everything that all its replies share."""
 
     id: str
@@ -61,7 +61,7 @@ class Question:
         return self.model != POLICY
 
 
-async def ask(runtime: Runtime, caller: Caller, body: ChatRequest) -> Question:
+async def ask(runtime: Runtime, caller: Caller, body: ChatRequest) -> PreparedChat:
     """Encode the messages and settle the version and the sampling.
 
     Raises:
@@ -86,7 +86,7 @@ async def ask(runtime: Runtime, caller: Caller, body: ChatRequest) -> Question:
     if body.model.startswith(PIN) and "admin" not in caller.scopes:
         await _must_be_offered(runtime, body.model)
     version = await choose_version(serving, body.model, key)
-    return Question(
+    return PreparedChat(
         id=completion_id,
         created=int(time.time()),
         model=body.model,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from feedback.types import Rollout
     from models.versions import Transition
     from service.operating.changes import Asked
-    from service.operating.convergence import Settled
+    from service.operating.convergence import Convergence
 
 VersionArgument = Annotated[str, typer.Argument(help="Like v000012-3fa9c1d2e4b7, or `base`.")]
 WhyOption = Annotated[str, typer.Option(help="The reason, for the audit trail.")]
@@ -89,7 +89,7 @@ async def _plan(store: Store, asked: Asked, who: str) -> tuple[Transition | None
 
 async def _do(
     store: Store, asked: Asked, who: str, why: str, wait: float
-) -> tuple[Rollout, Settled | None]:
+) -> tuple[Rollout, Convergence | None]:
     after = await carry_out(store, asked, who=who, why=why, check=_check_files, now=time.time())
     return after, await settled(store, after.generation, wait) if wait else None
 
@@ -137,7 +137,7 @@ def _said(rollout: Rollout) -> str:
     return f"{rollout.live} is live{canary} (generation {rollout.generation})."
 
 
-def _settled_in_words(found: Settled) -> str:
+def _settled_in_words(found: Convergence) -> str:
     if found.problem:
         return found.problem
     if not found.replicas:

@@ -12,7 +12,7 @@ from service.cli.output import ago, print_table
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from feedback.tracing import BatchVote, Made, Step, Texts
+    from feedback.tracing import BatchVote, ChainLink, Texts, VersionOrigin
 
 TextsFlag = Annotated[
     bool, typer.Option("--texts", help="Show what people wrote, too; handle it with care.")
@@ -31,7 +31,7 @@ def print_checks(checks: Sequence[Mapping[str, Any]]) -> None:
     typer.echo()
 
 
-def print_made(made: Made) -> None:
+def print_made(made: VersionOrigin) -> None:
     """Print a version's chain, youngest first, and the votes that its own run learned."""
     if made.version == BASE:
         typer.echo("The base is the model as it came: no vote had any part in it.")
@@ -81,7 +81,7 @@ def _passed(check: Mapping[str, Any]) -> str:
     return "no" if check.get("blocking", True) else "no, but only warns"
 
 
-def _step(step: Step) -> tuple[object, ...]:
+def _step(step: ChainLink) -> tuple[object, ...]:
     roles = [role for role in step.roles if role != step.state]
     return (
         step.version,

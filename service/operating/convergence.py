@@ -21,7 +21,7 @@ _SILENT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class LaggingReplica:
     """A replica that does not serve what it should, and why, as far as it is known."""
 
     id: str
@@ -31,7 +31,7 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Convergence:
     """What came of the wait.
 
     Attributes:
@@ -44,12 +44,12 @@ class Settled:
 
     all: bool
     replicas: int
-    missing: tuple[Missing, ...]
+    missing: tuple[LaggingReplica, ...]
     seconds: float
     problem: str | None = None
 
 
-async def settled(store: Store, generation: int, timeout: float) -> Settled:  # noqa: ASYNC109
+async def settled(store: Store, generation: int, timeout: float) -> Convergence:  # noqa: ASYNC109
     """Wait until every replica serves a generation of the rollout, or a later one.
 
     The replicas are those that reported lately: one that starts meanwhile counts too, one that
@@ -67,12 +67,12 @@ async def settled(store: Store, generation: int, timeout: float) -> Settled:  # 
         if found is None:
             problem = "Redis did not say what the replicas serve. Look again once it answers."
             if seconds >= timeout:
-                return Settled(False, 0, (), seconds, problem)
+                return Convergence(False, 0, (), seconds, problem)
         else:
             behind = [each for each in found if each.generation < generation]
             if seconds >= timeout or all(_has_failed(each, generation) for each in behind):
                 missing = tuple(_missing(each, generation) for each in behind)
-                return Settled(not behind, len(found), missing, seconds)
+                return Convergence(not behind, len(found), missing, seconds)
         await asyncio.sleep(min(_LOOK_SECONDS, max(0.0, timeout - seconds)))
 
 
@@ -87,7 +87,7 @@ def _has_failed(replica: Replica, generation: int) -> bool:
     return replica.problem is not None and replica.read_generation >= generation
 
 
-def _missing(replica: Replica, generation: int) -> Missing:
+def _missing(replica: Replica, generation: int) -> LaggingReplica:
     silent = time.time() - replica.seen_at
     if _has_failed(replica, generation):
         problem = replica.problem or ""
@@ -97,4 +97,4 @@ def _missing(replica: Replica, generation: int) -> Missing:
         problem = "It is still loading."
     else:
         problem = "It has not read the change yet."
-    return Missing(replica.id, replica.url, replica.serving, problem)
+    return LaggingReplica(replica.id, replica.url, replica.serving, problem)

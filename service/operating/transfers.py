@@ -6,7 +6,7 @@ import asyncio
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from models.adapters import AdapterStore, Wanted
+from models.adapters import AdapterRequirements, AdapterStore
 from models.types import BASE
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ async def import_version(
         StoreUnavailableError: Redis is away.
     """
     adapters = AdapterStore.open(settings)
-    wanted = await asyncio.to_thread(Wanted.from_settings, settings)
+    wanted = await asyncio.to_thread(AdapterRequirements.from_settings, settings)
     with ExitStack() as scratch:
         checked = await asyncio.to_thread(
             scratch.enter_context, adapters.importing(source, wanted, name=name)

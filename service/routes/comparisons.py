@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from feedback.errors import UnknownCompletionError
-from feedback.types import Pair, Person
+from feedback.types import CurrentComparison, Person
 from service.errors import NotFoundError
 from service.routes.chat import UserQuery, explain
 from service.routes.feedback import shape
@@ -70,7 +70,7 @@ def _explain(
     return explain(runtime, error, unrecorded, person)
 
 
-def _shape(pair: Pair) -> ComparisonOut:
+def _shape(pair: CurrentComparison) -> ComparisonOut:
     return ComparisonOut(
         chosen_id=pair.chosen.completion_id,
         rejected_id=pair.rejected_id,

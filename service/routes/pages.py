@@ -14,7 +14,7 @@ WEB = Path(__file__).parent.parent / "web"
 router = APIRouter(include_in_schema=False)
 
 
-class Assets(StaticFiles):
+class PageFiles(StaticFiles):
     """The pages' files; browsers ask each time whether they have changed."""
 
     def file_response(
@@ -30,9 +30,9 @@ class Assets(StaticFiles):
         return response
 
 
-def assets() -> Assets:
+def assets() -> PageFiles:
     """Return the application that serves the pages' files."""
-    return Assets(directory=WEB)
+    return PageFiles(directory=WEB)
 
 
 @router.get("/")

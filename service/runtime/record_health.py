@@ -12,7 +12,7 @@ from feedback.retention import COUNTED_EVENTS
 from service.timeouts import within
 
 if TYPE_CHECKING:
-    from feedback.retention import RecordHealth, Swept
+    from feedback.retention import RecordHealth, SweepReport
     from feedback.store import Store
     from feedback.types import Judgement
 
@@ -88,7 +88,7 @@ def sweep_problem(health: RecordHealth, *, now: float, interval: timedelta) -> s
     return None
 
 
-def unexported(swept: Swept) -> str:
+def unexported(swept: SweepReport) -> str:
     """Say how many events no export has; beyond some, they are not counted."""
     more = " or more" if swept.unexported_events >= COUNTED_EVENTS else ""
     return f"{swept.unexported_events}{more}"

@@ -36,7 +36,7 @@ Wait = Annotated[
 DryRun = Annotated[bool, Field(description="Say what would change, and change nothing.")]
 
 
-class Params(BaseModel):
+class QueryParams(BaseModel):
     """Base of query strings: no unknown names; numbers and booleans come as text."""
 
     model_config = ConfigDict(extra="forbid")
@@ -85,7 +85,7 @@ class KillRequest(ChangeRequest):
     dry_run: DryRun = False
 
 
-class StopCanaryParams(Params):
+class StopCanaryParams(QueryParams):
     """The query of DELETE /admin/rollout/canary, whose body proxies may drop."""
 
     why: Why = "by hand"
@@ -94,7 +94,7 @@ class StopCanaryParams(Params):
     dry_run: DryRun = False
 
 
-class ListParams(Params):
+class ListParams(QueryParams):
     """The query of a list."""
 
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
@@ -112,7 +112,7 @@ class VersionAuditParams(AuditParams):
     version: Version | None = None
 
 
-class TextParams(Params):
+class TextParams(QueryParams):
     """The query of what may show what people wrote."""
 
     texts: bool = False

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from service.simulate.client import Api
 from service.simulate.prompts import Prompts, builtin_prompts, read_prompts
-from service.simulate.records import Plan, Result
+from service.simulate.records import SimulationPlan, SimulationResult
 from service.simulate.run import Simulation
 from service.simulate.show import plot_result, print_result, progress, require_matplotlib
 from service.simulate.tastes import TASTES, TasteName
@@ -53,7 +53,7 @@ def simulate(
     It uses the public API only. Approval is measured on fresh replies to questions that are kept
     apart, which nobody votes on.
     """
-    plan = Plan(
+    plan = SimulationPlan(
         taste=TASTES[taste],
         users=users,
         votes=votes,
@@ -78,8 +78,8 @@ def simulate(
 
 
 async def _run(
-    console: Console, plan: Plan, questions: Prompts, url: str, key: str | None
-) -> Result:
+    console: Console, plan: SimulationPlan, questions: Prompts, url: str, key: str | None
+) -> SimulationResult:
     async with Api.connect(url, key) as api:
         simulation = Simulation(api, plan, questions)
         async with progress(console, plan, simulation.tally):

@@ -24,7 +24,7 @@ _CLIENT_ERRORS = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class SimulatedReply:
     """An assistant's reply; ``version`` is the one that wrote it."""
 
     id: str
@@ -34,7 +34,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Learning:
+class LearningStatus:
     """How learning stands.
 
     Attributes:
@@ -69,7 +69,7 @@ class Api:
 
     async def chat(
         self, prompt: str, *, user: str, model: str, max_tokens: int, seed: int
-    ) -> Reply:
+    ) -> SimulatedReply:
         """Ask one question at temperature 1.
 
         Raises:
@@ -88,7 +88,7 @@ class Api:
             },
         )
         try:
-            return Reply(
+            return SimulatedReply(
                 id=answer["id"],
                 text=answer["choices"][0]["message"]["content"] or "",
                 version=answer["system_fingerprint"],
@@ -121,12 +121,12 @@ class Api:
         except (KeyError, TypeError) as error:
             raise RequestFailedError(f"/admin/rollout names no live version: {rollout}") from error
 
-    async def learning(self) -> Learning:
+    async def learning(self) -> LearningStatus:
         """Return how learning stands; raises RequestFailedError."""
         updates = await self._ask("GET", "/admin/updates?limit=5")
         try:
             stands = updates["learning"]
-            return Learning(
+            return LearningStatus(
                 updating=any(run["state"] in _OPEN_RUN_STATES for run in updates["data"]),
                 due=not stands["paused"] and stands["waiting_votes"] >= stands["min_votes"],
             )

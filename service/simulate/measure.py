@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from service.simulate.client import Api
     from service.simulate.people import SimulatedUser
-    from service.simulate.records import Plan, Tally
+    from service.simulate.records import SimulationPlan, SimulationProgress
 
 _CONCURRENCY = 16
 _SEED = 1_000_000_007
@@ -31,8 +31,8 @@ class _Verdict:
 
 async def measure(
     api: Api,
-    plan: Plan,
-    tally: Tally,
+    plan: SimulationPlan,
+    tally: SimulationProgress,
     *,
     versions: Sequence[str],
     prompts: Sequence[str],
@@ -62,7 +62,13 @@ async def measure(
 
 
 async def _judge(
-    api: Api, plan: Plan, tally: Tally, version: str, prompt: str, user: SimulatedUser, seed: int
+    api: Api,
+    plan: SimulationPlan,
+    tally: SimulationProgress,
+    version: str,
+    prompt: str,
+    user: SimulatedUser,
+    seed: int,
 ) -> _Verdict | None:
     try:
         reply = await api.chat(
@@ -80,7 +86,7 @@ async def _judge(
     return _Verdict(approves(user, reply.text), len(reply.text.split()))
 
 
-def _score(version: str, tally: Tally, verdicts: Sequence[_Verdict]) -> Score:
+def _score(version: str, tally: SimulationProgress, verdicts: Sequence[_Verdict]) -> Score:
     return Score(
         version=version,
         replies=len(verdicts),

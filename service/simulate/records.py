@@ -17,7 +17,7 @@ MOST_FAILURES_IN_A_ROW = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SimulationPlan:
     """What is simulated.
 
     Attributes:
@@ -50,7 +50,7 @@ class Click:
 
 
 @dataclass(slots=True)
-class Tally:
+class SimulationProgress:
     """How far a simulation is; it changes while it runs.
 
     Attributes:
@@ -97,10 +97,10 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class SimulationResult:
     """What a simulation found; ``scores`` begins with the base and ends with the last version."""
 
-    plan: Plan
+    plan: SimulationPlan
     started_from: str
     live_since: dict[str, int]
     scores: tuple[Score, ...]

@@ -11,14 +11,14 @@ from models.types import BASE
 from service.simulate.errors import RequestFailedError
 from service.simulate.measure import measure
 from service.simulate.people import click, make_turn, make_users
-from service.simulate.records import Click, Result, Tally
+from service.simulate.records import Click, SimulationProgress, SimulationResult
 from service.simulate.scoring import pick_versions
 
 if TYPE_CHECKING:
-    from service.simulate.client import Api, Reply
+    from service.simulate.client import Api, SimulatedReply
     from service.simulate.people import Turn
     from service.simulate.prompts import Prompts
-    from service.simulate.records import Plan
+    from service.simulate.records import SimulationPlan
     from service.simulate.scoring import Score
 
 _LIVE_MODEL = "policy"
@@ -33,8 +33,8 @@ _VERSIONS_BETWEEN = 3
 class Simulation:
     """Runs a plan against a server and keeps the tally that a display reads."""
 
-    def __init__(self, api: Api, plan: Plan, prompts: Prompts) -> None:
-        self.tally = Tally()
+    def __init__(self, api: Api, plan: SimulationPlan, prompts: Prompts) -> None:
+        self.tally = SimulationProgress()
         self.plan = plan
         self._api = api
         self._prompts = prompts
@@ -44,7 +44,7 @@ class Simulation:
         self._free_to_chat = asyncio.Event()
         self._due_since: float | None = None
 
-    async def run(self) -> Result:
+    async def run(self) -> SimulationResult:
         """Chat and vote, wait for the last update, measure.
 
         Raises:
@@ -56,7 +56,7 @@ class Simulation:
         await self._chat_and_vote()
         self.tally.phase = "measuring"
         scores = await self._measure()
-        return Result(
+        return SimulationResult(
             plan=self.plan,
             started_from=started_from,
             live_since=dict(self.tally.live_since),
@@ -149,7 +149,7 @@ class Simulation:
         if turn.rated:
             await self._vote(turn, reply)
 
-    async def _vote(self, turn: Turn, reply: Reply) -> None:
+    async def _vote(self, turn: Turn, reply: SimulatedReply) -> None:
         if not reply.recorded:
             raise RequestFailedError(
                 "The reply was not recorded, so it cannot be voted on. Is Redis running? "

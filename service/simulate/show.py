@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from service.simulate.records import Plan, Result, Tally
+    from service.simulate.records import SimulationPlan, SimulationProgress, SimulationResult
 
 _REFRESH_SECONDS = 0.5
 _LINE_SECONDS = 15.0
@@ -29,7 +29,9 @@ _ROLLING_VOTES = 32
 
 
 @asynccontextmanager
-async def progress(console: Console, plan: Plan, tally: Tally) -> AsyncIterator[None]:
+async def progress(
+    console: Console, plan: SimulationPlan, tally: SimulationProgress
+) -> AsyncIterator[None]:
     """Show how far the simulation is until the block ends: live, or as lines without a terminal."""
     job = _draw(console, plan, tally) if console.is_terminal else _write(console, plan, tally)
     task = asyncio.create_task(job)
@@ -40,7 +42,7 @@ async def progress(console: Console, plan: Plan, tally: Tally) -> AsyncIterator[
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _draw(console: Console, plan: Plan, tally: Tally) -> None:
+async def _draw(console: Console, plan: SimulationPlan, tally: SimulationProgress) -> None:
     bar = Progress(
         TextColumn("{task.fields[phase]}"),
         BarColumn(),
@@ -57,20 +59,20 @@ async def _draw(console: Console, plan: Plan, tally: Tally) -> None:
             await asyncio.sleep(_REFRESH_SECONDS)
 
 
-async def _write(console: Console, plan: Plan, tally: Tally) -> None:
+async def _write(console: Console, plan: SimulationPlan, tally: SimulationProgress) -> None:
     while True:
         done, total = _counts(plan, tally)
         console.print(f"{tally.phase}: {done}/{total}, {_note(tally)}", soft_wrap=True)
         await asyncio.sleep(_LINE_SECONDS)
 
 
-def _counts(plan: Plan, tally: Tally) -> tuple[int, int]:
+def _counts(plan: SimulationPlan, tally: SimulationProgress) -> tuple[int, int]:
     if tally.to_score:
         return tally.scored, tally.to_score
     return len(tally.clicks), plan.votes
 
 
-def _note(tally: Tally) -> str:
+def _note(tally: SimulationProgress) -> str:
     approval = tally.recent_approval()
     parts = [f"live {tally.live}", f"{max(0, len(tally.live_since) - 1)} new versions so far"]
     if approval is not None:
@@ -82,7 +84,7 @@ def _note(tally: Tally) -> str:
     return ", ".join(parts)
 
 
-def print_result(console: Console, result: Result) -> None:
+def print_result(console: Console, result: SimulationResult) -> None:
     """Print the approval of each measured version, and what happened on the way."""
     plan = result.plan
     table = Table(title=f"Approval of fresh replies, taste {plan.taste.name}")
@@ -120,7 +122,7 @@ def require_matplotlib() -> None:
         )
 
 
-def plot_result(result: Result, path: Path) -> None:
+def plot_result(result: SimulationResult, path: Path) -> None:
     """Write a picture: measured approval with intervals, and the rolling share of thumbs up."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - only --plot needs it
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class StartPlan:
     """What to start and how to see that it works.
 
     Attributes:
@@ -41,11 +41,11 @@ class Plan:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def make_plan(settings: ServiceSettings) -> Plan:
+def make_plan(settings: ServiceSettings) -> StartPlan:
     """Return the real parts for these settings, whose data folder is absolute."""
     environment = _environment(settings)
     root = base_url(settings)
-    return Plan(
+    return StartPlan(
         redis=None if settings.redis_url else redis_part(EmbeddedRedis(settings.data_dir)),
         redis_answers=lambda: redis_answers(settings),
         preparation=cli_command("models", "import") if _needs_import(settings) else None,
@@ -70,14 +70,14 @@ def base_url(settings: ServiceSettings) -> str:
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
-def plan_workers(settings: ServiceSettings) -> Plan:
+def plan_workers(settings: ServiceSettings) -> StartPlan:
     """Return the workers alone, for settings whose data folder is absolute."""
 
     async def nothing_missing() -> None:
         return None
 
     environment = _environment(settings)
-    return Plan(
+    return StartPlan(
         redis=None,
         redis_answers=lambda: redis_answers(settings),
         preparation=None,

@@ -51,7 +51,7 @@ class Part:
     quiet: bool = False
 
 
-class Keeper:
+class ProcessKeeper:
     """Keeps one part alive until it is told to stop.
 
     Every part is a session of its own: Ctrl-C reaches the supervisor only, and a signal to the
@@ -164,7 +164,7 @@ class Keeper:
             _signal_group(self.pid, number)
 
 
-async def stop_in_order(stages: Sequence[Sequence[Keeper]]) -> None:
+async def stop_in_order(stages: Sequence[Sequence[ProcessKeeper]]) -> None:
     """Stop one stage after the other; the parts of a stage together."""
     for stage in stages:
         await asyncio.gather(*(keeper.stop() for keeper in stage))

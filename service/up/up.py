@@ -16,7 +16,7 @@ from rich.text import Text
 
 from service.errors import ServiceError
 from service.up.plan import make_plan, plan_workers
-from service.up.supervisor import FIRST_DELAY, Keeper, Part, die_with_parent, stop_in_order
+from service.up.supervisor import FIRST_DELAY, Part, ProcessKeeper, die_with_parent, stop_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from service.settings import ServiceSettings
-    from service.up.plan import Plan
+    from service.up.plan import StartPlan
 
 DEATHS_AT_START = 3
 """A part that ends this often before all is ready ends the start."""
@@ -102,14 +102,14 @@ class Supervisor:
     """Carries a plan out, and takes it down again."""
 
     def __init__(
-        self, plan: Plan, logs: Path, console: Console, first_delay: float = FIRST_DELAY
+        self, plan: StartPlan, logs: Path, console: Console, first_delay: float = FIRST_DELAY
     ) -> None:
         self._plan = plan
         self._first_delay = first_delay
         self._logs = logs
         self._console = console
-        self._redis: list[Keeper] = []
-        self._stages: list[list[Keeper]] = []
+        self._redis: list[ProcessKeeper] = []
+        self._stages: list[list[ProcessKeeper]] = []
         self._stop = asyncio.Event()
         self._styles: dict[str, str] = {}
 
@@ -199,12 +199,12 @@ class Supervisor:
                 log = self._logs / f"{keeper.part.name}.log"
                 raise UpError(f"{keeper.part.name} does not start: see above and {log}.")
 
-    def _keep(self, part: Part) -> Keeper:
-        keeper = Keeper(part, self._logs, self.say, self._first_delay)
+    def _keep(self, part: Part) -> ProcessKeeper:
+        keeper = ProcessKeeper(part, self._logs, self.say, self._first_delay)
         keeper.start()
         return keeper
 
-    def _keepers(self) -> Iterator[Keeper]:
+    def _keepers(self) -> Iterator[ProcessKeeper]:
         return chain(*self._stages, self._redis)
 
     async def _take_down(self, *tasks: asyncio.Task[object]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.up.parts import beat_command
-from service.up.supervisor import Keeper, Part
+from service.up.supervisor import Part, ProcessKeeper
 from tests.support.fault_site import on_fault_app
 from tests.support.fault_work import look_comes
 from workers.app import LOOK_SECONDS
@@ -36,7 +36,7 @@ async def test_a_killed_beat_is_back_within_two_intervals(
     for kill in range(kills):
         part = Part("beat", tuple(on_fault_app(beat_command())), site.environment)
         # A keeper of its own for each death: one after the other would wait ever longer.
-        keeper = Keeper(part, tmp_path, lambda _, line: None)
+        keeper = ProcessKeeper(part, tmp_path, lambda _, line: None)
         keeper.start()
         try:
             gaps.append(await gap_after_a_kill(keeper, store, kill % 4 * 0.5))
@@ -47,7 +47,7 @@ async def test_a_killed_beat_is_back_within_two_intervals(
     assert median(gaps) < 2 * LOOK_SECONDS
 
 
-async def gap_after_a_kill(keeper: Keeper, store: Store, later: float) -> float:
+async def gap_after_a_kill(keeper: ProcessKeeper, store: Store, later: float) -> float:
     """Kill beat some time after a look; return the seconds until the next one."""
     await look_comes(store, 30)
     await asyncio.sleep(later)

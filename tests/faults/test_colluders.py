@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from feedback.batching import choose
-from feedback.judging import Bounds, Comparison, Tally, judge
+from feedback.judging import Bounds, VersionComparison, VersionTally, judge
 from feedback.rewards import reward
 from feedback.settings import JudgeSettings
 from feedback.store import Store, keys
@@ -48,7 +48,7 @@ async def _vote(store: Store, user: str, turn: int, *, up: bool) -> None:
 
 
 @pytest.fixture
-async def flooded(store: Store) -> Tally:
+async def flooded(store: Store) -> VersionTally:
     """Return what was counted: everybody likes four replies in five, five accounts flood."""
     await store._client.command("HSET", keys.ROLLOUT, "live", VERSION)
     votes: list[Any] = [
@@ -70,14 +70,14 @@ def _weight(counts: Iterable[tuple[int, int, int]]) -> int:
     return sum(min(up + down, CAP) for up, down, _ in counts)
 
 
-async def test_the_judge_hears_each_account_up_to_the_cap(flooded: Tally) -> None:
+async def test_the_judge_hears_each_account_up_to_the_cap(flooded: VersionTally) -> None:
     assert flooded.cast == HONEST * 3 + COLLUDING * FLOOD
     plotting = [each for each in flooded.votes.values() if each[1] == FLOOD]
     assert len(plotting) == COLLUDING
     share = _weight(plotting) / _weight(flooded.votes.values())
     assert share == COLLUDING * CAP / (HONEST * 3 + COLLUDING * CAP)
     assert share == pytest.approx(0.05)
-    honest = Tally({who: each for who, each in flooded.votes.items() if each[1] != FLOOD})
+    honest = VersionTally({who: each for who, each in flooded.votes.items() if each[1] != FLOOD})
     lost = honest.approval(CAP).rate - flooded.approval(CAP).rate
     assert lost == pytest.approx(share * honest.approval(CAP).rate)
     # Counted vote by vote, they would have a third of the say.
@@ -85,10 +85,10 @@ async def test_the_judge_hears_each_account_up_to_the_cap(flooded: Tally) -> Non
     assert honest.approval(CAP).rate - raw > 6 * lost
 
 
-async def test_they_do_not_take_a_version_back(flooded: Tally) -> None:
+async def test_they_do_not_take_a_version_back(flooded: VersionTally) -> None:
     honest = {f"c{n}": each for n, each in enumerate(flooded.votes.values()) if each[1] != FLOOD}
     bounds = Bounds.from_settings(JudgeSettings())
-    comparison = Comparison(flooded, Tally(honest), together=True)
+    comparison = VersionComparison(flooded, VersionTally(honest), together=True)
     assert judge(comparison, bounds).state == "hold"
     uncapped = judge(comparison, replace(bounds, user_cap=FLOOD))
     assert uncapped.figures["test"]["approval"] < 0.55

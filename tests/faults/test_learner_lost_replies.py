@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from models.types import Progress
     from tests.support.fake_learner import FakeLearner
     from tests.support.fault_site import Site
-    from workers.resources import Workplace
+    from workers.resources import UpdateResources
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
@@ -75,7 +75,7 @@ class Machine:
     def __init__(self, site: Site, ahead: float = 0.0, **settings: Any) -> None:
         self.store = site.store()
         options = {"lease": LEASE, **settings}
-        self.place: Workplace
+        self.place: UpdateResources
         self.learner: FakeLearner
         self.place, self.learner = make_place(self.store, site.data_dir, **options)
         self.place.clock = lambda: time.time() + ahead

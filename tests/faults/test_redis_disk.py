@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.up.supervisor import Keeper, Part
+from service.up.supervisor import Part, ProcessKeeper
 from tests.support.fault_processes import happens
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ async def test_a_full_disk_refuses_votes_and_all_comes_back(
     limit.write_text(str(SPACE // BLOCK))
     said: list[str] = []
     command = on_a_small_disk(site.redis.embedded.command(), limit)
-    keeper = Keeper(Part("redis", command, quiet=True), tmp_path, lambda _, line: said.append(line))
+    keeper = ProcessKeeper(
+        Part("redis", command, quiet=True), tmp_path, lambda _, line: said.append(line)
+    )
     keeper.start()
     try:
         await site.start_api()

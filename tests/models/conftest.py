@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from models.adapters import AdapterStore, Origin
 from models.base.loading import ensure_base, load_base
 from models.policy.policy import Policy
-from models.probes.questions import Question, plain_text, questions
+from models.probes.questions import ProbeQuestion, plain_text, questions
 from models.settings import LearnerSettings, ModelSettings
 
 if TYPE_CHECKING:
@@ -75,10 +75,10 @@ def settings(tiny_folder: Path, tmp_path: Path, build_dir: Path) -> LearnerSetti
 
 
 @pytest.fixture
-def few_questions(monkeypatch: pytest.MonkeyPatch) -> tuple[Question, ...]:
+def few_questions(monkeypatch: pytest.MonkeyPatch) -> tuple[ProbeQuestion, ...]:
     """Let the gate ask four everyday questions and one of each other kind, and read one text."""
     most = {"everyday": 4}
-    kinds: dict[str, list[Question]] = {}
+    kinds: dict[str, list[ProbeQuestion]] = {}
     for question in questions():
         kinds.setdefault(question.about, []).append(question)
     few = tuple(q for about, each in kinds.items() for q in each[: most.get(about, 1)])

@@ -14,7 +14,7 @@ from models.adapters.checks import FACTORS, PREFIX
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from models.adapters import AdapterStore, Checked, Wanted
+    from models.adapters import AdapterRequirements, AdapterStore, CheckedAdapter
 
 BASE_HASH = "b" * 64
 LINEARS = {
@@ -57,7 +57,7 @@ def write_state(folder: Path, **changes: Any) -> None:
     save_file({**kept, **changes}, folder / STATE_FILE, {"state": json.dumps(rest)})
 
 
-def check_import(store: AdapterStore, source: Path, wanted: Wanted) -> Checked:
+def check_import(store: AdapterStore, source: Path, wanted: AdapterRequirements) -> CheckedAdapter:
     """Check what an import would take, and import nothing."""
     with store.importing(source, wanted) as found:
         return found.checked

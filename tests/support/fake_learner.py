@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE, AdapterStore, Origin
 from models.gate import Behaviour, GateFigures
 from models.types import Progress
-from workers.resources import Workplace
+from workers.resources import UpdateResources
 from workers.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -122,10 +122,12 @@ class FakeLearner:
         return self.figures
 
 
-def make_place(store: Store, data_dir: Path, **changes: Any) -> tuple[Workplace, FakeLearner]:
+def make_place(store: Store, data_dir: Path, **changes: Any) -> tuple[UpdateResources, FakeLearner]:
     options: dict[str, Any] = {"min_votes": 2, **changes}
     settings = WorkerSettings(data_dir=data_dir, **options)
     adapters = AdapterStore(settings.adapters_dir)
     learner = FakeLearner(adapters)
-    place = Workplace(store, settings, adapters, make_learner=lambda: learner, clock=time.time)
+    place = UpdateResources(
+        store, settings, adapters, make_learner=lambda: learner, clock=time.time
+    )
     return place, learner

@@ -23,7 +23,7 @@ from models.errors import LearningError
 from models.failpoints import check_failpoints
 from models.types import Progress
 from tests.support.fake_learner import FakeLearner, Learned
-from workers.resources import Workplace
+from workers.resources import UpdateResources
 from workers.settings import WorkerSettings
 from workers.update import run_update
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from models.types import Sample
-    from workers.resources import Learner
+    from workers.resources import UpdateLearner
 
 
 class CarefulLearner(FakeLearner):
@@ -58,9 +58,9 @@ def take_time(progress: Callable[[Progress], None]) -> None:
         time.sleep(0.02)
 
 
-def make_learner(settings: WorkerSettings) -> Learner:
+def make_learner(settings: WorkerSettings) -> UpdateLearner:
     if "--torch" in sys.argv:
-        from models.learning.learner import Learner as TorchLearner
+        from models.learning.learner import UpdateLearner as TorchLearner
 
         return TorchLearner(settings)
     return CarefulLearner(AdapterStore(settings.adapters_dir), during=take_time)
@@ -69,7 +69,7 @@ def make_learner(settings: WorkerSettings) -> Learner:
 async def work() -> None:
     settings = WorkerSettings()
     store = Store.connect(settings.redis_url or embedded_url(settings.data_dir), settings)
-    place = Workplace(
+    place = UpdateResources(
         store, settings, AdapterStore(settings.adapters_dir), lambda: make_learner(settings)
     )
     try:

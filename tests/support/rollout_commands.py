@@ -11,11 +11,11 @@ from models.versions import (
     Confirm,
     Kill,
     PromoteCanary,
+    RecordGateVerdict,
     RejectCanary,
     Rollback,
     StartCanary,
     StopCanary,
-    Verdict,
 )
 
 if TYPE_CHECKING:
@@ -44,5 +44,5 @@ def commands(versions: Sequence[str]) -> st.SearchStrategy[Command]:
         st.builds(RejectCanary, name),
         st.builds(Confirm, name, seldom),
         st.builds(Kill),
-        st.builds(Verdict, name, st.sampled_from(["approved", "approved", "rejected"])),
+        st.builds(RecordGateVerdict, name, st.sampled_from(["approved", "approved", "rejected"])),
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from feedback.store import Store
     from tests.support.fake_learner import FakeLearner
-    from workers.resources import Workplace
+    from workers.resources import UpdateResources
 
 
 def make_completion(completion_id: str, user: str = "ann", **changes: Any) -> Completion:
@@ -69,5 +69,5 @@ def vote_on(store: Store) -> Callable[..., Awaitable[list[str]]]:
 
 
 @pytest.fixture
-def workplace(store: Store, tmp_path: Path) -> tuple[Workplace, FakeLearner]:
+def workplace(store: Store, tmp_path: Path) -> tuple[UpdateResources, FakeLearner]:
     return make_place(store, tmp_path)

@@ -23,7 +23,7 @@ from workers.settings import WorkerSettings
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from feedback.retention import Swept
+    from feedback.retention import SweepReport
     from feedback.types import Run
 
 pytestmark = pytest.mark.anyio
@@ -112,7 +112,7 @@ async def first_setback(store: Store) -> Run:
             await asyncio.sleep(0.1)
 
 
-async def first_sweep(store: Store) -> Swept:
+async def first_sweep(store: Store) -> SweepReport:
     async with asyncio.timeout(30):
         while True:
             if swept := await store.retention.last():

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from feedback.store import Store
     from tests.support.fake_learner import FakeLearner
-    from workers.resources import Workplace
+    from workers.resources import UpdateResources
 
 pytestmark = pytest.mark.anyio
 
 
-async def imported(place: Workplace, sequence: int = 7) -> str:
+async def imported(place: UpdateResources, sequence: int = 7) -> str:
     """Put a candidate on the record that no run made."""
 
     def write(folder: Path) -> None:
@@ -56,7 +56,7 @@ def failing(learner: FakeLearner, error: Exception) -> None:
 
 
 async def test_nothing_to_gate_means_nothing_is_loaded(
-    workplace: tuple[Workplace, FakeLearner],
+    workplace: tuple[UpdateResources, FakeLearner],
 ) -> None:
     place, _ = workplace
     assert await gate_imported(place) is None
@@ -64,7 +64,7 @@ async def test_nothing_to_gate_means_nothing_is_loaded(
 
 
 async def test_an_import_is_approved_by_the_same_gate_and_is_not_served(
-    store: Store, workplace: tuple[Workplace, FakeLearner]
+    store: Store, workplace: tuple[UpdateResources, FakeLearner]
 ) -> None:
     place, _ = workplace
     version = await imported(place)
@@ -83,7 +83,7 @@ async def test_an_import_is_approved_by_the_same_gate_and_is_not_served(
 
 
 async def test_an_import_that_fails_a_check_is_rejected_with_its_figures(
-    store: Store, workplace: tuple[Workplace, FakeLearner]
+    store: Store, workplace: tuple[UpdateResources, FakeLearner]
 ) -> None:
     place, learner = workplace
     learner.figures = replace(
@@ -106,7 +106,7 @@ async def test_an_import_that_fails_a_check_is_rejected_with_its_figures(
     ],
 )
 async def test_a_gate_that_cannot_run_rejects_an_import_and_says_why(
-    store: Store, workplace: tuple[Workplace, FakeLearner], error: Exception
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], error: Exception
 ) -> None:
     place, learner = workplace
     failing(learner, error)
@@ -119,7 +119,7 @@ async def test_a_gate_that_cannot_run_rejects_an_import_and_says_why(
 
 
 async def test_an_import_waits_while_the_machine_cannot_measure(
-    store: Store, workplace: tuple[Workplace, FakeLearner]
+    store: Store, workplace: tuple[UpdateResources, FakeLearner]
 ) -> None:
     place, learner = workplace
     failing(learner, OSError("No space left on device"))
@@ -131,7 +131,7 @@ async def test_an_import_waits_while_the_machine_cannot_measure(
 
 async def test_the_learner_goes_on_while_a_gate_rests(
     store: Store,
-    workplace: tuple[Workplace, FakeLearner],
+    workplace: tuple[UpdateResources, FakeLearner],
     vote_on: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -153,7 +153,7 @@ async def test_the_learner_goes_on_while_a_gate_rests(
 
 
 async def test_an_import_whose_gate_takes_too_long_is_rejected_and_its_thread_ends(
-    store: Store, workplace: tuple[Workplace, FakeLearner]
+    store: Store, workplace: tuple[UpdateResources, FakeLearner]
 ) -> None:
     place, learner = workplace
     ended = threading.Event()
@@ -177,7 +177,7 @@ async def test_an_import_whose_gate_takes_too_long_is_rejected_and_its_thread_en
 
 
 async def test_an_import_that_kills_its_gate_does_not_do_so_for_ever(
-    store: Store, workplace: tuple[Workplace, FakeLearner]
+    store: Store, workplace: tuple[UpdateResources, FakeLearner]
 ) -> None:
     place, learner = workplace
 
@@ -197,7 +197,7 @@ async def test_an_import_that_kills_its_gate_does_not_do_so_for_ever(
 
 
 async def test_a_gate_that_was_stopped_or_hindered_is_not_held_against_the_import(
-    store: Store, workplace: tuple[Workplace, FakeLearner]
+    store: Store, workplace: tuple[UpdateResources, FakeLearner]
 ) -> None:
     place, learner = workplace
     version = await imported(place)
@@ -210,7 +210,7 @@ async def test_a_gate_that_was_stopped_or_hindered_is_not_held_against_the_impor
 
 
 async def test_a_verdict_that_comes_second_changes_nothing(
-    store: Store, workplace: tuple[Workplace, FakeLearner]
+    store: Store, workplace: tuple[UpdateResources, FakeLearner]
 ) -> None:
     place, _ = workplace
     version = await imported(place)
@@ -229,7 +229,7 @@ def _always(version: str) -> Any:
 
 
 async def test_redis_that_goes_away_is_no_verdict(
-    workplace: tuple[Workplace, FakeLearner],
+    workplace: tuple[UpdateResources, FakeLearner],
 ) -> None:
     place, learner = workplace
     failing(learner, StoreUnavailableError("away"))
@@ -239,7 +239,7 @@ async def test_redis_that_goes_away_is_no_verdict(
 
 
 async def test_an_advisory_failure_is_logged_and_lets_by(
-    workplace: tuple[Workplace, FakeLearner], caplog: pytest.LogCaptureFixture
+    workplace: tuple[UpdateResources, FakeLearner], caplog: pytest.LogCaptureFixture
 ) -> None:
     place, learner = workplace
     place.settings = place.settings.model_copy(update={"gate_advisory": ("praise",)})

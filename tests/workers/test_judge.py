@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from feedback.types import Completion
-    from workers.resources import Workplace
+    from workers.resources import UpdateResources
 
     CompletionOf = Callable[..., Completion]
     Say = Callable[..., Awaitable[None]]
@@ -55,16 +55,16 @@ def say(store: Store, completion_of: CompletionOf) -> Say:
 
 
 @pytest.fixture
-def place(store: Store, tmp_path: Path) -> Workplace:
+def place(store: Store, tmp_path: Path) -> UpdateResources:
     return make_place(store, tmp_path)[0]
 
 
 @pytest.fixture
-def trying(store: Store, tmp_path: Path) -> Workplace:
+def trying(store: Store, tmp_path: Path) -> UpdateResources:
     return make_place(store, tmp_path, canary_fraction=0.5)[0]
 
 
-async def learned(place: Workplace, vote_on: VoteOn, start: int = 0) -> str:
+async def learned(place: UpdateResources, vote_on: VoteOn, start: int = 0) -> str:
     """Let one update run, and return its version."""
     await vote_on("ud", start=start)
     run = await run_update(place)
@@ -74,7 +74,7 @@ async def learned(place: Workplace, vote_on: VoteOn, start: int = 0) -> str:
 
 
 async def test_with_a_fraction_an_update_begins_as_a_canary_and_the_learner_rests(
-    store: Store, trying: Workplace, vote_on: VoteOn
+    store: Store, trying: UpdateResources, vote_on: VoteOn
 ) -> None:
     version = await learned(trying, vote_on)
     rollout = await store.rollout.get()
@@ -87,7 +87,7 @@ async def test_with_a_fraction_an_update_begins_as_a_canary_and_the_learner_rest
 
 
 async def test_a_canary_that_a_crash_kept_from_starting_is_started_by_the_next(
-    store: Store, trying: Workplace, vote_on: VoteOn, monkeypatch: pytest.MonkeyPatch
+    store: Store, trying: UpdateResources, vote_on: VoteOn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def die(*_args: Any, **_words: Any) -> None:
         raise Killed
@@ -104,7 +104,7 @@ async def test_a_canary_that_a_crash_kept_from_starting_is_started_by_the_next(
 
 
 async def test_the_learner_is_told_what_the_judge_waits_for(
-    store: Store, trying: Workplace, vote_on: VoteOn
+    store: Store, trying: UpdateResources, vote_on: VoteOn
 ) -> None:
     await learned(trying, vote_on)
     found = await run_judge(store, trying.settings, now=10.0)
@@ -115,7 +115,7 @@ async def test_the_learner_is_told_what_the_judge_waits_for(
 
 
 async def test_a_bad_canary_is_taken_back_and_its_votes_wait_again(
-    store: Store, trying: Workplace, vote_on: VoteOn, say: Say
+    store: Store, trying: UpdateResources, vote_on: VoteOn, say: Say
 ) -> None:
     version = await learned(trying, vote_on)
     first = await run_judge(store, trying.settings, now=10.0)
@@ -139,7 +139,7 @@ async def test_a_bad_canary_is_taken_back_and_its_votes_wait_again(
 
 
 async def test_a_canary_that_is_liked_as_well_goes_live(
-    store: Store, trying: Workplace, vote_on: VoteOn, say: Say
+    store: Store, trying: UpdateResources, vote_on: VoteOn, say: Say
 ) -> None:
     version = await learned(trying, vote_on)
     await say("base", 6, whom="a", each=9)
@@ -153,7 +153,7 @@ async def test_a_canary_that_is_liked_as_well_goes_live(
 
 
 async def test_a_bad_chain_is_taken_back_to_the_confirmed_version(
-    store: Store, place: Workplace, vote_on: VoteOn, say: Say
+    store: Store, place: UpdateResources, vote_on: VoteOn, say: Say
 ) -> None:
     await say("base", 7)
     first = await learned(place, vote_on)
@@ -174,7 +174,7 @@ async def test_a_bad_chain_is_taken_back_to_the_confirmed_version(
 
 
 async def test_a_good_chain_is_confirmed_and_lends_its_votes(
-    store: Store, place: Workplace, vote_on: VoteOn, say: Say
+    store: Store, place: UpdateResources, vote_on: VoteOn, say: Say
 ) -> None:
     await say("base", 6)
     first = await learned(place, vote_on)
@@ -193,7 +193,7 @@ async def test_a_good_chain_is_confirmed_and_lends_its_votes(
 
 
 async def test_a_version_that_few_have_voted_on_is_not_confirmed_by_those_before_it(
-    store: Store, place: Workplace, vote_on: VoteOn, say: Say
+    store: Store, place: UpdateResources, vote_on: VoteOn, say: Say
 ) -> None:
     await say("base", 6)
     first = await learned(place, vote_on)
@@ -207,7 +207,7 @@ async def test_a_version_that_few_have_voted_on_is_not_confirmed_by_those_before
 
 
 async def test_a_canary_that_is_stopped_leaves_the_counts_of_the_others_as_they_were(
-    store: Store, place: Workplace, vote_on: VoteOn, say: Say
+    store: Store, place: UpdateResources, vote_on: VoteOn, say: Say
 ) -> None:
     await say("base", 6, each=1)
     first = await learned(place, vote_on)
@@ -229,7 +229,7 @@ async def test_a_canary_that_is_stopped_leaves_the_counts_of_the_others_as_they_
 
 async def test_a_pool_is_bounded(
     store: Store,
-    place: Workplace,
+    place: UpdateResources,
     vote_on: VoteOn,
     say: Say,
     monkeypatch: pytest.MonkeyPatch,
@@ -242,7 +242,7 @@ async def test_a_pool_is_bounded(
 
 
 async def test_too_few_votes_hold_and_nothing_is_changed(
-    store: Store, place: Workplace, vote_on: VoteOn, say: Say
+    store: Store, place: UpdateResources, vote_on: VoteOn, say: Say
 ) -> None:
     await say("base", 6, each=6)
     version = await learned(place, vote_on)
@@ -255,7 +255,7 @@ async def test_too_few_votes_hold_and_nothing_is_changed(
 
 
 async def test_a_canary_that_fails_is_taken_back_without_a_vote(
-    store: Store, trying: Workplace, vote_on: VoteOn
+    store: Store, trying: UpdateResources, vote_on: VoteOn
 ) -> None:
     version = await learned(trying, vote_on)
     await store.tallies.add({"base": Replies(200), version: Replies(200, errors=60)})
@@ -265,7 +265,7 @@ async def test_a_canary_that_fails_is_taken_back_without_a_vote(
 
 
 async def test_judges_that_race_act_once(
-    store: Store, trying: Workplace, vote_on: VoteOn, say: Say
+    store: Store, trying: UpdateResources, vote_on: VoteOn, say: Say
 ) -> None:
     version = await learned(trying, vote_on)
     await say("base", 7, whom="a")
@@ -278,7 +278,7 @@ async def test_judges_that_race_act_once(
 @pytest.mark.parametrize("before", [True, False])
 async def test_a_judge_that_dies_around_its_act_leaves_nothing_half_done(
     store: Store,
-    trying: Workplace,
+    trying: UpdateResources,
     vote_on: VoteOn,
     say: Say,
     monkeypatch: pytest.MonkeyPatch,
@@ -308,7 +308,7 @@ async def test_a_judge_that_dies_around_its_act_leaves_nothing_half_done(
 @pytest.mark.parametrize("what", ["confirms", "rolls back", "stops"])
 async def test_what_an_operator_does_meanwhile_stands(
     store: Store,
-    place: Workplace,
+    place: UpdateResources,
     vote_on: VoteOn,
     say: Say,
     monkeypatch: pytest.MonkeyPatch,
@@ -353,7 +353,7 @@ async def test_what_an_operator_does_meanwhile_stands(
 
 
 async def test_versions_of_an_older_thumbloop_wait_for_votes(
-    store: Store, place: Workplace, vote_on: VoteOn, say: Say
+    store: Store, place: UpdateResources, vote_on: VoteOn, say: Say
 ) -> None:
     await say("base", 7)
     await learned(place, vote_on)

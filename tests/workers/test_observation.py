@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from feedback.store import Store
     from tests.support.fake_learner import FakeLearner
-    from workers.resources import Workplace
+    from workers.resources import UpdateResources
     from workers.settings import WorkerSettings
 
     VoteOn = Callable[..., Awaitable[list[str]]]
@@ -25,7 +25,7 @@ OLD, LIVE = "v000001-0123456789ab", "v000009-0123456789ab"
 
 
 @pytest.fixture
-def settings(workplace: tuple[Workplace, FakeLearner]) -> WorkerSettings:
+def settings(workplace: tuple[UpdateResources, FakeLearner]) -> WorkerSettings:
     return workplace[0].settings
 
 

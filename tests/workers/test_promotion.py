@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from feedback.store import Store
     from tests.support.fake_learner import FakeLearner
-    from workers.resources import Workplace
+    from workers.resources import UpdateResources
 
     VoteOn = Callable[..., Awaitable[list[str]]]
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.anyio
 )
 async def test_an_operators_choice_during_a_run_stands(
     store: Store,
-    workplace: tuple[Workplace, FakeLearner],
+    workplace: tuple[UpdateResources, FakeLearner],
     vote_on: VoteOn,
     goes_back: str,
     ends: str,
@@ -95,7 +95,7 @@ async def test_a_kill_during_a_run_is_not_undone_by_its_end(
 
 async def test_a_rollback_between_gate_and_promotion_stands(
     store: Store,
-    workplace: tuple[Workplace, FakeLearner],
+    workplace: tuple[UpdateResources, FakeLearner],
     vote_on: VoteOn,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -121,7 +121,7 @@ async def test_a_rollback_between_gate_and_promotion_stands(
 
 
 async def test_a_promotion_that_another_learner_did_is_left_alone(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, _ = workplace
     await vote_on("ud")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from feedback.store import Store
     from tests.support.fake_learner import FakeLearner
-    from workers.resources import Workplace
+    from workers.resources import UpdateResources
 
     VoteOn = Callable[..., Awaitable[list[str]]]
 
@@ -30,7 +30,7 @@ async def _ids(store: Store, limit: int = 10) -> list[str]:
 
 
 async def test_an_update_is_given_the_votes_of_the_ones_before_newest_first(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
     place.settings = place.settings.model_copy(update={"replay_votes": 32})
@@ -49,7 +49,7 @@ async def test_an_update_is_given_the_votes_of_the_ones_before_newest_first(
 
 
 async def test_the_reward_model_of_rollouts_is_given_as_many_as_fit_beside_the_batch(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
     place.settings = place.settings.model_copy(
@@ -66,7 +66,7 @@ async def test_the_reward_model_of_rollouts_is_given_as_many_as_fit_beside_the_b
 
 
 async def test_without_rollouts_nothing_is_remembered(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
     for start in (0, 3):
@@ -76,7 +76,7 @@ async def test_without_rollouts_nothing_is_remembered(
 
 
 async def test_what_was_changed_or_withdrawn_since_has_left_the_window(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, _ = workplace
     await vote_on("udu")
@@ -89,7 +89,7 @@ async def test_what_was_changed_or_withdrawn_since_has_left_the_window(
 
 
 async def test_a_completion_that_is_gone_is_left_out(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, _ = workplace
     await vote_on("udu")

@@ -3,13 +3,13 @@ from datetime import timedelta
 
 import pytest
 
-from workers.scheduling import Canary, Decision, Facts, decide
+from workers.scheduling import Canary, Decision, WorkFacts, decide
 
-IDLE = Facts(now=1000.0)
+IDLE = WorkFacts(now=1000.0)
 TRIED = Canary("v000003-0123456789ab", 0.25, "About 90 more votes are needed.")
 
 
-def choose(facts: Facts, *, interval: float = 0.0) -> Decision:
+def choose(facts: WorkFacts, *, interval: float = 0.0) -> Decision:
     return decide(facts, min_votes=16, update_interval=timedelta(seconds=interval))
 
 
@@ -43,7 +43,7 @@ def choose(facts: Facts, *, interval: float = 0.0) -> Decision:
         (replace(IDLE, batch_size=1, requests=1, paused=True), "rest"),
     ],
 )
-def test_what_is_done(facts: Facts, action: str) -> None:
+def test_what_is_done(facts: WorkFacts, action: str) -> None:
     assert choose(facts).action == action
 
 

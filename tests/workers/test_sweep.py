@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from feedback.retention import Swept
+from feedback.retention import SweepReport
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, keys
 from feedback.store.retention import Retention
@@ -79,8 +79,8 @@ def test_without_redis_a_sweep_is_a_warning(
 
 
 def test_what_a_sweep_did_is_one_line() -> None:
-    assert told_of(Swept(at=1.0, log_events=5)) == ""
-    swept = Swept(at=1.0, seconds=1.234, expired_votes=3, trimmed_events=500, finished=False)
+    assert told_of(SweepReport(at=1.0, log_events=5)) == ""
+    swept = SweepReport(at=1.0, seconds=1.234, expired_votes=3, trimmed_events=500, finished=False)
     assert told_of(swept) == (
         "Swept in 1.23 s: 3 votes expired, 500 events left the log, the rest comes next time."
     )

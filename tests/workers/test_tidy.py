@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from feedback.store import Store
     from feedback.types import Run
     from tests.support.fake_learner import FakeLearner
-    from workers.resources import Workplace
+    from workers.resources import UpdateResources
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def versions(store: Store, workplace: tuple[Workplace, FakeLearner]) -> list[str]:
+async def versions(store: Store, workplace: tuple[UpdateResources, FakeLearner]) -> list[str]:
     """Twelve published versions, each learned from the one before, all approved."""
     _, learner = workplace
     made: list[str] = []
@@ -47,7 +47,7 @@ async def versions(store: Store, workplace: tuple[Workplace, FakeLearner]) -> li
 
 
 @pytest.fixture
-async def run(store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: Any) -> Run:
+async def run(store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: Any) -> Run:
     place, _ = workplace
     await vote_on("ud")
     batch = await next_batch(store, place.settings)
@@ -58,7 +58,7 @@ async def run(store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: A
 
 async def test_what_is_in_use_and_the_newest_keep_their_weights(
     store: Store,
-    workplace: tuple[Workplace, FakeLearner],
+    workplace: tuple[UpdateResources, FakeLearner],
     versions: list[str],
     run: Run,
 ) -> None:
@@ -83,7 +83,7 @@ async def test_what_is_in_use_and_the_newest_keep_their_weights(
 
 async def test_a_canary_and_the_confirmed_version_stay(
     store: Store,
-    workplace: tuple[Workplace, FakeLearner],
+    workplace: tuple[UpdateResources, FakeLearner],
     versions: list[str],
     run: Run,
 ) -> None:
@@ -100,7 +100,7 @@ async def test_a_canary_and_the_confirmed_version_stay(
 
 async def test_nothing_goes_while_there_are_few(
     store: Store,
-    workplace: tuple[Workplace, FakeLearner],
+    workplace: tuple[UpdateResources, FakeLearner],
     versions: list[str],
     run: Run,
 ) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from feedback.store import Store
     from tests.support.fake_learner import FakeLearner
-    from workers.resources import Workplace
+    from workers.resources import UpdateResources
 
     VoteOn = Callable[..., Awaitable[list[str]]]
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_votes_become_one_live_version(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
     ids = await vote_on("udu")
@@ -46,7 +46,7 @@ async def test_votes_become_one_live_version(
 
 
 async def test_the_report_says_what_was_dropped_and_how_long_it_took(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
     await vote_on("uu")
@@ -61,7 +61,7 @@ async def test_the_report_says_what_was_dropped_and_how_long_it_took(
 
 
 async def test_too_few_votes_make_no_run(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
     await vote_on("u")
@@ -71,7 +71,7 @@ async def test_too_few_votes_make_no_run(
 
 
 async def test_the_next_run_learns_on_top_of_the_live_version(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
     await vote_on("uu")
@@ -84,7 +84,7 @@ async def test_the_next_run_learns_on_top_of_the_live_version(
 
 
 async def test_a_request_runs_with_one_vote_and_is_answered(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, _ = workplace
     await vote_on("u")
@@ -95,7 +95,7 @@ async def test_a_request_runs_with_one_vote_and_is_answered(
 
 
 async def test_a_request_without_votes_is_told_so(
-    store: Store, workplace: tuple[Workplace, FakeLearner]
+    store: Store, workplace: tuple[UpdateResources, FakeLearner]
 ) -> None:
     place, _ = workplace
     request = await store.learning.request_update("ops", now=1.0)
@@ -106,7 +106,7 @@ async def test_a_request_without_votes_is_told_so(
 
 
 async def test_a_capped_user_does_not_ring_the_doorbell_for_nothing(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn, tmp_path: Path
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn, tmp_path: Path
 ) -> None:
     place, _ = make_place(store, tmp_path, min_votes=10)
     await vote_on("u" * 12, user="ann")
@@ -117,7 +117,7 @@ async def test_a_capped_user_does_not_ring_the_doorbell_for_nothing(
 
 
 async def test_a_rejected_version_is_not_served(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
     learner.figures = replace(GOOD, kl_per_reply=500.0)
@@ -130,7 +130,7 @@ async def test_a_rejected_version_is_not_served(
 
 
 async def test_votes_of_rejected_versions_are_learned_more_cautiously(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
     learner.figures = replace(GOOD, kl_per_reply=500.0)
@@ -147,7 +147,7 @@ async def test_votes_of_rejected_versions_are_learned_more_cautiously(
 
 
 async def test_votes_of_a_version_that_was_rolled_back_are_learned_more_cautiously(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
     ids = await vote_on("ud")
@@ -161,7 +161,7 @@ async def test_votes_of_a_version_that_was_rolled_back_are_learned_more_cautious
 
 
 async def test_an_import_is_gated_between_two_runs(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
     learned = Learned(b"imported", {})
@@ -182,7 +182,7 @@ async def test_an_import_is_gated_between_two_runs(
 
 
 async def test_the_learner_is_given_what_people_wrote_beside_their_votes(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
     await vote_on("ddddd")

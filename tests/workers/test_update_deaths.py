@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from feedback.store import Store
     from tests.support.fake_learner import FakeLearner
-    from workers.resources import Workplace
+    from workers.resources import UpdateResources
 
     VoteOn = Callable[..., Awaitable[list[str]]]
 
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.anyio
 )
 async def test_a_learner_that_dies_between_steps_leaves_exactly_one_version(
     store: Store,
-    workplace: tuple[Workplace, FakeLearner],
+    workplace: tuple[UpdateResources, FakeLearner],
     vote_on: VoteOn,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -69,7 +69,7 @@ async def test_a_learner_that_dies_between_steps_leaves_exactly_one_version(
 
 
 async def test_a_learner_that_was_overtaken_writes_nothing(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn, tmp_path: Path
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn, tmp_path: Path
 ) -> None:
     slow, learner = workplace
     await vote_on("ud")
@@ -128,7 +128,7 @@ async def test_a_lost_run_ends_the_learning_thread(
 
 
 async def test_a_stop_from_outside_gives_the_run_back_at_once(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn, tmp_path: Path
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn, tmp_path: Path
 ) -> None:
     place, learner = workplace
     await vote_on("ud")
@@ -154,7 +154,7 @@ async def test_a_stop_from_outside_gives_the_run_back_at_once(
 
 async def test_a_batch_that_kills_its_learner_is_quarantined_in_the_end(
     store: Store,
-    workplace: tuple[Workplace, FakeLearner],
+    workplace: tuple[UpdateResources, FakeLearner],
     vote_on: VoteOn,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -173,7 +173,7 @@ async def test_a_batch_that_kills_its_learner_is_quarantined_in_the_end(
 
 
 async def test_a_version_published_too_late_goes_and_others_stay(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
     await vote_on("ud")
@@ -202,7 +202,7 @@ async def test_a_version_published_too_late_goes_and_others_stay(
 
 async def test_a_damaged_version_of_a_dead_learner_is_learned_again(
     store: Store,
-    workplace: tuple[Workplace, FakeLearner],
+    workplace: tuple[UpdateResources, FakeLearner],
     vote_on: VoteOn,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -224,7 +224,7 @@ async def test_a_damaged_version_of_a_dead_learner_is_learned_again(
 
 
 async def test_learners_that_stop_when_asked_are_no_reason_for_quarantine(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn, tmp_path: Path
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn, tmp_path: Path
 ) -> None:
     place, _ = make_place(store, tmp_path, max_attempts=1)
     await vote_on("ud")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.fake_learner import FakeLearner
-    from workers.resources import Workplace
+    from workers.resources import UpdateResources
 
     VoteOn = Callable[..., Awaitable[list[str]]]
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_gate_that_cannot_run_costs_no_vote(
     store: Store,
-    workplace: tuple[Workplace, FakeLearner],
+    workplace: tuple[UpdateResources, FakeLearner],
     vote_on: VoteOn,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -51,7 +51,7 @@ async def test_a_gate_that_cannot_run_costs_no_vote(
 
 
 async def test_a_failure_is_tried_again_and_the_third_quarantines(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
     ids = await vote_on("ud")
@@ -66,7 +66,7 @@ async def test_a_failure_is_tried_again_and_the_third_quarantines(
 
 
 async def test_votes_are_not_discarded_for_a_full_disk(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
     ids = await vote_on("ud")
@@ -83,7 +83,7 @@ async def test_votes_are_not_discarded_for_a_full_disk(
 
 
 async def test_votes_wait_until_a_broken_parent_is_mended(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
     ids = await vote_on("ud")
@@ -97,7 +97,7 @@ async def test_votes_wait_until_a_broken_parent_is_mended(
 
 
 async def test_votes_of_a_parent_that_was_given_up_are_learned_from_the_next(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     """Who cannot mend the live version makes another one live; learning must not wait for ever."""
     place, learner = workplace
@@ -118,7 +118,7 @@ async def test_votes_of_a_parent_that_was_given_up_are_learned_from_the_next(
 
 
 async def test_a_disk_that_does_not_answer_in_time_is_a_hindrance_and_no_failure(
-    store: Store, workplace: tuple[Workplace, FakeLearner], vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     """Python's word for it is that of an update which takes too long."""
     place, learner = workplace

@@ -16,7 +16,7 @@ BLOCK = 512
 """Logits are padded to a multiple of this."""
 
 
-class Linear(Structure):
+class NativeLinear(Structure):
     """A linear layer in panels."""
 
     _fields_ = [
@@ -27,7 +27,7 @@ class Linear(Structure):
     ]
 
 
-class Layer(Structure):
+class NativeLayer(Structure):
     """One decoder layer."""
 
     _fields_ = [
@@ -35,14 +35,14 @@ class Layer(Structure):
         ("mlp_norm", c_void_p),
         ("query_norm", c_void_p),
         ("key_norm", c_void_p),
-        ("attention_in", Linear),
-        ("attention_out", Linear),
-        ("mlp_in", Linear),
-        ("mlp_out", Linear),
+        ("attention_in", NativeLinear),
+        ("attention_out", NativeLinear),
+        ("mlp_in", NativeLinear),
+        ("mlp_out", NativeLinear),
     ]
 
 
-class Model(Structure):
+class NativeModel(Structure):
     """The base's weights and the KV memory."""
 
     _fields_ = [
@@ -61,8 +61,8 @@ class Model(Structure):
         ("final_norm", c_void_p),
         ("cosines", c_void_p),
         ("sines", c_void_p),
-        ("layer", POINTER(Layer)),
-        ("head", Linear),
+        ("layer", POINTER(NativeLayer)),
+        ("head", NativeLinear),
         ("keys", c_void_p),
         ("values", c_void_p),
         ("layer_stride", c_int64),
@@ -70,7 +70,7 @@ class Model(Structure):
     ]
 
 
-class Pair(Structure):
+class NativePair(Structure):
     """A low-rank pair beside a linear layer."""
 
     _fields_ = [
@@ -85,10 +85,10 @@ class AdapterLayer(Structure):
     """The pairs of one decoder layer."""
 
     _fields_ = [
-        ("attention_in", Pair),
-        ("attention_out", Pair),
-        ("mlp_in", Pair),
-        ("mlp_out", Pair),
+        ("attention_in", NativePair),
+        ("attention_out", NativePair),
+        ("mlp_in", NativePair),
+        ("mlp_out", NativePair),
     ]
 
 
@@ -98,13 +98,13 @@ class Adapter(Structure):
     _fields_ = [("rank", c_int32), ("layer", POINTER(AdapterLayer))]
 
 
-class Group(Structure):
+class NativeGroup(Structure):
     """Neighbouring tokens of one adapter."""
 
     _fields_ = [("adapter", POINTER(Adapter)), ("first", c_int32), ("count", c_int32)]
 
 
-class Step(Structure):
+class NativeStep(Structure):
     """One forward pass: its tokens, and where the tokens that it draws go."""
 
     _fields_ = [
@@ -114,7 +114,7 @@ class Step(Structure):
         ("ids", c_void_p),
         ("slots", c_void_p),
         ("positions", c_void_p),
-        ("group", POINTER(Group)),
+        ("group", POINTER(NativeGroup)),
         ("last", c_void_p),
         ("temperatures", c_void_p),
         ("uniforms", c_void_p),
@@ -133,6 +133,12 @@ def open_library(path: Path) -> ctypes.CDLL:
     library.thumbloop_machine.restype = c_void_p
     library.thumbloop_release.argtypes = [c_void_p]
     library.thumbloop_release.restype = None
-    library.thumbloop_step.argtypes = [c_void_p, POINTER(Model), POINTER(Step), c_int32, c_int32]
+    library.thumbloop_step.argtypes = [
+        c_void_p,
+        POINTER(NativeModel),
+        POINTER(NativeStep),
+        c_int32,
+        c_int32,
+    ]
     library.thumbloop_step.restype = c_int32
     return library

@@ -119,7 +119,7 @@ class NativeRunner:
             self._padded_logits = torch.empty(len(draws), self._stride)
         drawn, logprobs = np.empty(len(draws), np.int32), np.empty(len(draws), np.float32)
         groups, rank = _groups(segments, ends, adapters)
-        step = abi.Step(
+        step = abi.NativeStep(
             tokens=total,
             groups=len(groups),
             outputs=len(draws),
@@ -173,11 +173,11 @@ def _is_special(draw: Draw) -> bool:
 
 def _groups(
     segments: Sequence[Segment], ends: np.ndarray, adapters: Mapping[str, NativeAdapter]
-) -> tuple[ctypes.Array[abi.Group], int]:
+) -> tuple[ctypes.Array[abi.NativeGroup], int]:
     """Return the runs of tokens with the same adapter, and the largest rank among them."""
     versions = [segment.version for segment in segments]
     firsts = [i for i, v in enumerate(versions) if i == 0 or v != versions[i - 1]]
-    groups, rank = (abi.Group * len(firsts))(), 0
+    groups, rank = (abi.NativeGroup * len(firsts))(), 0
     for group, first, beyond in zip(groups, firsts, [*firsts[1:], len(segments)], strict=True):
         version = versions[first]
         group.first = int(ends[first]) - len(segments[first].ids)

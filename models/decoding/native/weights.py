@@ -49,9 +49,9 @@ class _Memory:
     def fp32(self, tensor: torch.Tensor | None) -> int | None:
         return None if tensor is None else self.at(tensor.detach().float())
 
-    def linear(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> abi.Linear:
+    def linear(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> abi.NativeLinear:
         padded = pad_outputs(weight.detach(), abi.PANEL)
-        return abi.Linear(
+        return abi.NativeLinear(
             weights=self.at(panels(padded, abi.PANEL // LANES)),
             bias=self.fp32(None if bias is None else pad_outputs(bias.detach(), abi.PANEL)),
             panels=padded.shape[0] // abi.PANEL,
@@ -72,13 +72,13 @@ class NativeWeights:
             for names in _PARTS.values()
             for name in names
         }
-        packed = self._memory.keep((abi.Layer * len(layers))(*map(self._layer, layers)))
+        packed = self._memory.keep((abi.NativeLayer * len(layers))(*map(self._layer, layers)))
         attention = layers[0].self_attn
         rows = [getattr(attention, n).weight.shape[0] for n in ("q_proj", "k_proj")]
         key_column = rows[0] + -rows[0] % abi.PANEL
         cosines, sines = _rotations(model, cache.context)
         self.vocabulary = int(model.get_output_embeddings().weight.shape[0])
-        self.struct = abi.Model(
+        self.struct = abi.NativeModel(
             layers=len(layers),
             hidden=model.config.hidden_size,
             heads=model.config.num_attention_heads,
@@ -104,11 +104,11 @@ class NativeWeights:
             slot_stride=cache.keys.stride(1),
         )
 
-    def _layer(self, layer: Any) -> abi.Layer:
+    def _layer(self, layer: Any) -> abi.NativeLayer:
         attention, mlp, memory = layer.self_attn, layer.mlp, self._memory
         taking = [attention.q_proj, attention.k_proj, attention.v_proj]
         gate, up, down = mlp.gate_proj, mlp.up_proj, mlp.down_proj
-        return abi.Layer(
+        return abi.NativeLayer(
             attention_norm=memory.fp32(layer.input_layernorm.weight),
             mlp_norm=memory.fp32(layer.post_attention_layernorm.weight),
             query_norm=memory.fp32(_weight(attention, "q_norm")),
@@ -170,7 +170,7 @@ def _adapter_layer(
         chosen = [_padded(adapter.get(name), weights.shapes[name], rank) for name in full]
         down = torch.cat([a for a, _ in chosen]).to(weights.dtype)
         ups = [b for _, b in chosen]
-        pairs[field] = abi.Pair(
+        pairs[field] = abi.NativePair(
             down=memory.at(panels(pad_inputs(down, LANES), 1)),
             up=memory.at(rank_panels(_joined(field, ups))),
             part=memory.at(_part_of_each_vector(field, ups)),

@@ -10,7 +10,7 @@ import typer
 
 from feedback.errors import StoreUnavailableError
 from feedback.export.exporting import export_file
-from feedback.export.importing import Checked, check_file, import_file
+from feedback.export.importing import CheckedFile, check_file, import_file
 from feedback.export.layouts import Format, Layout  # noqa: TC001 - likewise
 from feedback.export.since import entry_before
 from service.cli.errors import CommandError
@@ -21,8 +21,8 @@ from service.cli.record import with_store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from feedback.export.exporting import Exported
-    from feedback.export.importing import Imported
+    from feedback.export.exporting import ExportReport
+    from feedback.export.importing import ImportReport
     from feedback.store import Store
 
 app = typer.Typer(no_args_is_help=True, help="What people said of replies.")
@@ -63,7 +63,7 @@ def export(
     """Write the votes, each as it stands now, into a file."""
     after = entry_before(since)
 
-    async def write(store: Store) -> Exported:
+    async def write(store: Store) -> ExportReport:
         total = await store.log.size() if since == "0-0" else None
         with counting("Exporting", total) as show, _hint("--resume goes on with this export."):
             return await export_file(
@@ -102,7 +102,7 @@ def import_(
     if checked.bad:
         raise CommandError(_refusal(file, checked))
 
-    async def write(store: Store) -> Imported:
+    async def write(store: Store) -> ImportReport:
         with counting("Importing", checked.rows) as show, _hint("The same command goes on."):
             return await import_file(store, file, relearn=relearn, dry_run=dry_run, progress=show)
 
@@ -126,7 +126,7 @@ def _hint(hint: str) -> Iterator[None]:
         raise CommandError(f"{error} {hint}") from error
 
 
-def _refusal(file: Path, checked: Checked) -> str:
+def _refusal(file: Path, checked: CheckedFile) -> str:
     """Say which rows are bad, and that nothing was done."""
     lines = [f"{file}:{each.row}: {each.reason}" for each in checked.problems]
     more = checked.bad - len(checked.problems)

@@ -23,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, help="What is served, and by which repli
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RolloutStatus:
     """How the rollout stands."""
 
     rollout: Rollout
@@ -69,8 +69,8 @@ def kill(
     )
 
 
-async def _read(store: Store) -> Standing:
-    return Standing(
+async def _read(store: Store) -> RolloutStatus:
+    return RolloutStatus(
         rollout=await store.rollout.get(),
         paused=await store.learning.paused(),
         judgement=await store.judging.last(),
@@ -78,7 +78,7 @@ async def _read(store: Store) -> Standing:
     )
 
 
-def _as_dict(standing: Standing) -> dict[str, Any]:
+def _as_dict(standing: RolloutStatus) -> dict[str, Any]:
     judgement = standing.judgement
     return {
         **asdict(standing.rollout),
@@ -88,7 +88,7 @@ def _as_dict(standing: Standing) -> dict[str, Any]:
     }
 
 
-def _print(standing: Standing) -> None:
+def _print(standing: RolloutStatus) -> None:
     rollout = standing.rollout
     typer.echo(f"live       {rollout.live}{_since(rollout.live_since)}")
     typer.echo(f"confirmed  {rollout.confirmed or BASE}{_since(rollout.confirmed_since)}")

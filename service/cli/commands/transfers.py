@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from models.adapters import AdapterStore, Wanted
+from models.adapters import AdapterRequirements, AdapterStore
 from models.errors import AdapterStoreUnavailableError
 from models.settings import ModelSettings
 from service.cli.errors import CommandError
@@ -97,7 +97,7 @@ def _files_usable() -> Iterator[None]:
 
 
 def _check(settings: ModelSettings, source: Path, *, as_json: bool) -> None:
-    wanted = Wanted.from_settings(settings)
+    wanted = AdapterRequirements.from_settings(settings)
     with _files_usable(), AdapterStore.open(settings).importing(source, wanted) as found:
         checked = found.checked
     if as_json:

@@ -33,7 +33,7 @@ from service.operating.approval import version_row
 
 if TYPE_CHECKING:
     from feedback.store import Store
-    from feedback.tracing import Made
+    from feedback.tracing import VersionOrigin
     from feedback.types import RolloutEvent
 
 app = typer.Typer(no_args_is_help=True, help="Policy versions and the rollout.")
@@ -61,7 +61,7 @@ def list_versions(limit: Limit = 100, *, as_json: JsonFlag = False) -> None:
 def show(version: VersionArgument, *, texts: TextsFlag = False, as_json: JsonFlag = False) -> None:
     """Show all that is known of one version: its run, its votes, what it was built on."""
 
-    async def read(store: Store) -> tuple[dict[str, Any], Made]:
+    async def read(store: Store) -> tuple[dict[str, Any], VersionOrigin]:
         record = await store.versions.get(version)
         row = version_row(record, await store.rollout.get())
         return row | {"manifest": record.manifest}, await made(store, version, texts=texts)

@@ -6,7 +6,7 @@ from typing import Any, get_args
 import pytest
 
 from feedback.export.layouts import PAIRED, Layout, pair_row, single_rows
-from feedback.export.pairs import Pair
+from feedback.export.pairs import PreferencePair
 from models.types import Message
 
 USER = {"role": "user", "content": "Question 1"}
@@ -71,7 +71,7 @@ def test_a_prompt_without_a_system_message_has_none_in_a_triplet(record: Any) ->
 
 
 def test_pairs_have_the_prompt_apart_or_in_both(record: Any) -> None:
-    pair = Pair((Message("user", "Question 1"),), "Good.", "Bad.")
+    pair = PreferencePair((Message("user", "Question 1"),), "Good.", "Bad.")
     assert pair_row("preference", pair) == {
         "prompt": [USER],
         "chosen": said("Good."),

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from feedback.export import pairs
-from feedback.export.pairs import Match, Pair, Pairing, resolve
+from feedback.export.pairs import Match, Pairing, PreferencePair, resolve
 from feedback.types import Comparison
 from models.types import Message
 
@@ -24,7 +24,7 @@ def test_an_up_and_a_down_on_the_same_prompt_make_one_pair(record: Any) -> None:
         (match,) = pairing.take(second)
         assert isinstance(match, Match)
         assert match.other == first.id
-        assert resolve(match, first.completion) == Pair(ONE, "good", "bad")
+        assert resolve(match, first.completion) == PreferencePair(ONE, "good", "bad")
         assert pairing.state() == []
 
 
@@ -49,7 +49,7 @@ def test_each_vote_is_in_one_pair_the_oldest_first(record: Any) -> None:
 
 def test_a_correction_is_better_than_the_reply(record: Any) -> None:
     found = Pairing().take(record(1, correction="good", text="bad", messages=ONE))
-    assert found == [Pair(ONE, "good", "bad")]
+    assert found == [PreferencePair(ONE, "good", "bad")]
     assert Pairing().take(record(1, correction="same", text="same", messages=ONE)) == []
 
 
@@ -60,7 +60,7 @@ def test_a_comparison_makes_one_pair_from_its_chosen_side(record: Any) -> None:
     (match,) = pairing.take(chosen)
     assert pairing.take(rejected) == []
     assert isinstance(match, Match)
-    assert resolve(match, rejected.completion) == Pair(ONE, "good", "bad")
+    assert resolve(match, rejected.completion) == PreferencePair(ONE, "good", "bad")
 
 
 def test_no_pair_is_made_of_what_is_gone_alike_or_of_another_prompt(

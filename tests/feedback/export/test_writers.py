@@ -9,7 +9,7 @@ import pytest
 
 from feedback.export import writers
 from feedback.export.layouts import PAIRED, Layout, pair_row, single_rows
-from feedback.export.pairs import Pair
+from feedback.export.pairs import PreferencePair
 from feedback.export.records import COLUMNS, VoteRecord, as_row
 from feedback.export.writers import ParquetStream, encode_line, schema
 from models.types import Message
@@ -40,7 +40,7 @@ def test_halves_of_surrogate_pairs_are_replaced_and_whole_pairs_joined() -> None
 
 def rows_of(layout: Layout, record: Any) -> list[dict[str, Any]]:
     if layout in PAIRED:
-        return [pair_row(layout, Pair((Message("user", "Q\u2028"),), "good", "bad"))]
+        return [pair_row(layout, PreferencePair((Message("user", "Q\u2028"),), "good", "bad"))]
     made = [record(1, thumb="up"), record(2, rating=0.5, correction="c")]
     rows = [row for each in made for row in single_rows(layout, each)]
     if layout == "records":

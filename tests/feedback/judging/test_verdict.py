@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from feedback.judging import Bounds, Comparison, Replies, Tally, first_token_bucket, judge, pool
+from feedback.judging import (
+    Bounds,
+    Replies,
+    VersionComparison,
+    VersionTally,
+    first_token_bucket,
+    judge,
+    pool,
+)
 from feedback.settings import JudgeSettings
 
 BOUNDS = Bounds.from_settings(JudgeSettings())
@@ -15,17 +23,19 @@ QUICK = (0, 100, 80, 20, *(0,) * 6)
 
 def tally(
     ups: int, people: int = 100, votes: int = 3, *, whom: str = "", replies: Replies | None = None
-) -> Tally:
+) -> VersionTally:
     """Return votes of which ``ups`` of ten are thumbs up, ``votes`` by each of so many people."""
     said = {}
     for number in range(people):
         up = sum((number * votes + turn) % 10 < ups for turn in range(votes))
         said[f"{whom}{number}"] = (up, votes - up, 0)
-    return Tally(said, replies or Replies())
+    return VersionTally(said, replies or Replies())
 
 
-def compare(test: Tally, control: Tally, *, together: bool = True) -> Comparison:
-    return Comparison(test, control, together)
+def compare(
+    test: VersionTally, control: VersionTally, *, together: bool = True
+) -> VersionComparison:
+    return VersionComparison(test, control, together)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +63,7 @@ def test_few_votes_say_nothing_however_clear() -> None:
 
 def test_one_person_cannot_decide() -> None:
     honest = tally(7, 40, whom="a").votes
-    flood = Tally({**honest, "eve": (0, 100_000, 50_000)})
+    flood = VersionTally({**honest, "eve": (0, 100_000, 50_000)})
     verdict = judge(compare(flood, tally(7, 40, whom="b")), BOUNDS)
     assert verdict.state == "hold"
     assert verdict.figures["test"]["approval"] == pytest.approx(0.7 * 120 / 123, abs=1e-4)
@@ -88,7 +98,7 @@ def test_the_votes_that_are_needed_are_about_enough() -> None:
 
 
 def test_before_the_first_vote_it_says_how_many_it_will_take() -> None:
-    held = judge(compare(Tally(), Tally()), BOUNDS)
+    held = judge(compare(VersionTally(), VersionTally()), BOUNDS)
     assert held.votes_needed is not None
     assert 500 < held.votes_needed < 2000
     assert held.figures["test"]["approval"] is None
@@ -122,11 +132,11 @@ def test_a_guard_takes_a_liked_version_back(what: str) -> None:
 
 def test_withdrawn_votes_are_a_guard_by_person() -> None:
     many = {f"a{number}": (2, 1, 2) for number in range(80)}
-    verdict = judge(compare(Tally(many), tally(7, whom="b")), BOUNDS)
+    verdict = judge(compare(VersionTally(many), tally(7, whom="b")), BOUNDS)
     assert verdict.state == "roll_back"
     assert verdict.reasons == ("Withdrawn votes rose to 40.0% from 0.0%; 10% more is allowed.",)
     one = {**tally(7, whom="a").votes, "eve": (0, 0, 5000)}
-    assert judge(compare(Tally(one), tally(7, whom="b")), BOUNDS).state == "hold"
+    assert judge(compare(VersionTally(one), tally(7, whom="b")), BOUNDS).state == "hold"
 
 
 @pytest.mark.parametrize("what", ["Failed replies", "Slow first tokens"])
@@ -139,8 +149,8 @@ def test_what_depends_on_the_hour_takes_nothing_back_without_a_canary(what: str)
 
 
 def test_versions_are_pooled_by_person() -> None:
-    first = Tally({"a": (1, 0, 0), "b": (0, 2, 1)}, Replies(3, first_token=(1,) * 10))
-    second = Tally({"b": (1, 0, 0)}, Replies(2, 1, 5, 25, 1, (2,) * 10))
+    first = VersionTally({"a": (1, 0, 0), "b": (0, 2, 1)}, Replies(3, first_token=(1,) * 10))
+    second = VersionTally({"b": (1, 0, 0)}, Replies(2, 1, 5, 25, 1, (2,) * 10))
     both = pool([first, second])
     assert both.votes == {"a": (1, 0, 0), "b": (1, 2, 1)}
     assert both.replies == Replies(5, 1, 5, 25, 1, (3,) * 10)

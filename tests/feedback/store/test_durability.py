@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 from feedback.errors import StoreUnavailableError
 from feedback.settings import FeedbackSettings
 from feedback.store import EmbeddedRedis, Store
-from feedback.store.durability import Standing, judge, on_disk
+from feedback.store.durability import DurabilityStatus, judge, on_disk
 from feedback.types import Person, Vote
 
 if TYPE_CHECKING:
@@ -117,11 +117,11 @@ async def note_the_loss() -> None:
 
 
 def test_what_a_server_says_of_itself_is_believed() -> None:
-    assert judge(KEPT, REFUSED) == Standing()
-    assert judge(KEPT, DONE) == Standing()
-    assert judge({**KEPT, "appendfsync": "everysec"}, DONE) == Standing(waits=True)
-    assert judge({**KEPT, "no-appendfsync-on-rewrite": "yes"}, DONE) == Standing(waits=True)
-    assert judge(FORBIDDEN, DONE) == Standing(waits=True)
+    assert judge(KEPT, REFUSED) == DurabilityStatus()
+    assert judge(KEPT, DONE) == DurabilityStatus()
+    assert judge({**KEPT, "appendfsync": "everysec"}, DONE) == DurabilityStatus(waits=True)
+    assert judge({**KEPT, "no-appendfsync-on-rewrite": "yes"}, DONE) == DurabilityStatus(waits=True)
+    assert judge(FORBIDDEN, DONE) == DurabilityStatus(waits=True)
 
 
 @pytest.mark.parametrize(

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from feedback.settings import FeedbackSettings
-    from feedback.store.notifications import RolloutNews
+    from feedback.store.notifications import RolloutNotifications
 
 pytestmark = pytest.mark.anyio
 V1, V2 = "v000001-000000000001", "v000002-000000000002"
 
 
 @pytest.fixture
-async def news(store: Store) -> AsyncIterator[RolloutNews]:
+async def news(store: Store) -> AsyncIterator[RolloutNotifications]:
     bell = store.news(timedelta(milliseconds=200))
     yield bell
     await bell.close()
@@ -37,7 +37,7 @@ async def activate(store: Store, version: str) -> None:
     await store.rollout.activate(version, who="test", why="test", now=1.0)
 
 
-async def test_a_change_ends_the_wait(store: Store, news: RolloutNews) -> None:
+async def test_a_change_ends_the_wait(store: Store, news: RolloutNotifications) -> None:
     await add_versions(store)
     waiting = asyncio.create_task(news.wait())
     await asyncio.sleep(0.05)
@@ -47,7 +47,7 @@ async def test_a_change_ends_the_wait(store: Store, news: RolloutNews) -> None:
     assert time.monotonic() - began < 0.1
 
 
-async def test_the_wait_ends_without_a_change(store: Store, news: RolloutNews) -> None:
+async def test_the_wait_ends_without_a_change(store: Store, news: RolloutNotifications) -> None:
     await add_versions(store)
     await activate(store, V1)
     began = time.monotonic()
@@ -56,7 +56,7 @@ async def test_the_wait_ends_without_a_change(store: Store, news: RolloutNews) -
 
 
 async def test_what_changed_between_two_waits_is_told_by_the_second(
-    store: Store, news: RolloutNews
+    store: Store, news: RolloutNotifications
 ) -> None:
     await add_versions(store)
     assert not await news.wait()
@@ -66,7 +66,9 @@ async def test_what_changed_between_two_waits_is_told_by_the_second(
     assert not await news.wait()
 
 
-async def test_a_wait_that_is_given_up_spoils_nothing(store: Store, news: RolloutNews) -> None:
+async def test_a_wait_that_is_given_up_spoils_nothing(
+    store: Store, news: RolloutNotifications
+) -> None:
     await add_versions(store)
     waiting = asyncio.create_task(news.wait())
     await asyncio.sleep(0.05)

@@ -28,13 +28,13 @@ from models.versions import (
     Confirm,
     Kill,
     PromoteCanary,
+    RecordGateVerdict,
     RejectCanary,
     Rollback,
     Snapshot,
     StartCanary,
     StopCanary,
     Transition,
-    Verdict,
     VersionFacts,
     plan,
 )
@@ -67,7 +67,7 @@ CALLS: dict[type[Any], str] = {
 def given(store: Store, command: Command, who: str, now: float) -> Coroutine[Any, Any, Any]:
     """Return the store's call that gives a command."""
     words = {field.name: getattr(command, field.name) for field in fields(command)}
-    if isinstance(command, Verdict):
+    if isinstance(command, RecordGateVerdict):
         return store.rollout.verdict(**words, figures={"kl": 1.0}, reason="so", who=who, now=now)
     return getattr(store.rollout, CALLS[type(command)])(**words, who=who, why="so", now=now)
 
@@ -191,7 +191,7 @@ class RolloutInRedis(RuleBasedStateMachine):
         found = self.do(given(self.store, command, who, now))
         assert preview == change
         self.apply(change)
-        if not isinstance(command, Verdict):
+        if not isinstance(command, RecordGateVerdict):
             assert found == self.world.rollout
 
     @rule(data=st.data(), whos=st.tuples(WHO, WHO), twice=st.booleans())

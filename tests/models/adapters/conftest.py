@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from models.adapters import AdapterStore, Origin, Wanted
+from models.adapters import AdapterRequirements, AdapterStore, Origin
 from models.base.files import BaseFacts
 from tests.support.adapter_files import BASE_HASH, LINEARS, write_adapter, write_state
 
@@ -21,8 +21,10 @@ BUCKET = "adapters"
 
 
 @pytest.fixture
-def wanted() -> Wanted:
-    return Wanted(BaseFacts("tiny", BASE_HASH, LINEARS), rank=2, alpha=4, max_bytes=1 << 20)
+def wanted() -> AdapterRequirements:
+    return AdapterRequirements(
+        BaseFacts("tiny", BASE_HASH, LINEARS), rank=2, alpha=4, max_bytes=1 << 20
+    )
 
 
 @pytest.fixture

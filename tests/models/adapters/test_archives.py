@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from models.adapters import CONFIG_FILE, WEIGHTS_FILE, AdapterStore, Wanted
+from models.adapters import CONFIG_FILE, WEIGHTS_FILE, AdapterRequirements, AdapterStore
 from models.adapters.archives import take_files
 from models.adapters.counting import MAX_MEMBERS
 from models.errors import ImportRefusedError
@@ -238,7 +238,7 @@ def test_what_is_no_archive_is_refused(tmp_path: Path, target: Path, content: by
 
 @pytest.mark.parametrize("form", ["tar.gz", "tar", "zip"])
 def test_an_archive_cut_off_anywhere_is_refused(
-    store: AdapterStore, wanted: Wanted, peft_folder: Path, tmp_path: Path, form: str
+    store: AdapterStore, wanted: AdapterRequirements, peft_folder: Path, tmp_path: Path, form: str
 ) -> None:
     whole = tmp_path / f"whole.{form}"
     version = store.import_from(peft_folder, sequence=1, wanted=wanted, now=0.0).version
@@ -253,7 +253,7 @@ def test_an_archive_cut_off_anywhere_is_refused(
 
 @pytest.mark.parametrize("form", ["tar.gz", "tar", "zip"])
 def test_no_flipped_byte_breaks_the_reader(
-    store: AdapterStore, wanted: Wanted, peft_folder: Path, tmp_path: Path, form: str
+    store: AdapterStore, wanted: AdapterRequirements, peft_folder: Path, tmp_path: Path, form: str
 ) -> None:
     """Whatever a byte becomes, the answer is a refusal or the very same adapter."""
     whole = tmp_path / f"whole.{form}"

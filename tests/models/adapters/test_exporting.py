@@ -15,9 +15,9 @@ from models.adapters import (
     MANIFEST_FILE,
     STATE_FILE,
     WEIGHTS_FILE,
+    AdapterRequirements,
     AdapterStore,
     Form,
-    Wanted,
 )
 from models.errors import AdapterError
 from tests.support.adapter_files import check_import, write_state
@@ -30,14 +30,14 @@ FILES = {CONFIG_FILE, WEIGHTS_FILE, STATE_FILE, MANIFEST_FILE}
 
 
 @pytest.fixture
-def version(store: AdapterStore, wanted: Wanted, peft_folder: Path) -> str:
+def version(store: AdapterStore, wanted: AdapterRequirements, peft_folder: Path) -> str:
     write_state(peft_folder)
     return store.import_from(peft_folder, sequence=3, wanted=wanted, now=5.0).version
 
 
 @pytest.mark.parametrize("name", ["folder", "a.tar.gz", "a.tar", "a.zip"])
 def test_an_export_taken_in_again_is_the_same_version(
-    store: AdapterStore, wanted: Wanted, version: str, tmp_path: Path, name: str
+    store: AdapterStore, wanted: AdapterRequirements, version: str, tmp_path: Path, name: str
 ) -> None:
     before = {p.name: p.read_bytes() for p in store.fetch(version).iterdir()}
     store.export(version, tmp_path / name)
@@ -83,7 +83,7 @@ def test_an_archive_holds_one_folder_of_plain_files(
 
 @pytest.mark.parametrize("name", ["folder", "a.tar.gz", "a.zip"])
 def test_the_learners_state_can_stay_here(
-    store: AdapterStore, wanted: Wanted, version: str, tmp_path: Path, name: str
+    store: AdapterStore, wanted: AdapterRequirements, version: str, tmp_path: Path, name: str
 ) -> None:
     store.export(version, tmp_path / name, state=False)
     checked = check_import(store, tmp_path / name, wanted)

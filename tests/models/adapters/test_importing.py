@@ -16,9 +16,9 @@ from models.adapters import (
     MANIFEST_FILE,
     STATE_FILE,
     WEIGHTS_FILE,
+    AdapterRequirements,
     AdapterStore,
     Origin,
-    Wanted,
 )
 from models.adapters.checks import PREFIX
 from models.errors import ImportRefusedError
@@ -37,12 +37,14 @@ Q = PREFIX + next(iter(LINEARS))
 
 
 @pytest.fixture
-def take(store: AdapterStore, wanted: Wanted) -> Import:
+def take(store: AdapterStore, wanted: AdapterRequirements) -> Import:
     return lambda source: store.import_from(source, sequence=7, wanted=wanted, now=5.0)
 
 
 @pytest.fixture
-def refused(store: AdapterStore, wanted: Wanted, tmp_path: Path) -> Callable[[Path, str], None]:
+def refused(
+    store: AdapterStore, wanted: AdapterRequirements, tmp_path: Path
+) -> Callable[[Path, str], None]:
     """Check that an import is refused with a reason, and leaves nothing behind."""
 
     def check(source: Path, reason: str) -> None:
@@ -74,7 +76,9 @@ def test_the_source_stays_as_it_was(take: Import, peft_folder: Path) -> None:
     assert {p.name: p.read_bytes() for p in peft_folder.iterdir()} == before
 
 
-def test_a_check_imports_nothing(store: AdapterStore, wanted: Wanted, peft_folder: Path) -> None:
+def test_a_check_imports_nothing(
+    store: AdapterStore, wanted: AdapterRequirements, peft_folder: Path
+) -> None:
     checked = check_import(store, peft_folder, wanted)
     assert (checked.source, checked.has_state) == (None, False)
     assert checked.parameters == 2 * (4 + 6) + 2 * (8 + 4)
@@ -85,9 +89,10 @@ def test_an_import_needs_no_torch(peft_folder: Path, tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from models.adapters import AdapterStore, Wanted
+from models.adapters import AdapterStore, AdapterRequirements
 from models.base.files import BaseFacts
-wanted = Wanted(BaseFacts("tiny", "b" * 64, {LINEARS!r}), rank=2, alpha=4, max_bytes=1 << 20)
+facts = BaseFacts("tiny", "b" * 64, {LINEARS!r})
+wanted = AdapterRequirements(facts, rank=2, alpha=4, max_bytes=1 << 20)
 store = AdapterStore(Path({str(tmp_path / "elsewhere")!r}))
 store.import_from(Path({str(peft_folder)!r}), sequence=1, wanted=wanted, now=0.0)
 sys.exit("torch" in sys.modules or "peft" in sys.modules or "transformers" in sys.modules)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from models.adapters import AdapterStore, Wanted
+from models.adapters import AdapterRequirements, AdapterStore
 from models.base.loading import load_base
 from models.decoding.bank import AdapterBank
 from models.decoding.engine import Engine
@@ -118,7 +118,7 @@ def test_what_peft_saves_is_taken_in_and_decodes_as_peft_does(
     model.save_pretrained(tmp_path / "pefts")
     model.eval()
     store = AdapterStore.open(settings)
-    wanted = Wanted.from_settings(settings)
+    wanted = AdapterRequirements.from_settings(settings)
     manifest = store.import_from(tmp_path / "pefts", sequence=4, wanted=wanted, now=1.0)
     for prompt, reply in zip(PROMPTS, ours(settings, manifest.version), strict=True):
         assert greedy(model, prompt) == [token.id for token in reply]

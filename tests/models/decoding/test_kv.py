@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from models.decoding.kv import SlotCache, Window
-from models.decoding.scheduler import Move
+from models.decoding.scheduler import KvCopy
 from models.errors import EngineError
 
 LAYERS, SLOTS, HEADS, CONTEXT, SIZE = 3, 4, 2, 10, 5
@@ -147,7 +147,7 @@ def test_a_window_has_to_be_set() -> None:
 
 def test_a_move_copies_the_beginning_of_a_slot_and_nothing_else() -> None:
     cache, old = _filled(), _filled()
-    cache.move(Move(source=3, target=0, length=4))
+    cache.move(KvCopy(source=3, target=0, length=4))
     for new, before in ((cache.keys, old.keys), (cache.values, old.values)):
         assert torch.equal(new[:, 0, :, :4], before[:, 3, :, :4])
         assert torch.equal(new[:, 0, :, 4:], before[:, 0, :, 4:])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from models.decoding.queue import WaitingLine
+from models.decoding.queue import WaitingQueue
 from models.errors import QueueFullError
 
 
@@ -17,15 +17,15 @@ class Row:
     user: str = ""
 
 
-def _line(*names: str, max_rows: int = 100, max_rows_per_user: int = 100) -> WaitingLine[Row]:
+def _line(*names: str, max_rows: int = 100, max_rows_per_user: int = 100) -> WaitingQueue[Row]:
     """Return a line of rows like ``a1``, whose user is ``a``."""
-    line: WaitingLine[Row] = WaitingLine(max_rows=max_rows, max_rows_per_user=max_rows_per_user)
+    line: WaitingQueue[Row] = WaitingQueue(max_rows=max_rows, max_rows_per_user=max_rows_per_user)
     for name in names:
         line.push(Row(name, name[0]))
     return line
 
 
-def _popped(line: WaitingLine[Row]) -> list[str]:
+def _popped(line: WaitingQueue[Row]) -> list[str]:
     return [line.pop().id for _ in range(len(line))]
 
 

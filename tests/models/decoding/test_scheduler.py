@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from models.decoding.queue import WaitingLine
-from models.decoding.scheduler import Move, Place, Plan, Scheduler
+from models.decoding.queue import WaitingQueue
+from models.decoding.scheduler import KvCopy, Scheduler, SlotPosition, StepPlan
 from models.errors import QueueFullError
 
 
@@ -29,11 +29,11 @@ def _nothing(row: Row, slot: int) -> int:
 
 
 def _scheduler(*, max_rows: int = 3, queue: int = 2, prefill_chunk: int = 4) -> Scheduler[Row]:
-    line: WaitingLine[Row] = WaitingLine(max_rows=queue, max_rows_per_user=queue)
+    line: WaitingQueue[Row] = WaitingQueue(max_rows=queue, max_rows_per_user=queue)
     return Scheduler(line, max_rows=max_rows, prefill_chunk=prefill_chunk)
 
 
-def _step(scheduler: Scheduler[Row]) -> Plan[Row]:
+def _step(scheduler: Scheduler[Row]) -> StepPlan[Row]:
     plan = scheduler.plan(_nothing)
     scheduler.advance(plan)
     return plan
@@ -45,7 +45,7 @@ def _admit(scheduler: Scheduler[Row], *names: str) -> None:
         _step(scheduler)
 
 
-def _spans(plan: Plan[Row]) -> list[tuple[str, int, int, int]]:
+def _spans(plan: StepPlan[Row]) -> list[tuple[str, int, int, int]]:
     return [(chunk.row.id, chunk.slot, chunk.start, chunk.stop) for chunk in plan.chunks]
 
 
@@ -97,8 +97,8 @@ def test_the_last_row_moves_into_a_gap_with_what_it_has_written() -> None:
     scheduler = _scheduler()
     _admit(scheduler, "a", "b", "c")
     scheduler.decoding[2].decoded = 5
-    assert scheduler.find("c") == Place(scheduler.decoding[2], slot=2, written=8)
-    assert scheduler.remove("a") == (Move(source=2, target=0, length=8),)
+    assert scheduler.find("c") == SlotPosition(scheduler.decoding[2], slot=2, written=8)
+    assert scheduler.remove("a") == (KvCopy(source=2, target=0, length=8),)
     assert [row.id for row in scheduler.decoding] == ["c", "b"]
 
 
@@ -107,7 +107,7 @@ def test_the_prefilling_row_follows_when_a_decoding_row_leaves() -> None:
     _admit(scheduler, "a", "b")
     scheduler.submit(Row("c", prompt_length=9))
     _step(scheduler)
-    assert scheduler.remove("a") == (Move(1, 0, 3), Move(2, 1, 4))
+    assert scheduler.remove("a") == (KvCopy(1, 0, 3), KvCopy(2, 1, 4))
     assert _spans(_step(scheduler)) == [("c", 1, 4, 8)]
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.learning.objective import objective
-from models.learning.scored_batch import AtStart, ScoredBatch
+from models.learning.scored_batch import ScoredBatch, StartScores
 from models.policy.batch import collate
 from models.policy.policy import ReplyScores
 from models.types import Sample
@@ -26,7 +26,7 @@ def part() -> ScoredBatch:
     one = torch.ones(2, 1)
     return ScoredBatch(
         batch=collate(samples, [0, 1], device="cpu"),
-        at_start=AtStart(-one, one * 0, one * 0),
+        at_start=StartScores(-one, one * 0, one * 0),
         proximal=-one,
         weights=one,
         kept=one.bool(),

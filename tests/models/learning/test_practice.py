@@ -15,7 +15,7 @@ from models.decoding.offline import reply_aside
 from models.errors import LearningError
 from models.learning.features import reply_features
 from models.learning.learner import Learner
-from models.learning.practice import ENOUGH, LEAST_VOTES, SHARED_COST, SHARED_FREE, Rollouts
+from models.learning.practice import ENOUGH, LEAST_VOTES, SHARED_COST, SHARED_FREE, Practice
 from models.learning.reward_model import RewardModel
 from models.learning.state import load_state
 from models.policy.batch import collate
@@ -71,10 +71,10 @@ def _votes(learner: Learner) -> list[Sample]:
     ]
 
 
-def _rollouts(learner: Learner, **changes: Any) -> Rollouts:
+def _rollouts(learner: Learner, **changes: Any) -> Practice:
     settings = learner._settings.model_copy(update=changes)
     order = torch.Generator().manual_seed(0)
-    return Rollouts(learner._policy, learner._base, settings, order, Stopwatch())
+    return Practice(learner._policy, learner._base, settings, order, Stopwatch())
 
 
 def _learn(learner: Learner, samples: Sequence[Sample], **changes: Any) -> Learned:

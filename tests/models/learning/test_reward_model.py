@@ -11,8 +11,8 @@ from models.learning.reward_model import (
     FORM_WEIGHTS,
     NOISES,
     USERS,
+    FeatureScale,
     ReplyFeatures,
-    Scale,
     alike,
     fit_reward_model,
 )
@@ -39,7 +39,7 @@ USER_NAMES = [f"user-{number % 5}" for number in range(COUNT)]
 
 def _covariance(features: ReplyFeatures, form_weight: float, noise: float) -> torch.Tensor:
     """Write the votes' covariance out, entry by entry, but for its scale."""
-    scaled = Scale.of(features).apply(features)
+    scaled = FeatureScale.of(features).apply(features)
     out = torch.empty(COUNT, COUNT, dtype=torch.float64)
     for i in range(COUNT):
         for j in range(COUNT):
@@ -92,7 +92,7 @@ def test_its_expectation_is_the_mean_of_what_is_likely_given_the_votes(
     model: RewardModel, features: ReplyFeatures, votes: torch.Tensor
 ) -> None:
     # A vote by somebody new on the first reply: no noise, no user, but the same content.
-    scaled = Scale.of(features).apply(features)
+    scaled = FeatureScale.of(features).apply(features)
     first = ReplyFeatures(scaled.content[:1], scaled.form[:1])
     expected = 0.0
     for form_weight, noise, covariance, share in _settings(features, votes):

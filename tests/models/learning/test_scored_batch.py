@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from models.learning.scored_batch import AtStart, ScoredBatch, score_batch
+from models.learning.scored_batch import ScoredBatch, StartScores, score_batch
 from models.learning.state import LearnerState
 from models.policy.batch import collate
 from models.ppo.advantages import UserMean
@@ -47,7 +47,7 @@ def _score(
     **changes: Any,
 ) -> ScoredBatch:
     given = torch.tensor(start)
-    at_start = AtStart(
+    at_start = StartScores(
         given,
         given * 0 if kl is None else torch.tensor(kl),
         given * 0 if values is None else torch.tensor(values),

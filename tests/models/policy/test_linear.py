@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.policy.gradients import OfMasters
+from models.policy.gradients import MasterGradients
 from models.policy.kernels import TorchKernels
-from models.policy.linear import LowRankLinear, Pair
+from models.policy.linear import LowRankLinear, LowRankPair
 
 
 class Unpadded(TorchKernels):
@@ -20,7 +20,7 @@ def test_joined_products_and_gradients_are_those_of_layers_apart(
     torch.manual_seed(0)
     layers = [torch.nn.Linear(6, out, bias=bias) for out in (5, 3)]
     pairs = [
-        Pair(torch.nn.Parameter(torch.randn(2, 6)), torch.nn.Parameter(torch.randn(out, 2)))
+        LowRankPair(torch.nn.Parameter(torch.randn(2, 6)), torch.nn.Parameter(torch.randn(out, 2)))
         for out in (5, 3)
     ]
     x, dy = torch.randn(7, 6, requires_grad=True), torch.randn(7, 8)
@@ -37,8 +37,8 @@ def test_joined_products_and_gradients_are_those_of_layers_apart(
         room = joined.room(7)
         room[:, :6] = x
         assert torch.allclose(joined.forward(room, adapted=True), expected, atol=1e-5)
-        dx = joined.backward(room, dy, OfMasters())
-        joined.backward(room, dy, OfMasters())  # gradients are added up
+        dx = joined.backward(room, dy, MasterGradients())
+        joined.backward(room, dy, MasterGradients())  # gradients are added up
         plain = joined.forward(room, adapted=False)
     assert torch.allclose(dx, wanted[0], atol=1e-5)
     for master, gradient in zip(masters, wanted[1:], strict=True):

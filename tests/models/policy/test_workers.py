@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from models.policy.gradients import Apart, OfMasters
+from models.policy.gradients import MasterGradients, SeparateGradients
 from models.policy.workers import Workers, divide
 
 
@@ -55,8 +55,8 @@ def test_work_is_divided_by_its_length() -> None:
 
 
 def test_sums_apart_are_handed_over_once() -> None:
-    master, apart = torch.nn.Parameter(torch.zeros(2)), Apart()
-    OfMasters().add(master, torch.tensor([1.0, 2.0]))
+    master, apart = torch.nn.Parameter(torch.zeros(2)), SeparateGradients()
+    MasterGradients().add(master, torch.tensor([1.0, 2.0]))
     apart.add(master, torch.tensor([1.0, 1.0]).bfloat16(), scale=2.0)
     apart.add(master, torch.tensor([0.5, 0.0]))
     for expected in ([3.5, 4.0], [3.5, 4.0]):

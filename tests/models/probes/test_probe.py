@@ -16,7 +16,7 @@ from models.policy.batch import collate
 from models.policy.policy import Policy
 from models.probes.behaviour import of_replies
 from models.probes.probe import probe_policy
-from models.probes.replies import TOKENS, Reply, draw
+from models.probes.replies import TOKENS, DrawnReply, draw
 from models.probes.scoring import Preferences, drawn_sample
 from models.types import Message, Progress, Sampling, Token
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.gate import GateFigures
-    from models.probes.questions import Question
+    from models.probes.questions import ProbeQuestion
     from models.settings import LearnerSettings
 
 pytestmark = pytest.mark.usefixtures("few_questions")
@@ -50,9 +50,9 @@ def probe(
     return probe_policy(policy, folder, parent, settings, lambda _: None)
 
 
-def _reply(text: str, ids: tuple[int, ...], *, cut: bool = False) -> Reply:
+def _reply(text: str, ids: tuple[int, ...], *, cut: bool = False) -> DrawnReply:
     tokens = tuple(Token(i, -1.0) for i in ids)
-    return Reply("everyday", "What?", (1,), tokens, text, cut)
+    return DrawnReply("everyday", "What?", (1,), tokens, text, cut)
 
 
 def test_the_figures_are_of_the_replies() -> None:
@@ -281,7 +281,10 @@ def test_the_adapter_decides_what_is_replied(
 
 
 def test_the_distance_is_that_of_the_drawn_tokens_summed_over_a_reply(
-    settings: LearnerSettings, policy: Policy, folder: Path, few_questions: tuple[Question, ...]
+    settings: LearnerSettings,
+    policy: Policy,
+    folder: Path,
+    few_questions: tuple[ProbeQuestion, ...],
 ) -> None:
     found = probe(policy, folder, settings).kl_per_reply
     total = 0.0

@@ -22,12 +22,12 @@ from models.errors import RolloutRefusedError
 from models.versions import (
     Activate,
     Kill,
+    RecordGateVerdict,
     Rollback,
     Rollout,
     Snapshot,
     StartCanary,
     Transition,
-    Verdict,
     VersionFacts,
     plan,
 )
@@ -112,7 +112,7 @@ class Life(RuleBasedStateMachine):
         parents = [*self.world.versions, "base", "v777777-0123456789ab"]
         version = self.new(data.draw(st.sampled_from(parents)), run=None)
         if judged is not None:
-            self.do(Verdict(version, judged), who="gate")  # type: ignore[arg-type]
+            self.do(RecordGateVerdict(version, judged), who="gate")  # type: ignore[arg-type]
             (self.passed if judged == "approved" else self.failed).add(version)
 
     @rule(data=st.data(), who=WHO)
@@ -124,7 +124,7 @@ class Life(RuleBasedStateMachine):
         except RolloutRefusedError:
             assert self.world == before
             return
-        if isinstance(command, Verdict) and change is not None:
+        if isinstance(command, RecordGateVerdict) and change is not None:
             (self.passed if command.state == "approved" else self.failed).add(command.version)
         if isinstance(command, Rollback) and change is not None:
             self._is_whole(before, change)

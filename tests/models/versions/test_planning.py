@@ -12,15 +12,15 @@ from models.versions import (
     Activate,
     Confirm,
     Kill,
-    Move,
     PromoteCanary,
+    RecordGateVerdict,
     RejectCanary,
     Rollback,
     Rollout,
     Snapshot,
     StartCanary,
+    StateChange,
     StopCanary,
-    Verdict,
     VersionFacts,
     plan,
 )
@@ -75,9 +75,9 @@ def refused(snapshot: Snapshot, command: Command, who: str = "op") -> tuple[str,
 def test_a_rollback_takes_back_all_that_the_live_version_is_built_on_since() -> None:
     change = planned(CHAIN, Rollback(V1))
     assert set(change.moves) == {
-        Move(V1, "retired", "live"),
-        Move(V2, "retired", "rolled_back", returns=2),
-        Move(V3, "live", "rolled_back", returns=3),
+        StateChange(V1, "retired", "live"),
+        StateChange(V2, "retired", "rolled_back", returns=2),
+        StateChange(V3, "live", "rolled_back", returns=3),
     }
     assert change.figures == {"rolled_back": [V2, V3]}
     assert change.rollout == Rollout(V1, 8, "base", V1, live_since=NOW, confirmed_since=NOW)
@@ -95,7 +95,10 @@ def test_a_rollback_to_another_branch_spares_what_both_are_built_on() -> None:
 def test_going_on_to_what_is_built_on_the_live_version_takes_nothing_back() -> None:
     undone = world(V1, ("base", V2), v1=("live", "base"), v2=("retired", "v1"))
     change = planned(undone, Rollback())
-    assert set(change.moves) == {Move(V1, "live", "retired"), Move(V2, "retired", "live")}
+    assert set(change.moves) == {
+        StateChange(V1, "live", "retired"),
+        StateChange(V2, "retired", "live"),
+    }
     assert change.figures == {"rolled_back": []}
 
 
@@ -193,7 +196,7 @@ def test_the_learner_leaves_alone_what_was_stopped() -> None:
 @pytest.mark.parametrize("state", ["retired", "rolled_back"])
 def test_people_may_try_again_what_served_before(state: VersionState) -> None:
     snapshot = world(V2, ("base",), v1=(state, "base"), v2=("live", "base"))
-    assert planned(snapshot, StartCanary(V1, 0.1)).moves == (Move(V1, state, "canary"),)
+    assert planned(snapshot, StartCanary(V1, 0.1)).moves == (StateChange(V1, state, "canary"),)
     assert refused(snapshot, StartCanary(V1, 0.1), "learner")[0] == "state"
 
 
@@ -225,12 +228,12 @@ def test_there_is_one_canary() -> None:
 
 def test_the_end_of_a_canary() -> None:
     stopped = planned(WITH_CANARY, StopCanary())
-    assert (stopped.moves, stopped.old) == ((Move(V2, "canary", "approved"),), V2)
+    assert (stopped.moves, stopped.old) == ((StateChange(V2, "canary", "approved"),), V2)
     rejected = planned(WITH_CANARY, RejectCanary(V2))
-    assert rejected.moves == (Move(V2, "canary", "rolled_back", returns=2),)
+    assert rejected.moves == (StateChange(V2, "canary", "rolled_back", returns=2),)
     promoted = planned(WITH_CANARY, PromoteCanary(V2))
     assert (promoted.rollout.live, promoted.rollout.confirmed) == (V2, V2)
-    assert promoted.moves == (Move(V1, "live", "retired"), Move(V2, "canary", "live"))
+    assert promoted.moves == (StateChange(V1, "live", "retired"), StateChange(V2, "canary", "live"))
     for change in (stopped, rejected, promoted):
         assert (change.rollout.canary, change.rollout.fraction) == (None, 0.0)
         assert change.rollout.canary_since is None
@@ -254,7 +257,10 @@ def test_only_the_live_version_is_confirmed() -> None:
 
 def test_a_kill_serves_the_base_and_nothing_else() -> None:
     change = planned(WITH_CANARY, Kill())
-    assert set(change.moves) == {Move(V1, "live", "retired"), Move(V2, "canary", "approved")}
+    assert set(change.moves) == {
+        StateChange(V1, "live", "retired"),
+        StateChange(V2, "canary", "approved"),
+    }
     assert change.pause
     assert change.rollout == Rollout("base", 8, None, "base", live_since=NOW, confirmed_since=NOW)
     assert change.history == ()
@@ -272,14 +278,14 @@ def test_a_kill_of_what_is_dead_only_pauses() -> None:
 def test_a_verdict_is_for_an_imported_candidate() -> None:
     versions = {V1: VersionFacts("candidate", V2), V2: VersionFacts("candidate", "base", 2)}
     snapshot = replace(world(), versions=versions)
-    change = planned(snapshot, Verdict(V1, "rejected"), "gate")
+    change = planned(snapshot, RecordGateVerdict(V1, "rejected"), "gate")
     assert (change.action, change.old, change.new) == ("reject", V2, V1)
     assert (change.moves, change.rollout) == (
-        (Move(V1, "candidate", "rejected"),),
+        (StateChange(V1, "candidate", "rejected"),),
         snapshot.rollout,
     )
-    assert refused(snapshot, Verdict(V2, "approved"), "gate")[0] == "state"
-    assert refused(snapshot, Verdict(V3, "approved"), "gate")[0] == "unknown"
-    assert refused(CHAIN, Verdict(V1, "approved"), "gate")[0] == "state"
+    assert refused(snapshot, RecordGateVerdict(V2, "approved"), "gate")[0] == "state"
+    assert refused(snapshot, RecordGateVerdict(V3, "approved"), "gate")[0] == "unknown"
+    assert refused(CHAIN, RecordGateVerdict(V1, "approved"), "gate")[0] == "state"
     passed = world(v1=("approved", "base"))
-    assert plan(passed, Verdict(V1, "approved"), who="gate", now=NOW) is None
+    assert plan(passed, RecordGateVerdict(V1, "approved"), who="gate", now=NOW) is None

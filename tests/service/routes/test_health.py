@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from feedback.retention import RecordHealth, Swept
+from feedback.retention import RecordHealth, SweepReport
 from models.errors import BaseModelError
 from service.error_handlers import describe
 from service.runtime.record_health import sweep_problem, worker_problem
@@ -112,7 +112,7 @@ async def test_figures_tell_of_the_record_what_is_known(
     assert "thumbloop_unexported_events 0.0" in text
 
 
-HEALTH = RecordHealth(last_look=100.0, waiting_votes=1, log_events=2, swept=Swept(at=90.0))
+HEALTH = RecordHealth(last_look=100.0, waiting_votes=1, log_events=2, swept=SweepReport(at=90.0))
 MINUTE = timedelta(minutes=1)
 
 
@@ -136,16 +136,16 @@ def test_when_workers_count_as_silent(
     ("swept", "problem"),
     [
         (None, None),
-        (Swept(at=1000.0 - 195), None),
-        (Swept(at=1000.0 - 196), "What expires has not been swept out for 196 s."),
-        (Swept(at=999.0, rewrite="started"), None),
+        (SweepReport(at=1000.0 - 195), None),
+        (SweepReport(at=1000.0 - 196), "What expires has not been swept out for 196 s."),
+        (SweepReport(at=999.0, rewrite="started"), None),
         (
-            Swept(at=999.0, rewrite="wanted"),
+            SweepReport(at=999.0, rewrite="wanted"),
             "Redis has not yet rewritten its append-only file since a user was deleted.",
         ),
     ],
 )
-def test_when_sweeps_count_as_missing(swept: Swept | None, problem: str | None) -> None:
+def test_when_sweeps_count_as_missing(swept: SweepReport | None, problem: str | None) -> None:
     health = replace(HEALTH, last_look=1000.0, swept=swept)
     assert sweep_problem(health, now=1000.0, interval=MINUTE) == problem
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from service.cli.errors import Commands
 from service.simulate import cli
 from service.simulate.cli import simulate
-from service.simulate.records import Click, Plan, Result
+from service.simulate.records import Click, SimulationPlan, SimulationResult
 from service.simulate.scoring import Score
 from service.simulate.show import plot_result, print_result
 from service.simulate.tastes import TASTES
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 LAST = "v000002-0123456789ab"
 
 
-def make_result(plan: Plan) -> Result:
-    return Result(
+def make_result(plan: SimulationPlan) -> SimulationResult:
+    return SimulationResult(
         plan=plan,
         started_from="base",
         live_since={"base": 0, LAST: 20},
@@ -41,8 +41,8 @@ def make_result(plan: Plan) -> Result:
 
 
 @pytest.fixture
-def plan() -> Plan:
-    return Plan(
+def plan() -> SimulationPlan:
+    return SimulationPlan(
         taste=TASTES["brief"],
         users=20,
         votes=40,
@@ -65,7 +65,7 @@ def app() -> typer.Typer:
 
 
 def test_the_table_has_each_version_with_its_interval(
-    plan: Plan, capsys: pytest.CaptureFixture[str]
+    plan: SimulationPlan, capsys: pytest.CaptureFixture[str]
 ) -> None:
     print_result(Console(width=120), make_result(plan))
     printed = capsys.readouterr().out
@@ -77,7 +77,7 @@ def test_the_table_has_each_version_with_its_interval(
     assert "failed: PUT /v1/feedback/x: 503 [away]" in printed
 
 
-def test_the_picture_is_a_png(plan: Plan, tmp_path: Path) -> None:
+def test_the_picture_is_a_png(plan: SimulationPlan, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     plot_result(make_result(plan), tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
@@ -86,7 +86,7 @@ def test_the_picture_is_a_png(plan: Plan, tmp_path: Path) -> None:
 def test_json_is_all_that_goes_to_standard_output(
     app: typer.Typer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def run(_: Any, plan: Plan, *__: Any) -> Result:
+    async def run(_: Any, plan: SimulationPlan, *__: Any) -> SimulationResult:
         return make_result(plan)
 
     monkeypatch.setattr(cli, "_run", run)

@@ -13,7 +13,7 @@ from service.simulate import run as run_module
 from service.simulate.client import Api
 from service.simulate.errors import RequestFailedError, SimulationError
 from service.simulate.prompts import Prompts
-from service.simulate.records import MOST_FAILURES_IN_A_ROW, Plan
+from service.simulate.records import MOST_FAILURES_IN_A_ROW, SimulationPlan
 from service.simulate.run import Simulation
 from service.simulate.tastes import TASTES
 
@@ -77,7 +77,7 @@ class FakeServer:
             self.live = f"v{len(self.votes):06d}-0123456789ab"
 
 
-def make_plan(**changes: Any) -> Plan:
+def make_plan(**changes: Any) -> SimulationPlan:
     values: dict[str, Any] = {
         "taste": TASTES["brief"],
         "users": 4,
@@ -90,7 +90,7 @@ def make_plan(**changes: Any) -> Plan:
         "concurrency": 1,
         "score_replies": 12,
     }
-    return Plan(**values | changes)
+    return SimulationPlan(**values | changes)
 
 
 @pytest.fixture

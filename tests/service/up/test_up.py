@@ -17,8 +17,8 @@ from rich.console import Console
 
 from service.settings import ServiceSettings
 from service.up.parts import beat_command, worker_command
-from service.up.plan import Plan, base_url, make_plan
-from service.up.supervisor import Keeper, Part
+from service.up.plan import StartPlan, base_url, make_plan
+from service.up.supervisor import Part, ProcessKeeper
 from service.up.up import Supervisor, UpError, free_port, only_one
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def outlives(pid: int) -> bool:
 async def test_a_part_that_dies_is_started_again_ever_more_slowly(tmp_path: Path) -> None:
     said: list[str] = []
     part = shell("api", "echo hello; exit 3")
-    keeper = Keeper(part, tmp_path, lambda name, line: said.append(f"{name}: {line}"), 0.05)
+    keeper = ProcessKeeper(part, tmp_path, lambda name, line: said.append(f"{name}: {line}"), 0.05)
     keeper.start()
     await until(lambda: keeper.deaths == 3)
     await keeper.stop()
@@ -74,7 +74,7 @@ async def test_a_part_that_dies_is_started_again_ever_more_slowly(tmp_path: Path
 async def test_a_quiet_part_speaks_when_it_dies(tmp_path: Path) -> None:
     said: list[str] = []
     part = shell("redis", "echo Bad file format; exit 1", quiet=True)
-    keeper = Keeper(part, tmp_path, lambda _, line: said.append(line), 5)
+    keeper = ProcessKeeper(part, tmp_path, lambda _, line: said.append(line), 5)
     keeper.start()
     await until(lambda: keeper.deaths)
     await keeper.stop()
@@ -86,7 +86,9 @@ async def test_a_part_that_ignores_the_request_is_killed_with_all_it_started(
 ) -> None:
     said: list[str] = []
     script = "trap '' TERM; sleep 60 & echo $!; wait; sleep 60"
-    keeper = Keeper(shell("api", script, grace=0.3), tmp_path, lambda _, line: said.append(line))
+    keeper = ProcessKeeper(
+        shell("api", script, grace=0.3), tmp_path, lambda _, line: said.append(line)
+    )
     keeper.start()
     await until(lambda: said)
     pid, child = keeper.pid, int(said[0])
@@ -98,7 +100,7 @@ async def test_a_part_that_ignores_the_request_is_killed_with_all_it_started(
 
 async def test_what_a_dead_part_started_does_not_outlive_it(tmp_path: Path) -> None:
     said: list[str] = []
-    keeper = Keeper(
+    keeper = ProcessKeeper(
         shell("api", "sleep 60 & echo $!; exit 1"), tmp_path, lambda _, line: said.append(line), 5
     )
     keeper.start()
@@ -165,7 +167,7 @@ def test_celery_is_a_process_of_its_own() -> None:
     assert "beat" in beat_command()
 
 
-def fake_plan(folder: Path, **changes: object) -> Plan:
+def fake_plan(folder: Path, **changes: object) -> StartPlan:
     """Plan parts that note when they start and stop."""
 
     def part(name: str) -> Part:
@@ -187,7 +189,7 @@ def fake_plan(folder: Path, **changes: object) -> Plan:
         "missing": missing,
         "greeting": ("All is ready.",),
     }
-    return Plan(**(fields | changes))
+    return StartPlan(**(fields | changes))
 
 
 def notes(folder: Path) -> list[str]:
