@@ -15,7 +15,7 @@ RUN python deploy/setup_env.py \
     && useradd --system --home-dir /data --shell /usr/sbin/nologin thumbloop \
     && install --directory --owner thumbloop --group thumbloop /data
 
-# On all addresses the server wants an API key: docs/operations.md says how to make the first one.
+# On all addresses the server wants an API key. docs/tasks/operate.md says how to make one.
 ENV PATH=/app/.venv/bin:$PATH \
     HOME=/data \
     THUMBLOOP_DATA_DIR=/data \

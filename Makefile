@@ -44,8 +44,8 @@ format: setup-dev  ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-settings-page: setup  ## Write docs/settings.md from the settings classes
-	$(BIN)/python docs/write_settings.py
+settings-page: setup  ## Write docs/reference/settings.md from the settings classes
+	$(BIN)/python docs/generate/settings.py
 
 bench-training: setup-dev  ## Time one update beside plain loops and TRL (half an hour)
 	$(BIN)/python bench/training.py

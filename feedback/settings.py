@@ -11,7 +11,7 @@ from models.settings import Settings
 
 
 class JudgeSettings(Settings):
-    """Who tries a new version first, and when the judge takes it back (docs/judge.md)."""
+    """Who tries a new version first, and when the judge takes it back (docs/concepts/judge.md)."""
 
     canary_fraction: float = Field(
         0.0,

@@ -49,7 +49,7 @@ FAILPOINTS = {
     "finish.after": "the run has ended with its verdict",
     "promote.after": "the version is live",
 }
-"""Every failpoint by its name, with what is so when it is passed; the table of docs/faults.md."""
+"""Every failpoint by its name, with what is so when it is passed: docs/reference/faults.md."""
 
 logger = logging.getLogger(__name__)
 

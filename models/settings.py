@@ -52,7 +52,7 @@ class ModelSettings(Settings):
     adapter_store: str | Path | None = Field(
         None,
         description="Where adapters are published: a folder, or an object store such as "
-        "s3://bucket/prefix (docs/adapters.md); <data_dir>/adapters when unset.",
+        "s3://bucket/prefix (docs/tasks/adapters.md); <data_dir>/adapters when unset.",
     )
     keep_versions: int = Field(
         20,
@@ -169,7 +169,7 @@ class LearnerSettings(ModelSettings, GateSettings):
     preset: Literal["thumbloop", "article"] = Field(
         "thumbloop",
         description="Defaults of the learner's settings: ours, or those of the article's PPO "
-        "(docs/learning.md). What is set beside it wins.",
+        "(docs/concepts/learning.md). What is set beside it wins.",
     )
     learning_rate: float = Field(1.6e-3, gt=0, description="Adam step size.")
     rate_warmup_steps: int = Field(

@@ -41,7 +41,7 @@ def ours(asked: dict[str, Any], folder: Path, dtype: str) -> dict[str, torch.Ten
 
 
 def plain(asked: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Return the same, written down as the equations of docs/learning.md have it."""
+    """Return the same, written down as the equations of docs/concepts/learning.md have it."""
     base = AutoModelForCausalLM.from_pretrained(asked["base"], dtype=torch.float32)
     model = PeftModel.from_pretrained(base, asked["adapter"], is_trainable=True).eval()
     rewards = torch.tensor([vote["reward"] for vote in asked["votes"]])

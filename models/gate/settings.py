@@ -1,4 +1,4 @@
-"""Bounds of the gate that operators can set; docs/gate.md has what was measured behind each."""
+"""Bounds of the gate that operators can set; docs/concepts/gate.md says how they were measured."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class GateSettings(BaseModel):
     )
     gate_prompts: Path | None = Field(
         None,
-        description="Folder of *.jsonl files with prompts and rules of your own (docs/gate.md); "
+        description="Folder of *.jsonl files with prompts and rules of your own "
+        "(docs/concepts/gate.md); "
         "<data_dir>/gate when unset.",
     )
     gate_max_kl: FiniteFloat = Field(

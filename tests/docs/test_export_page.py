@@ -14,7 +14,7 @@ from feedback.export.records import VoteRecord
 from feedback.types import Completion, Person, Vote
 from models.types import Message, Sampling
 
-PAGE = Path(__file__).parents[2] / "docs" / "export.md"
+PAGE = Path(__file__).parents[2] / "docs" / "tasks" / "export.md"
 
 REPLY = Completion(
     id="chatcmpl-5f0c",

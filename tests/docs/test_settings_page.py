@@ -13,13 +13,13 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_the_page_is_current() -> None:
-    command = [sys.executable, str(DOCS / "write_settings.py"), "--check"]
+    command = [sys.executable, str(DOCS / "generate" / "settings.py"), "--check"]
     outcome = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (outcome.stderr, outcome.returncode) == ("", 0)
 
 
 def test_the_page_lists_every_variable_that_sets_something_and_no_other() -> None:
-    rows = (DOCS / "settings.md").read_text(encoding="utf-8").splitlines()
+    rows = (DOCS / "reference" / "settings.md").read_text(encoding="utf-8").splitlines()
     listed = [row.split("`")[1] for row in rows if row.startswith(f"| `{PREFIX}")]
     assert len(listed) == len(set(listed))
     assert set(listed) == known_names()

@@ -102,6 +102,6 @@ def test_every_point_is_somewhere_on_the_way_and_no_other_is() -> None:
 
 
 def test_the_table_of_the_page_is_current() -> None:
-    page = (ROOT / "docs" / "faults.md").read_text()
+    page = (ROOT / "docs" / "reference" / "faults.md").read_text()
     table = page.partition("| failpoint |")[2].partition("\n\n")[0]
     assert dict(re.findall(r"^\| `(.+)` \| (.+) \|$", table, re.MULTILINE)) == FAILPOINTS

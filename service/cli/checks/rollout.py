@@ -102,5 +102,5 @@ async def _check_replicas(store: Store, rollout: Rollout) -> Finding:
         f"{each.id} serves {each.serving} ({each.problem or 'it is still loading'})"
         for each in behind
     )
-    mend = "Mend what it names there: it tries again by itself. See docs/operations.md."
+    mend = "Mend what it names there: it tries again by itself. See docs/tasks/operate.md."
     return Finding("replicas", ok=False, found=told, mend=mend)

@@ -38,6 +38,6 @@ def check_updates(runs: Sequence[Run]) -> Finding:
         return Finding("updates", ok=True, found=found)
     mend = (
         f"People want what a bound of the gate forbids, or {last.parent} stands at that bound. Go "
-        "back to an earlier version, or see docs/gate.md for the bound named here."
+        "back to an earlier version, or see docs/concepts/gate.md for the bound named here."
     )
     return Finding("updates", ok=False, found=f"{rejected} rejected in a row; {found}", mend=mend)

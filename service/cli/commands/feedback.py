@@ -47,7 +47,9 @@ def export(
     *,
     out: Annotated[Path, typer.Option(help="The file to write; it must not be there.")],
     form: Annotated[Format, typer.Option("--format", help="How rows are spelled.")] = "jsonl",
-    layout: Annotated[Layout, typer.Option(help="What rows are: see docs/export.md.")] = "records",
+    layout: Annotated[
+        Layout, typer.Option(help="What rows are: see docs/tasks/export.md.")
+    ] = "records",
     since: Annotated[
         str,
         typer.Option(

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write docs/settings.md from the settings classes; ``--check`` only says whether it is current."""
+"""Write docs/reference/settings.md from the settings classes; ``--check`` compares only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
-PAGE = Path(__file__).with_name("settings.md")
+PAGE = Path(__file__).parents[1] / "reference" / "settings.md"
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("Everything", Settings),
     ("The base model and the decoding engine", ModelSettings),
@@ -91,7 +91,7 @@ def main() -> int:
         PAGE.write_text(page(), encoding="utf-8")
         return 0
     if current != page():
-        sys.stderr.write("docs/settings.md is not current; run: make settings-page\n")
+        sys.stderr.write("docs/reference/settings.md is not current; run: make settings-page\n")
         return 1
     return 0
 
