@@ -8,7 +8,7 @@ TESTS ?=
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-faults check format settings-page bench-feedback bench-training bench-peers clean distclean
+.PHONY: help setup setup-dev run test test-faults check format docs pages bench-feedback bench-training bench-peers clean distclean
 
 help:  ## Say what can be made
 	@awk 'BEGIN { FS = ":.*## "; print "make <what>\n" } \
@@ -44,8 +44,12 @@ format: setup-dev  ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-settings-page: setup  ## Write docs/reference/settings.md from the settings classes
+docs: setup-dev  ## Build the documentation as a site in build/site; a warning stops it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+pages: setup  ## Write the pages of the reference that come from the code
 	$(BIN)/python docs/generate/settings.py
+	$(BIN)/python docs/generate/commands.py
 
 bench-training: setup-dev  ## Time one update beside plain loops and TRL (half an hour)
 	$(BIN)/python bench/training.py

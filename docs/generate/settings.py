@@ -36,7 +36,7 @@ Every setting is an environment variable. An unknown `THUMBLOOP_` variable, or a
 wrong kind, stops the start with a line that names it. Durations are seconds (`30`, `0.5`) or
 ISO 8601 (`PT2M`, `P30D`).
 
-This page is written by `make settings-page` from the settings classes; a test holds it current.
+This page is written by `make pages` from the settings classes; a test holds it current.
 """
 FOR_TESTS = f"""
 ## For tests of what may break
@@ -91,7 +91,7 @@ def main() -> int:
         PAGE.write_text(page(), encoding="utf-8")
         return 0
     if current != page():
-        sys.stderr.write("docs/reference/settings.md is not current; run: make settings-page\n")
+        sys.stderr.write("docs/reference/settings.md is not current; run: make pages\n")
         return 1
     return 0
 
