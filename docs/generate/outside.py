@@ -56,6 +56,7 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> st
         if uri in pages:
             return f"[{text}]({posixpath.relpath(uri, posixpath.dirname(here))}{mark}{anchor})"
         # A page of ours that is not there stays, so that the strict build stops at it.
-        return link[0] if wanted.startswith(f"{DOCS}/") else text
+        lost = wanted.startswith(f"{DOCS}/") and wanted.endswith(".md")
+        return link[0] if lost else text
 
     return _LINK.sub(mended, markdown)
