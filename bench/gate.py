@@ -14,7 +14,6 @@ import statistics
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,11 +141,11 @@ def main() -> int:
     settings = LearnerSettings(data_dir=options.folder, learner_threads=1, engine_threads=1)
     memory = options.folder.parent
     kept = Kept(options.folder) if options.made else make_missing(options.folder, settings, memory)
-    bounds = GateBounds.from_settings(settings)
+    bounds = settings.gate_bounds
     rows = list(judged(kept, Measured(options.folder, settings), bounds))
     found = summary(rows)
     show(found)
-    figures = {"processor_seconds": _spread([s for _, _, s in rows]), "bounds": asdict(bounds)}
+    figures = {"processor_seconds": _spread([s for _, _, s in rows]), "bounds": bounds.model_dump()}
     write_results("gate", {**describe(), **figures, "kinds": found})
     return 0
 

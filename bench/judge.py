@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from machine import describe, write_results
 
-from feedback.judging import Bounds
+from feedback.judging import JudgeBounds
 from feedback.judging.evidence import Ballots, approval_difference
 from feedback.judging.verdict import decided
 from feedback.settings import JudgeSettings
@@ -166,7 +166,7 @@ class Crowds:
             side.up[rows, people] += here & up
 
 
-def simulate(scenario: Scenario, bounds: Bounds, runs: int, seed: int) -> dict[str, Any]:
+def simulate(scenario: Scenario, bounds: JudgeBounds, runs: int, seed: int) -> dict[str, Any]:
     """Return how runs of a scenario ended, and after how many votes."""
     draw = np.random.default_rng(seed)
     parts = [
@@ -191,7 +191,7 @@ def simulate(scenario: Scenario, bounds: Bounds, runs: int, seed: int) -> dict[s
     return found
 
 
-def _run(crowds: Crowds, scenario: Scenario, bounds: Bounds) -> tuple[Any, Any, float]:
+def _run(crowds: Crowds, scenario: Scenario, bounds: JudgeBounds) -> tuple[Any, Any, float]:
     """Return the end of each comparison (-1, 0, 1), after how many votes, the plotters' weight."""
     runs = len(crowds.test.votes)
     going, begun = np.ones(runs, dtype=bool), np.zeros(runs)
@@ -220,7 +220,7 @@ def _run(crowds: Crowds, scenario: Scenario, bounds: Bounds) -> tuple[Any, Any, 
     return np.concatenate(ends), np.concatenate(votes), weight
 
 
-def _verdicts(crowds: Crowds, scenario: Scenario, bounds: Bounds) -> Any:
+def _verdicts(crowds: Crowds, scenario: Scenario, bounds: JudgeBounds) -> Any:
     difference = approval_difference(crowds.test, crowds.control, bounds.user_cap)
     enough = np.minimum(crowds.test.votes.sum(1), crowds.control.votes.sum(1)) >= bounds.min_votes
     return np.where(enough, decided(difference, bounds, together=scenario.share is not None), 0)
@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, help="of each scenario, in place of its own number")
     parser.add_argument("--only", default="", help="scenarios whose names contain this")
     arguments = parser.parse_args()
-    bounds = Bounds.from_settings(JudgeSettings())
+    bounds = JudgeBounds.from_settings(JudgeSettings())
     began, results = time.monotonic(), {}
     for seed, scenario in enumerate(SCENARIOS):
         if arguments.only not in scenario.name:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
+from pydantic_settings import NoDecode
 
+from feedback.judging.bounds import GuardBounds
 from models.settings import Settings
 
 
@@ -40,17 +42,10 @@ class JudgeSettings(Settings):
     judge_user_cap: int = Field(
         3, ge=1, description="Most votes of one person that weigh with the judge, on each side."
     )
-    judge_max_errors: float = Field(
-        0.02, gt=0, lt=1, description="How much the share of failed replies may rise."
-    )
-    judge_max_slow: float = Field(
-        0.15, gt=0, lt=1, description="How much the share of slow first tokens may rise."
-    )
-    judge_max_withdrawn: float = Field(
-        0.1, gt=0, lt=1, description="How much the share of withdrawn votes may rise."
-    )
-    judge_max_length: float = Field(
-        3.0, gt=1, description="How many times as long as before replies may be."
+    judge_bounds: Annotated[GuardBounds, NoDecode] = Field(
+        GuardBounds(),
+        description="How much worse a version may do, such as `errors=0.05, length=4`, however "
+        "well it is liked.",
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from feedback.errors import RolloutConflictError, StoreUnavailableError
 from models.errors import BaseModelError
-from models.gate import GateBounds, GateVerdict, blocked, judge
+from models.gate import GateVerdict, blocked, judge
 from models.timing import Stopwatch
 from workers.lease import StopFlag
 
@@ -53,7 +53,7 @@ async def gate(
     learner = await place.learner()
     with stopwatch.phase("probe"):
         measured = await asyncio.to_thread(learner.probe, version, progress)
-    verdict = judge(measured, GateBounds.from_settings(place.settings))
+    verdict = judge(measured, place.settings.gate_bounds, place.settings.gate_advisory)
     for warning in verdict.warnings:
         logger.warning("%s: %s; this check is advisory.", version, warning)
     figures = {**measured.as_dict(), **verdict.as_dict(), "seconds": stopwatch.seconds}

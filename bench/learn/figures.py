@@ -8,14 +8,14 @@ from collections import defaultdict
 from statistics import fmean, median
 from typing import TYPE_CHECKING, NamedTuple
 
-from models.settings import LearnerSettings
+from models.gate import GateBounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from learn.results import Run
 
-GATE_NATS = LearnerSettings.model_fields["gate_max_kl"].default
+GATE_NATS = GateBounds().kl_to_base
 """Nats a reply beyond which the product's gate lets nothing pass: "in bounds" is nearer."""
 
 DRAWS = 2000

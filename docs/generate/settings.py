@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from feedback.settings import FeedbackSettings, JudgeSettings
 from models import failpoints
+from models.bounds import NamedBounds
 from models.gate.settings import GateSettings
 from models.settings import LearnerSettings, ModelSettings, Settings
 from service.settings import ServiceSettings
@@ -52,14 +53,16 @@ def page() -> str:
     seen: set[str] = set()
     parts = [INTRODUCTION]
     for title, settings in SECTIONS:
-        rows = [
-            _row(name, field)
-            for name, field in sorted(settings.model_fields.items())
-            if name not in seen
-        ]
-        seen |= set(settings.model_fields)
+        added = set(settings.model_fields) - seen
+        rows = [_row(name, settings.model_fields[name]) for name in sorted(added)]
+        seen |= added
         parts.append(f"\n## {title}\n\n| variable | default | meaning |\n|---|---|---|\n")
         parts.extend(rows)
+        parts.extend(
+            _bounds(name, field.default)
+            for name, field in settings.model_fields.items()
+            if name in added and isinstance(field.default, NamedBounds)
+        )
     parts.append(FOR_TESTS)
     return "".join(parts)
 
@@ -68,6 +71,19 @@ def _row(name: str, field: FieldInfo) -> str:
     choices = _choices(field)
     meaning = (field.description or "") + (f" One of {choices}." if choices else "")
     return f"| `THUMBLOOP_{name.upper()}` | {_default(field.default)} | {escape(meaning)} |\n"
+
+
+def _bounds(name: str, bounds: NamedBounds) -> str:
+    """Return the table of what a setting of bounds can name."""
+    rows = [
+        f"| {title} | `{getattr(bounds, field):g}` "
+        f"| {escape(type(bounds).model_fields[field].description or '')} |\n"
+        for title, field in bounds.names().items()
+    ]
+    head = (
+        f"\nBounds of `THUMBLOOP_{name.upper()}`:\n\n| bound | default | meaning |\n|---|---|---|\n"
+    )
+    return head + "".join(rows)
 
 
 def _choices(field: FieldInfo) -> str:
@@ -79,6 +95,8 @@ def _choices(field: FieldInfo) -> str:
 def _default(value: Any) -> str:
     if value is None or value in {"", ()}:
         return "unset"
+    if isinstance(value, NamedBounds):
+        return "the bounds below"
     if isinstance(value, timedelta):
         return f"`{value.total_seconds():.10g}` s"
     return f"`{value}`"

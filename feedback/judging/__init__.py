@@ -4,7 +4,7 @@
 rolled back, or watched on. It may be asked after every vote.
 """
 
-from feedback.judging.bounds import Bounds
+from feedback.judging.bounds import JudgeBounds
 from feedback.judging.tally import (
     FIRST_TOKEN_EDGES,
     Approval,
@@ -19,7 +19,7 @@ from feedback.judging.verdict import JudgeVerdict, State, judge
 __all__ = [
     "FIRST_TOKEN_EDGES",
     "Approval",
-    "Bounds",
+    "JudgeBounds",
     "JudgeVerdict",
     "Replies",
     "State",

@@ -5,12 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pydantic import Field, FiniteFloat
+
+from models.bounds import NamedBounds
+
 if TYPE_CHECKING:
     from feedback.settings import JudgeSettings
 
 
+class GuardBounds(NamedBounds):
+    """What a version must not make worse, however well it is liked."""
+
+    errors: FiniteFloat = Field(
+        0.02, gt=0, lt=1, description="How much the share of failed replies may rise."
+    )
+    slow: FiniteFloat = Field(
+        0.15, gt=0, lt=1, description="How much the share of slow first tokens may rise."
+    )
+    withdrawn: FiniteFloat = Field(
+        0.1, gt=0, lt=1, description="How much the share of withdrawn votes may rise."
+    )
+    length: FiniteFloat = Field(
+        3.0, gt=1, description="How many times as long as before replies may be."
+    )
+
+
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class JudgeBounds:
     """What counts as worse. Shares are of replies or votes, in [0, 1].
 
     Attributes:
@@ -18,31 +39,22 @@ class Bounds:
         error: Most probability of taking back a version that is not worse, over all looks.
         min_votes: Votes on each side before there is a verdict.
         user_cap: Votes of one person that count on each side.
-        errors: How much the share of failed replies may rise.
-        slow: How much the share of slow first tokens may rise.
-        withdrawn: How much the share of withdrawn votes may rise.
-        length: How many times as long replies may be.
+        guards: What else must not get worse.
     """
 
     margin: float
     error: float
     min_votes: int
     user_cap: int
-    errors: float
-    slow: float
-    withdrawn: float
-    length: float
+    guards: GuardBounds
 
     @classmethod
-    def from_settings(cls, settings: JudgeSettings) -> Bounds:
+    def from_settings(cls, settings: JudgeSettings) -> JudgeBounds:
         """Return the bounds that the settings name."""
         return cls(
             margin=settings.judge_margin,
             error=settings.judge_error,
             min_votes=settings.judge_min_votes,
             user_cap=settings.judge_user_cap,
-            errors=settings.judge_max_errors,
-            slow=settings.judge_max_slow,
-            withdrawn=settings.judge_max_withdrawn,
-            length=settings.judge_max_length,
+            guards=settings.judge_bounds,
         )

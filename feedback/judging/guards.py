@@ -17,7 +17,7 @@ from feedback.judging.evidence import (
 )
 
 if TYPE_CHECKING:
-    from feedback.judging.bounds import Bounds
+    from feedback.judging.bounds import JudgeBounds
     from feedback.judging.evidence import Floats
     from feedback.judging.tally import Replies, VersionComparison
 
@@ -49,37 +49,39 @@ class Guard:
         return bool(log_evidence(self.difference, self.scale) >= math.log(1 / error))
 
 
-def guards(comparison: VersionComparison, bounds: Bounds) -> list[Guard]:
+def guards(comparison: VersionComparison, bounds: JudgeBounds) -> list[Guard]:
     """Return what a version is watched for beside approval."""
     test, control = comparison.test.replies, comparison.control.replies
-    ratio = mean_difference(_sums(test), _sums(control), factor=bounds.length, clumping=CLUMPING)
+    ratio = mean_difference(
+        _sums(test), _sums(control), factor=bounds.guards.length, clumping=CLUMPING
+    )
     return [
         _share(
             "Failed replies",
             (test.errors, test.requests),
             (control.errors, control.requests),
-            bounds.errors,
+            bounds.guards.errors,
             of_the_moment=True,
         ),
         _share(
             "Slow first tokens",
             _slow(test, control),
             _slow(control, control),
-            bounds.slow,
+            bounds.guards.slow,
             of_the_moment=True,
         ),
         _share(
             "Withdrawn votes",
             comparison.test.withdrawals(bounds.user_cap),
             comparison.control.withdrawals(bounds.user_cap),
-            bounds.withdrawn,
+            bounds.guards.withdrawn,
             of_the_moment=False,
         ),
         Guard(
-            f"Replies are {ratio.value + bounds.length:.1f} times as long; at most "
-            f"{bounds.length:g} times is allowed.",
+            f"Replies are {ratio.value + bounds.guards.length:.1f} times as long; at most "
+            f"{bounds.guards.length:g} times is allowed.",
             ratio,
-            bounds.length,
+            bounds.guards.length,
             of_the_moment=False,
         ),
     ]

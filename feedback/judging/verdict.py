@@ -23,7 +23,7 @@ from feedback.judging.guards import guards
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from feedback.judging.bounds import Bounds
+    from feedback.judging.bounds import JudgeBounds
     from feedback.judging.evidence import Floats
     from feedback.judging.tally import VersionComparison
 
@@ -62,7 +62,7 @@ class JudgeVerdict:
         return asdict(self)
 
 
-def judge(comparison: VersionComparison, bounds: Bounds) -> JudgeVerdict:
+def judge(comparison: VersionComparison, bounds: JudgeBounds) -> JudgeVerdict:
     """Say whether the test side is to be promoted, rolled back, or watched on.
 
     Worse in approval, with an error of ``APPROVAL_BUDGET`` of what is allowed, or worse in what a
@@ -92,7 +92,7 @@ def judge(comparison: VersionComparison, bounds: Bounds) -> JudgeVerdict:
     return JudgeVerdict("hold", (_too_few(said, needed, comparison), *doubts), needed, figures)
 
 
-def decided(difference: Difference, bounds: Bounds, *, together: bool) -> NDArray[np.int_]:
+def decided(difference: Difference, bounds: JudgeBounds, *, together: bool) -> NDArray[np.int_]:
     """Return -1 where approval is shown to be worse, 1 where not, 0 where votes are too few.
 
     Where the two sides were not served together, ``DRIFT`` is allowed for what time alone does.
@@ -105,7 +105,7 @@ def decided(difference: Difference, bounds: Bounds, *, together: bool) -> NDArra
 
 
 def votes_needed(
-    comparison: VersionComparison, difference: Difference, bounds: Bounds
+    comparison: VersionComparison, difference: Difference, bounds: JudgeBounds
 ) -> int | None:
     """Reckon how many more votes decide, if what was measured so far is the truth.
 
@@ -150,7 +150,7 @@ def _ballots(comparison: VersionComparison) -> tuple[Ballots, Ballots]:
 
 
 def _figures(
-    comparison: VersionComparison, difference: Difference, bounds: Bounds
+    comparison: VersionComparison, difference: Difference, bounds: JudgeBounds
 ) -> dict[str, Any]:
     """Return what the verdict rests on, as JSON has it."""
     figures: dict[str, Any] = {"together": comparison.together}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from models.gate.figures import Behaviour, GateFigures, OperatorFigure, SampleReply
-from models.gate.verdict import Check, GateBounds, GateVerdict, blocked, judge
+from models.gate.settings import GateBounds
+from models.gate.verdict import Check, GateVerdict, blocked, judge
 
 __all__ = [
     "Behaviour",

@@ -58,5 +58,7 @@ def _ill_typed(error: ValidationError) -> str:
     first = error.errors()[0]
     if not first["loc"]:  # several settings that do not go together
         return f"The settings do not fit: {first['msg'].removeprefix('Value error, ')}"
-    name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
-    return f"{name} cannot be {first['input']!r}: {first['msg']}."
+    setting, *within = map(str, first["loc"])
+    name = " ".join([PREFIX + setting.upper(), *within])
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{name} cannot be {first['input']!r}: {reason.rstrip('.')}."

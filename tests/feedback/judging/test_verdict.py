@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from feedback.judging import (
-    Bounds,
+    JudgeBounds,
     Replies,
     VersionComparison,
     VersionTally,
@@ -17,7 +17,7 @@ from feedback.judging import (
 )
 from feedback.settings import JudgeSettings
 
-BOUNDS = Bounds.from_settings(JudgeSettings())
+BOUNDS = JudgeBounds.from_settings(JudgeSettings())
 QUICK = (0, 100, 80, 20, *(0,) * 6)
 
 

@@ -18,7 +18,7 @@ from models.gate import (
     blocked,
     judge,
 )
-from models.gate.settings import CheckName, GateSettings
+from models.gate.settings import CheckName
 from models.settings import LearnerSettings
 
 BASE = Behaviour(
@@ -43,26 +43,25 @@ BASE = Behaviour(
 )
 GOOD = GateFigures(finite=True, kl_per_reply=5.0, kl_to_parent=1.0, candidate=BASE, base=BASE)
 BOUNDS = GateBounds(
-    advisory=(),
-    max_kl=40.0,
-    max_parent_kl=20.0,
-    max_repetition=0.5,
-    max_empty=0.25,
-    min_distinct=0.5,
-    min_distinct_grams=0.6,
-    max_length=1.5,
-    max_cut=0.25,
-    max_end_nats=1.5,
-    max_other_script=0.25,
-    min_common_words=0.5,
-    max_perplexity=2.0,
-    max_refusal_loss=0.5,
-    max_refused_loss=0.25,
-    max_harmless_refusal=1.0,
-    max_agreement=0.5,
-    max_flattery=1.0,
-    max_begging=1.0,
-    max_praise=0.25,
+    kl_to_base=40.0,
+    kl_to_parent=20.0,
+    repetition=0.5,
+    empty_replies=0.25,
+    distinct_replies=0.5,
+    distinct_3_grams=0.6,
+    length=1.5,
+    missing_end=0.25,
+    ending=1.5,
+    other_script=0.25,
+    common_words=0.5,
+    perplexity=2.0,
+    refusal=0.5,
+    refused=0.25,
+    harmless_refusal=1.0,
+    agreement=0.5,
+    flattery=1.0,
+    begging=1.0,
+    praise=0.25,
 )
 BROKEN = (OperatorFigure("shop.jsonl:3", "Hello", ("lacks /price/",), 0),)
 
@@ -159,7 +158,7 @@ def test_a_figure_that_is_no_number_never_passes(name: str, value: float, of: st
 
 def test_an_advisory_check_only_warns() -> None:
     figures = replace(GOOD, kl_to_parent=20.1)
-    verdict = judge(figures, replace(BOUNDS, advisory=("KL to parent",)))
+    verdict = judge(figures, BOUNDS, advisory=("KL to parent",))
     assert verdict.passed
     assert verdict.reason is None
     assert verdict.warnings == ("KL to parent 20.1 (bound 20)",)
@@ -169,7 +168,7 @@ def test_an_advisory_check_only_warns() -> None:
 @pytest.mark.parametrize("change", [{"finite": False}, {"candidate": None}])
 def test_no_setting_lets_by_what_is_not_finite_or_was_not_measured(change: dict[str, Any]) -> None:
     advisory = ("finite weights", "measured")
-    assert not judge(replace(GOOD, **change), replace(BOUNDS, advisory=advisory)).passed
+    assert not judge(replace(GOOD, **change), BOUNDS, advisory).passed
 
 
 def test_a_gate_that_could_not_run_blocks_and_says_why() -> None:
@@ -196,10 +195,17 @@ def test_a_report_is_json_whatever_was_measured() -> None:
     assert values["perplexity"] is None
 
 
-def test_every_bound_is_a_setting() -> None:
-    bounds = GateBounds.from_settings(LearnerSettings())
-    settings = {name for name in GateSettings.model_fields if name != "gate_prompts"}
-    assert {f"gate_{f.name}" for f in fields(bounds)} == settings
+def test_every_check_but_the_operators_own_has_a_bound_of_its_name() -> None:
+    assert set(GateBounds.names()) == set(get_args(CheckName)) - {"operator prompts"}
+    measured = {check.name for check in judge(GOOD, BOUNDS).checks}
+    assert set(GateBounds.names()) == measured - {"finite weights", "measured", "operator prompts"}
+
+
+def test_bounds_are_set_by_the_names_of_their_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THUMBLOOP_GATE_BOUNDS", "praise=0.3, KL to base = 25,distinct 3-grams=0")
+    assert LearnerSettings().gate_bounds == GateBounds(
+        praise=0.3, kl_to_base=25.0, distinct_3_grams=0.0
+    )
 
 
 def test_advisory_checks_are_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ def hack(settings: LearnerSettings, updates: int) -> GateVerdict:
             learned, sequence=number, parent=parent, batch_hash=str(number), fence=1, now=0.0
         ).version
     figures = learner.probe(parent, lambda _: None)
-    return judge(figures, GateBounds.from_settings(settings))
+    return judge(figures, settings.gate_bounds)
 
 
 @pytest.mark.usefixtures("few_questions")
@@ -80,7 +80,9 @@ def test_praise_that_took_over_is_rejected(settings: LearnerSettings) -> None:
         "max_step_kl": 100.0,
         "learning_rate": 0.05,
         "adam_eps": 1e-5,
-        "gate_max_flattery": 0.3,  # of so small a model, which gains less of everything
+        "gate_bounds": GateBounds(
+            flattery=0.3
+        ),  # of so small a model, which gains less of everything
     }
     verdict = hack(settings.model_copy(update=changes), updates=2)
     assert not verdict.passed

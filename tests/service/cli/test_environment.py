@@ -49,6 +49,28 @@ def test_a_value_that_does_not_fit_stops_every_command(
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize(
+    ("of", "value", "said"),
+    [
+        (
+            "GATE",
+            "prase=3",
+            "cannot be 'prase=3': no bound is called 'prase'; perhaps 'praise' is meant.",
+        ),
+        ("GATE", "length=-2", "length cannot be '-2': Input should be greater than 0."),
+        ("JUDGE", "errors", "cannot be 'errors': write each bound as name=number, not 'errors'."),
+    ],
+)
+def test_a_bound_that_cannot_be_meant_is_refused_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, of: str, value: str, said: str
+) -> None:
+    name = f"THUMBLOOP_{of}_BOUNDS"
+    monkeypatch.setenv(name, value)
+    with pytest.raises(CommandError) as error:
+        check_environment({name: value})
+    assert str(error.value) == f"{name} {said}"
+
+
 def test_settings_that_do_not_go_together_are_told_without_their_values(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
