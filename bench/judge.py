@@ -12,15 +12,17 @@ import argparse
 import math
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from machine import describe, write_results
 
-from feedback.judging import JudgeBounds
 from feedback.judging.evidence import Ballots, approval_difference
 from feedback.judging.verdict import decided
 from feedback.settings import JudgeSettings
+
+if TYPE_CHECKING:
+    from feedback.judging import JudgeBounds
 
 APPROVAL = 0.65
 STRICTNESS = 0.2
@@ -240,7 +242,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, help="of each scenario, in place of its own number")
     parser.add_argument("--only", default="", help="scenarios whose names contain this")
     arguments = parser.parse_args()
-    bounds = JudgeBounds.from_settings(JudgeSettings())
+    bounds = JudgeSettings().limits
     began, results = time.monotonic(), {}
     for seed, scenario in enumerate(SCENARIOS):
         if arguments.only not in scenario.name:

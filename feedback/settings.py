@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import NoDecode
 
-from feedback.judging.bounds import GuardBounds
+from feedback.judging.bounds import GuardBounds, JudgeBounds
 from models.settings import Settings
 
 
@@ -47,6 +47,17 @@ class JudgeSettings(Settings):
         description="How much worse a version may do, such as `errors=0.05, length=4`, however "
         "well it is liked.",
     )
+
+    @property
+    def limits(self) -> JudgeBounds:
+        """Everything that the judge holds a version to."""
+        return JudgeBounds(
+            margin=self.judge_margin,
+            error=self.judge_error,
+            min_votes=self.judge_min_votes,
+            user_cap=self.judge_user_cap,
+            guards=self.judge_bounds,
+        )
 
 
 class FeedbackSettings(JudgeSettings):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from feedback.errors import RolloutConflictError
-from feedback.judging import JudgeBounds, VersionComparison, judge, pool
+from feedback.judging import VersionComparison, judge, pool
 from feedback.types import Judgement
 from models.types import BASE
 
@@ -67,7 +67,7 @@ async def run_judge(store: Store, settings: JudgeSettings, *, now: float) -> Jud
     if case is None:
         judgement = Judgement(now, "idle", reasons=("The live version is the confirmed one.",))
     else:
-        verdict = judge(case.comparison, JudgeBounds.from_settings(settings))
+        verdict = judge(case.comparison, settings.limits)
         verdict = _with_own_votes(case, verdict, settings.judge_min_votes)
         judgement = await _act(store, case, verdict, now=now)
     await store.judging.write(judgement)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from pydantic import Field, FiniteFloat
 
 from models.bounds import NamedBounds
-
-if TYPE_CHECKING:
-    from feedback.settings import JudgeSettings
 
 
 class GuardBounds(NamedBounds):
@@ -47,14 +43,3 @@ class JudgeBounds:
     min_votes: int
     user_cap: int
     guards: GuardBounds
-
-    @classmethod
-    def from_settings(cls, settings: JudgeSettings) -> JudgeBounds:
-        """Return the bounds that the settings name."""
-        return cls(
-            margin=settings.judge_margin,
-            error=settings.judge_error,
-            min_votes=settings.judge_min_votes,
-            user_cap=settings.judge_user_cap,
-            guards=settings.judge_bounds,
-        )

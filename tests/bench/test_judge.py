@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from judge import APPROVAL, Crowds, Scenario, simulate
 
-from feedback.judging import JudgeBounds
 from feedback.settings import JudgeSettings
 
-BOUNDS = JudgeBounds.from_settings(JudgeSettings())
+BOUNDS = JudgeSettings().limits
 CANARY = Scenario("", 0.5, 0.0, people=200, votes=600)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from feedback.batching import choose
-from feedback.judging import JudgeBounds, VersionComparison, VersionTally, judge
+from feedback.judging import VersionComparison, VersionTally, judge
 from feedback.rewards import reward
 from feedback.settings import JudgeSettings
 from feedback.store import Store, keys
@@ -87,7 +87,7 @@ async def test_the_judge_hears_each_account_up_to_the_cap(flooded: VersionTally)
 
 async def test_they_do_not_take_a_version_back(flooded: VersionTally) -> None:
     honest = {f"c{n}": each for n, each in enumerate(flooded.votes.values()) if each[1] != FLOOD}
-    bounds = JudgeBounds.from_settings(JudgeSettings())
+    bounds = JudgeSettings().limits
     comparison = VersionComparison(flooded, VersionTally(honest), together=True)
     assert judge(comparison, bounds).state == "hold"
     uncapped = judge(comparison, replace(bounds, user_cap=FLOOD))

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from feedback.judging import (
-    JudgeBounds,
     Replies,
     VersionComparison,
     VersionTally,
@@ -17,7 +16,7 @@ from feedback.judging import (
 )
 from feedback.settings import JudgeSettings
 
-BOUNDS = JudgeBounds.from_settings(JudgeSettings())
+BOUNDS = JudgeSettings().limits
 QUICK = (0, 100, 80, 20, *(0,) * 6)
 
 
