@@ -24,7 +24,7 @@ class JudgeSettings(Settings):
     judge_interval: timedelta = Field(
         timedelta(seconds=10),
         ge=timedelta(seconds=1),
-        description="How often the judge looks at the votes.",
+        description="How often the judge counts the votes.",
     )
     judge_margin: float = Field(
         0.1, gt=0, lt=1, description="How much lower approval still counts as not worse."
@@ -33,14 +33,14 @@ class JudgeSettings(Settings):
         0.05,
         gt=0,
         lt=0.5,
-        description="Most probability that a version which is no worse is taken back, over all "
-        "looks; and that one which is the margin worse is promoted.",
+        description="Highest probability that a version which is no worse is taken back, however "
+        "often the judge checks; and that a version which is worse by the margin is promoted.",
     )
     judge_min_votes: int = Field(
-        10, ge=2, description="Votes on both sides before the judge says anything of approval."
+        10, ge=2, description="Votes that each side needs before the judge compares approval."
     )
     judge_user_cap: int = Field(
-        3, ge=1, description="Most votes of one person that weigh with the judge, on each side."
+        3, ge=1, description="Most votes of one person that count with the judge, on each side."
     )
     judge_bounds: Annotated[GuardBounds, NoDecode] = Field(
         GuardBounds(),
@@ -64,37 +64,38 @@ class FeedbackSettings(JudgeSettings):
     """Where Redis is, how long records are kept, and when votes make a batch."""
 
     redis_url: str | None = Field(
-        None, description="Redis to use; unset = the embedded one in the data folder."
+        None, description="URL of the Redis to use; unset = the embedded one in the data folder."
     )
     durability: Literal["disk", "memory"] = Field(
         "disk",
-        description="Answer a vote once Redis has it on disk, and 503 if it cannot promise that; "
-        "or as soon as Redis has it in memory.",
+        description="When a vote is answered: once Redis has it on disk, with 503 where Redis "
+        "cannot promise that; or as soon as Redis has it in memory.",
     )
     completion_ttl: timedelta = Field(
         timedelta(days=30),
         gt=timedelta(0),
-        description="How long a completion is kept; a vote waits no longer to be learned.",
+        description="How long a reply is kept. A vote that no update has learned expires with "
+        "its reply.",
     )
     vote_ttl: timedelta = Field(
         timedelta(days=60),
         gt=timedelta(0),
-        description="How long a vote can be read after its last change; at least completion_ttl.",
+        description="How long a vote is kept after its last change; at least completion_ttl.",
     )
     retention_interval: timedelta = Field(
         timedelta(minutes=1),
         ge=timedelta(seconds=1),
-        description="How often workers sweep out what has expired.",
+        description="How often workers remove what has expired.",
     )
     trim_unexported: bool = Field(
         False,
         description=(
-            "Whether old events leave the feedback log although no export has them. By default "
-            "they stay: the log is the only full history of votes."
+            "Whether old events are removed from the feedback log before an export has them. By "
+            "default they stay, because the log is the only full history of votes."
         ),
     )
     audit_events: int = Field(
-        100_000, ge=1000, description="Entries of the audit that are kept, about."
+        100_000, ge=1000, description="About how many entries of the audit are kept."
     )
     min_votes: int = Field(16, ge=1, description="Waiting votes that start an update.")
     max_votes: int = Field(64, ge=1, description="Most votes in one update.")
@@ -104,8 +105,8 @@ class FeedbackSettings(JudgeSettings):
     max_version_lag: int | None = Field(
         None,
         ge=0,
-        description="Votes on replies that are more versions behind the live one are discarded; "
-        "unset = none are.",
+        description="Most versions that a reply may be behind the live one; votes on older replies "
+        "are discarded. Unset = no limit.",
     )
     replay_runs: int = Field(
         20, ge=1, description="Earlier updates in which votes to learn once more are looked for."
@@ -116,7 +117,8 @@ class FeedbackSettings(JudgeSettings):
         2.5,
         ge=0,
         le=5,
-        description="The rating that is worth 0; from it ratings rise to 1 at 5, fall to -1 at 0.",
+        description="The rating that is worth 0. Ratings above it rise to 1 at 5, ratings below it "
+        "fall to -1 at 0.",
     )
     reward_chosen: float = Field(
         1.0, ge=-1, le=1, description="What the chosen side of a comparison is worth."
@@ -128,23 +130,29 @@ class FeedbackSettings(JudgeSettings):
         None,
         ge=-1,
         le=1,
-        description="What a correction alone is worth to the reply that it corrects; unset, it is "
-        "no vote: it is kept, and no update learns from it.",
+        description="What a correction without a vote is worth to the reply that it corrects. "
+        "Unset: such a correction is kept, and no update learns from it.",
     )
     max_user_share: float = Field(
-        0.25, gt=0, le=1, description="Most of a batch from one user, once five users are in it."
+        0.25,
+        gt=0,
+        le=1,
+        description="Largest share of a batch from one user, once the batch has five users.",
     )
     update_interval: timedelta = Field(
         timedelta(0), description="Least time between the starts of two updates."
     )
     lease: timedelta = Field(
-        timedelta(seconds=30), description="How long a silent learner keeps its run."
+        timedelta(seconds=30),
+        description="How long a learner that has stopped reporting keeps its run.",
     )
-    max_attempts: int = Field(3, ge=1, description="Failures that quarantine a batch.")
+    max_attempts: int = Field(
+        3, ge=1, description="Failures after which a batch is quarantined: set aside for good."
+    )
     retry_delay: timedelta = Field(
         timedelta(seconds=15),
         ge=timedelta(0),
-        description="How long a run rests after a failed attempt.",
+        description="How long a run waits after a failed attempt.",
     )
 
     @model_validator(mode="after")
@@ -160,7 +168,7 @@ class FeedbackSettings(JudgeSettings):
     def _praise_beats_blame(self) -> Self:
         if self.reward_up <= self.reward_down or self.reward_chosen <= self.reward_rejected:
             raise ValueError(
-                "The rewards are upside down: set reward_up above reward_down, and reward_chosen "
-                "above reward_rejected."
+                "The rewards are the wrong way round: set reward_up above reward_down, and "
+                "reward_chosen above reward_rejected."
             )
         return self

@@ -196,9 +196,9 @@ async def explain(store: Store, completion_id: str, *, texts: bool = False) -> E
     found = await store.traces.runs_with(completion_id, since=since, most=RUNS)
     if trace.version is None and not found.numbers:
         raise UnknownCompletionError(
-            f"The record holds nothing of a reply {completion_id!r}. Check the id. Replies go "
-            "after THUMBLOOP_COMPLETION_TTL, votes after THUMBLOOP_VOTE_TTL, and both when their "
-            "user is deleted."
+            f"The record holds nothing of a reply {completion_id!r}. Check the id. Replies are "
+            "removed after THUMBLOOP_COMPLETION_TTL, votes after THUMBLOOP_VOTE_TTL, and both "
+            "when their user is deleted."
         )
     said = await _texts(store, [completion_id]) if texts else {}
     return Explanation(

@@ -97,7 +97,8 @@ def describe(error: Exception) -> ErrorAnswer:
         if kind in _KNOWN:
             return _describe_known(error, *_KNOWN[kind])
     return ErrorAnswer(
-        500, error_body(500, "Something went wrong here; the log tells what.", "internal_error")
+        500,
+        error_body(500, "Something went wrong in the server; its log says what.", "internal_error"),
     )
 
 

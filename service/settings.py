@@ -23,7 +23,7 @@ class ServiceSettings(FeedbackSettings, ModelSettings):
     )
     max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest request body.")
     default_max_tokens: int = Field(
-        256, ge=1, description="Longest reply when a request names no length of its own."
+        256, ge=1, description="Most tokens of a reply when the request sets no limit."
     )
     queue_timeout: timedelta = Field(
         timedelta(seconds=30),
@@ -31,26 +31,30 @@ class ServiceSettings(FeedbackSettings, ModelSettings):
         description="How long a request may wait for its first token.",
     )
     request_timeout: timedelta = Field(
-        timedelta(seconds=300), gt=timedelta(0), description="How long a whole answer may take."
+        timedelta(seconds=300), gt=timedelta(0), description="How long a whole reply may take."
     )
     heartbeat: timedelta = Field(
         timedelta(seconds=15), description="Time between the keep-alive comments of a stream."
     )
     record_timeout: timedelta = Field(
-        timedelta(seconds=1), description="How long a chat waits for Redis before it goes on."
+        timedelta(seconds=1),
+        description="How long a chat waits for Redis before it goes on without.",
     )
     poll_interval: timedelta = Field(
-        timedelta(seconds=0.5), description="How often the replica looks at the rollout."
+        timedelta(seconds=0.5), description="How often a replica reads the rollout."
     )
     pinned_versions: int = Field(
-        4, ge=1, description="Versions asked for by name that stay loaded beside the live one."
+        4,
+        ge=1,
+        description="How many versions that requests named stay loaded beside the live one.",
     )
     drain_delay: timedelta = Field(
         timedelta(0),
-        description="After SIGTERM, how long /readyz says no before the port closes.",
+        description="How long /readyz answers 503 after SIGTERM, before the port closes.",
     )
     drain_timeout: timedelta = Field(
-        timedelta(seconds=30), description="After that, how long replies in flight may take."
+        timedelta(seconds=30),
+        description="How long replies in flight may still take after drain_delay.",
     )
 
     @field_validator("cors_origins", mode="before")

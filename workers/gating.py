@@ -101,7 +101,9 @@ async def _measured(place: UpdateResources, version: str, begun: int) -> GateOut
     try:
         await place.learner()
     except Exception:
-        logger.exception("%s cannot be gated for now; nobody is served by it.", version)
+        logger.exception(
+            "The gate cannot check %s for now; nobody is served by that version.", version
+        )
         return None
     try:
         async with limit:
@@ -110,7 +112,9 @@ async def _measured(place: UpdateResources, version: str, begun: int) -> GateOut
         raise
     except Exception as error:
         if isinstance(error, HINDRANCES) and not limit.expired():
-            logger.exception("%s cannot be gated for now; nobody is served by it.", version)
+            logger.exception(
+                "The gate cannot check %s for now; nobody is served by that version.", version
+            )
             return None
         logger.exception("The gate cannot measure %s.", version)
         why = f"it took longer than {place.seconds} s." if limit.expired() else str(error)

@@ -140,7 +140,7 @@ async def _act(store: Store, case: JudgedCase, verdict: JudgeVerdict, *, now: fl
     try:
         acted = await _change(store, case, verdict, now=now)
     except RolloutConflictError as error:
-        logger.info("The verdict on %s is dropped: %s", case.test[0], error)
+        logger.info("The judge's verdict on %s has no effect: %s", case.test[0], error)
         return found
     if acted:
         logger.info("%s: %s", acted, " ".join(verdict.reasons))

@@ -95,7 +95,9 @@ def _with_open_run(number: int, facts: WorkFacts) -> Decision:
     if facts.setback is not None:
         answer = f"Run {number} is tried again soon; it failed: {facts.setback}"
         return Decision("rest", answer, answer=answer, run=number)
-    return Decision("take_over", f"Run {number} lost its learner.", answer=answer, run=number)
+    return Decision(
+        "take_over", f"The learner of run {number} stopped reporting.", answer=answer, run=number
+    )
 
 
 def _with_canary(canary: Canary) -> Decision:
@@ -121,7 +123,9 @@ def _with_request(facts: WorkFacts) -> Decision:
 
 def _unasked(facts: WorkFacts, min_votes: int, interval: float) -> Decision:
     if facts.batch_size < min_votes:
-        return Decision("rest", f"{facts.batch_size} of {min_votes} votes are there.")
+        return Decision(
+            "rest", f"{facts.batch_size} of the {min_votes} votes that an update needs are waiting."
+        )
     # A claim in the future was made by a machine whose clock is wrong: nobody waits for that.
     elapsed = interval if facts.last_claim is None else facts.now - facts.last_claim
     if 0 <= elapsed < interval:

@@ -48,7 +48,10 @@ def look() -> None:
     except StoreUnavailableError as error:
         logger.warning("%s", error)
     except TimeoutError:
-        logger.warning("A look was given up after %d s; the next comes soon.", LOOK_LIMIT_SECONDS)
+        logger.warning(
+            "Looking for work took longer than %d s and was stopped; the next attempt comes soon.",
+            LOOK_LIMIT_SECONDS,
+        )
 
 
 @shared_task(name="thumbloop.sweep")
@@ -60,7 +63,10 @@ def sweep() -> None:
         logger.warning("%s", error)
         return
     except TimeoutError:
-        logger.warning("A sweep was given up after %d s; the next goes on.", SWEEP_LIMIT_SECONDS)
+        logger.warning(
+            "A sweep took longer than %d s and was stopped; the next one continues.",
+            SWEEP_LIMIT_SECONDS,
+        )
         return
     if swept.rewrite == "wanted":
         logger.warning(
@@ -79,7 +85,10 @@ def judge() -> None:
     except StoreUnavailableError as error:
         logger.warning("%s", error)
     except TimeoutError:
-        logger.warning("A judge was given up after %d s; the next follows.", JUDGE_LIMIT_SECONDS)
+        logger.warning(
+            "The judge took longer than %d s and was stopped; its next run comes soon.",
+            JUDGE_LIMIT_SECONDS,
+        )
 
 
 @shared_task(name=LEARN_TASK, time_limit=UPDATE_LIMIT_SECONDS)
@@ -119,13 +128,13 @@ def told_of(swept: SweepReport) -> str:
     did = {
         "votes expired": swept.expired_votes,
         "rolled back runs gave back their votes": swept.returned_runs,
-        "events left the log": swept.trimmed_events,
-        "entries left the audit": swept.trimmed_audit,
+        "events were removed from the log": swept.trimmed_events,
+        "entries were removed from the audit": swept.trimmed_audit,
         "ids were forgotten": swept.forgotten_ids,
     }
     parts = [f"{count} {what}" for what, count in did.items() if count]
     if parts and not swept.finished:
-        parts.append("the rest comes next time")
+        parts.append("the rest follows next time")
     return f"Swept in {swept.seconds:.2f} s: {', '.join(parts)}." if parts else ""
 
 

@@ -52,7 +52,7 @@ async def _remove_old(store: Store, adapters: AdapterStore, run: Run, keep: int)
     needed |= {version for version in old if await _waits(store, version)}
     for version in await asyncio.to_thread(adapters.keep, needed, keep):
         await store.versions.note_removed(version)
-        logger.info("%s is old: its weights are removed, its manifest is kept.", version)
+        logger.info("The weights of the old version %s are removed; its manifest is kept.", version)
 
 
 async def _in_use(store: Store) -> set[str]:

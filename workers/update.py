@@ -100,7 +100,7 @@ async def _take_over(place: UpdateResources) -> Run | None:
     failpoint("take_over.after")
     logger.info("Run %d is taken over (attempt %d).", run.number, run.attempts)
     if run.deaths >= DEATHS_PER_FAILURE * place.settings.max_attempts:
-        await _fail(place, run, f"Its learner died {run.deaths} times.", last=True)
+        await _fail(place, run, f"The run's learner died {run.deaths} times.", last=True)
         return None
     return run
 

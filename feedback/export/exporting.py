@@ -154,12 +154,13 @@ async def _check(store: Store, cursor: Cursor, layout: Layout, since: str) -> No
     """
     if (cursor.layout, cursor.since) != (layout, since):
         raise TransferError(
-            f"The unfinished export has the layout {cursor.layout} and begins after {cursor.since}:"
-            " ask for the same to go on with it, or leave --resume out to begin anew."
+            f"The unfinished export has the layout {cursor.layout} and begins after "
+            f"{cursor.since}: ask for the same to continue it, or leave --resume out to begin "
+            "anew."
         )
     if position(cursor.until) > position(await store.log.last_id()):
         raise TransferError(
-            "The unfinished export is of a record that has come further than this one: check the "
+            "The unfinished export is of a record with later events than this one has: check the "
             "data folder or THUMBLOOP_REDIS_URL, or leave --resume out to begin anew."
         )
 

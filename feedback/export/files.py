@@ -86,7 +86,7 @@ class PartFile:
 
     def _check_target(self) -> None:
         if self._target.exists():
-            raise TransferError(f"{self._target} is there already: move it, or name another file.")
+            raise TransferError(f"{self._target} exists already: move it, or name another file.")
 
     @property
     def lines(self) -> BinaryIO:
@@ -147,7 +147,7 @@ class PartFile:
             return None
         except (OSError, ValueError, TypeError) as error:
             raise TransferError(
-                f"{self._cursor} cannot be understood: leave --resume out to begin anew. ({error})"
+                f"{self._cursor} cannot be read: leave --resume out to begin anew. ({error})"
             ) from error
 
 

@@ -65,7 +65,7 @@ def _of_parquet(path: Path) -> Iterator[ReadRow]:
                     number += 1
                     yield _checked(number, _with_metadata(row))
     except pa.ArrowException as error:
-        raise TransferError(f"{path} is no whole Parquet file: {error}") from error
+        raise TransferError(f"{path} is not a whole Parquet file: {error}") from error
 
 
 def _read(number: int, line: bytes) -> ReadRow:

@@ -27,7 +27,7 @@ def entry_before(since: str) -> str:
         moment = datetime.fromisoformat(since)
     except ValueError as error:
         raise TransferError(
-            f"{since!r} is no moment to begin at: write a day or a time such as 2026-11-22 or "
+            f"{since!r} is not a time to begin at: write a day or a time, such as 2026-11-22 or "
             "2026-11-22T18:00:00Z, or the `until` of an earlier export."
         ) from error
     if moment.tzinfo is None:

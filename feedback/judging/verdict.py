@@ -193,8 +193,8 @@ def _too_few(said: str, needed: int | None, comparison: VersionComparison) -> st
     if needed is not None:
         return f"About {needed} more votes are needed: {said}."
     if comparison.together:
-        return f"The votes do not tell the two apart: {said}."
+        return f"The votes do not show which is liked more: {said}."
     return (
-        f"Votes on the newer versions alone cannot tell, for the confirmed one has only "
-        f"{comparison.control.cast}: {said}. To know, start a canary."
+        "Votes on the newer versions alone cannot show which is liked more, for the confirmed one "
+        f"has only {comparison.control.cast}: {said}. Start a canary to find out."
     )

@@ -56,7 +56,7 @@ def judge(config: Mapping[str, str] | ResponseError, probe: object) -> Durabilit
     known = {} if isinstance(config, ResponseError) else config
     if known.get("appendonly") == "no":
         return DurabilityStatus(
-            refusal=f"It keeps no file: set `appendonly yes` in redis.conf, {_MEMORY}."
+            refusal=f"Redis keeps no file: set `appendonly yes` in redis.conf, {_MEMORY}."
         )
     # With no-appendfsync-on-rewrite the server answers without fsync now and then.
     if known.get("appendfsync") == "always" and known.get("no-appendfsync-on-rewrite") == "no":
@@ -65,12 +65,13 @@ def judge(config: Mapping[str, str] | ResponseError, probe: object) -> Durabilit
         return DurabilityStatus(waits=True)
     if known:
         return DurabilityStatus(
-            refusal=f"It answers before it has written (appendfsync {known.get('appendfsync')}), "
-            f"and its disk cannot be waited for ({probe}): set `appendfsync always` and "
-            f"`no-appendfsync-on-rewrite no`, or use Redis 7.2 or newer, {_MEMORY}."
+            refusal="Redis answers before it has written (appendfsync "
+            f"{known.get('appendfsync')}), and its disk cannot be waited for ({probe}): set "
+            "`appendfsync always` and `no-appendfsync-on-rewrite no`, or use Redis 7.2 or newer, "
+            f"{_MEMORY}."
         )
     return DurabilityStatus(
-        refusal=f"It does not tell how it writes ({config}), and its disk cannot be waited for "
+        refusal=f"Redis does not say how it writes ({config}), and its disk cannot be waited for "
         f"({probe}): allow CONFIG GET or WAITAOF to this user, {_MEMORY}."
     )
 

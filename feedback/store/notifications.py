@@ -83,7 +83,7 @@ class RolloutNotifications:
             )
         except (RedisError, OSError) as error:
             raise StoreUnavailableError(
-                f"The feedback store (Redis) does not tell of changes. ({error})"
+                f"The feedback store (Redis) does not report changes. ({error})"
             ) from error
         if not found:
             return False

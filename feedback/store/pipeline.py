@@ -176,8 +176,8 @@ async def _exchange(
     """Send calls and return their answers, errors of their own among them."""
     if standing.refusal:
         raise StoreUnavailableError(
-            "The feedback store (Redis) cannot promise to keep what it is told, so nothing was "
-            f"written. {standing.refusal}"
+            "The feedback store (Redis) cannot promise to keep a write, so nothing was written. "
+            f"{standing.refusal}"
         )
     packed = [call.packed for call in calls]
     if standing.waits:
@@ -198,8 +198,9 @@ def _hold(answer: Any) -> None:
     """Raise unless the answer to ``WAIT`` says that ``WRITE`` and all before it is on disk."""
     if not on_disk(answer):
         raise StoreUnavailableError(
-            "The feedback store (Redis) took the write, but did not say in time that it is on "
-            f"disk, so it may be lost in a crash. Check its disk, then send it again. ({answer})"
+            "The feedback store (Redis) took the write, but did not say in time that the write is "
+            "on disk, so a crash may lose it. Check Redis's disk, then send the request again. "
+            f"({answer})"
         )
 
 

@@ -263,7 +263,8 @@ class RolloutStore:
             snapshot = await self._look(command)
             if expected_generation not in {None, snapshot.rollout.generation}:
                 raise RolloutConflictError(
-                    "The rollout has changed since it was read. Read it again, then decide afresh."
+                    "The rollout has changed since it was read. Read the rollout again, then "
+                    "decide afresh."
                 )
             command = _pinned(command, snapshot)
             change = _planned(snapshot, command, who, now)
@@ -274,8 +275,8 @@ class RolloutStore:
                     await self._return_votes()
                 return change.rollout
         raise RolloutConflictError(
-            "Others change the rollout all the time, and nothing was changed here. Read it again, "
-            "then decide afresh."
+            "Other commands keep changing the rollout, so this one changed nothing. Read the "
+            "rollout again, then decide afresh."
         )
 
     async def _return_votes(self) -> None:

@@ -229,7 +229,7 @@ class Runs:
         found = await self._client.hash(keys.run(number))
         if not found:
             raise UnknownRunError(
-                f"There is no update run {number}. `thumbloop updates list` shows those there are."
+                f"There is no update run {number}. `thumbloop updates list` shows all runs."
             )
         return _decode(found)
 

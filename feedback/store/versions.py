@@ -137,7 +137,7 @@ async def read_lineage(
 def unknown_version(version: str) -> UnknownVersionError:
     """Return the error for a version that is not registered."""
     return UnknownVersionError(
-        f"There is no version {version!r}. `thumbloop versions list` shows those there are."
+        f"There is no version {version!r}. `thumbloop versions list` shows all versions."
     )
 
 

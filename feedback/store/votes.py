@@ -293,5 +293,5 @@ def _no_comparison(completion_id: str) -> UnknownCompletionError:
 
 def _no_vote(completion_id: str) -> UnknownCompletionError:
     return UnknownCompletionError(
-        f"You have no vote on completion {completion_id!r}. PUT one, or leave it be."
+        f"You have no vote on completion {completion_id!r}. Send one with PUT first."
     )

@@ -112,5 +112,5 @@ def unknown(version: str) -> RolloutRefusedError:
     """Return the refusal of a version that there is not."""
     return RolloutRefusedError(
         "unknown",
-        f"There is no version {version!r}. `thumbloop versions list` shows those there are.",
+        f"There is no version {version!r}. `thumbloop versions list` shows all versions.",
     )

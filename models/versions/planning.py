@@ -95,7 +95,7 @@ def _rollback(snapshot: Snapshot, command: Rollback) -> Transition:
         raise RolloutRefusedError(
             "nothing",
             f"There is nothing to roll back to from {rollout.live}. Name another version: "
-            "`thumbloop versions list` shows those there are.",
+            "`thumbloop versions list` shows all versions.",
         )
     must_be_servable(snapshot, target)
     undone = _built_since(snapshot, target)

@@ -164,8 +164,8 @@ async def choose_version(serving: RolloutWatcher, model: str, key: str) -> str:
     version = model.removeprefix(PIN)
     if not is_version_id(version):
         raise InvalidRequestError(
-            f"{version!r} is no version's id like v000012-3fa9c1d2e4b7. GET /v1/models lists what "
-            "can be asked for.",
+            f"{version!r} is not a version's id, such as v000012-3fa9c1d2e4b7. GET /v1/models "
+            "lists the versions that can be asked for.",
             code="invalid_version",
             param="model",
         )

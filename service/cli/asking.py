@@ -30,6 +30,7 @@ def ask(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise CommandError(
-            f"{question} Nobody can be asked here: add --yes, or look first with --dry-run."
+            f"{question} There is no terminal to ask on: add --yes to agree, or --dry-run to see "
+            "what would change."
         )
     typer.confirm(question, abort=True, err=True)

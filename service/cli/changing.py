@@ -24,14 +24,17 @@ if TYPE_CHECKING:
     from service.operating.changes import Asked
     from service.operating.convergence import Convergence
 
-VersionArgument = Annotated[str, typer.Argument(help="Like v000012-3fa9c1d2e4b7, or `base`.")]
+VersionArgument = Annotated[
+    str, typer.Argument(help="A version's id, such as v000012-3fa9c1d2e4b7, or `base`.")
+]
 WhyOption = Annotated[str, typer.Option(help="The reason, for the audit trail.")]
 WaitOption = Annotated[
     float,
     typer.Option(
         min=0,
         metavar="SECONDS",
-        help="Wait so long until all replicas serve it; the exit code is 0 only if they do.",
+        help="Wait at most this long for all replicas to serve the change; the exit code is 0 only "
+        "if they do.",
     ),
 ]
 ExpectedLiveOption = Annotated[
@@ -141,9 +144,9 @@ def _settled_in_words(found: Convergence) -> str:
     if found.problem:
         return found.problem
     if not found.replicas:
-        return "No replica reports to this Redis: nobody serves anything."
+        return "No replica reports to this Redis, so nothing is served."
     have = found.replicas - len(found.missing)
-    lines = [f"{have} of {found.replicas} replicas serve it after {found.seconds:.1f} s."]
+    lines = [f"{have} of {found.replicas} replicas serve the change after {found.seconds:.1f} s."]
     lines += [f"{each.id} serves {each.serving}: {each.problem}" for each in found.missing]
     return "\n".join(lines)
 

@@ -50,14 +50,14 @@ def _unknown(name: str, known: frozenset[str]) -> str:
     if closest:
         hint = f"Did you mean {PREFIX}{closest[0]}?"
     else:
-        hint = f"Known are: {', '.join(sorted(known))}."
-    return f"The environment variable {name} sets nothing. {hint}"
+        hint = f"The settings are: {', '.join(sorted(known))}."
+    return f"The environment variable {name} is not a setting of Thumbloop. {hint}"
 
 
 def _ill_typed(error: ValidationError) -> str:
     first = error.errors()[0]
     if not first["loc"]:  # several settings that do not go together
-        return f"The settings do not fit: {first['msg'].removeprefix('Value error, ')}"
+        return f"The settings do not go together: {first['msg'].removeprefix('Value error, ')}"
     setting, *within = map(str, first["loc"])
     name = " ".join([PREFIX + setting.upper(), *within])
     reason = first["msg"].removeprefix("Value error, ")

@@ -39,8 +39,8 @@ def no_redis(settings: FeedbackSettings, error: StoreUnavailableError) -> str:
     if settings.redis_url:
         return f"The Redis at THUMBLOOP_REDIS_URL does not answer: {error}"
     return (
-        f"Nothing runs on the data folder {settings.data_dir}: start `thumbloop up`, or set "
-        "THUMBLOOP_DATA_DIR or THUMBLOOP_REDIS_URL to where it runs."
+        f"Thumbloop is not running on the data folder {settings.data_dir}. Start `thumbloop up`, "
+        "or set THUMBLOOP_DATA_DIR or THUMBLOOP_REDIS_URL to where Thumbloop runs."
     )
 
 

@@ -27,19 +27,21 @@ def print_checks(checks: Sequence[Mapping[str, Any]]) -> None:
         (c["name"], _number(c["value"]), _number(c["bound"]), _passed(c), c["reason"])
         for c in checks
     ]
-    print_table(("gate", "found", "bound", "passed", "why it is asked"), rows, "")
+    print_table(("gate", "found", "bound", "passed", "what the check is for"), rows, "")
     typer.echo()
 
 
 def print_made(made: VersionOrigin) -> None:
     """Print a version's chain, youngest first, and the votes that its own run learned."""
     if made.version == BASE:
-        typer.echo("The base is the model as it came: no vote had any part in it.")
+        typer.echo("The base is the model as it was published, so no vote had a part in it.")
         return
     columns = ("version", "state", "made by", "votes", "up", "down", "again", "age", "last by")
-    print_table(columns, [_step(each) for each in made.chain], "Nothing is known of it.")
+    print_table(
+        columns, [_step(each) for each in made.chain], "The record knows nothing of this version."
+    )
     if made.chain and not made.whole:
-        typer.echo(f"and so on: it is built on {made.chain[-1].parent}")
+        typer.echo(f"The chain goes on: the last of these is built on {made.chain[-1].parent}.")
     typer.echo()
     if made.votes:
         run = made.chain[0].run
@@ -52,7 +54,7 @@ def print_made(made: VersionOrigin) -> None:
         for vote in made.votes:
             print_texts(vote.completion_id, vote.texts)
     else:
-        typer.echo("It was imported: no vote here made it.")
+        typer.echo("This version was imported, so no vote here made it.")
 
 
 def print_texts(completion_id: str, texts: Texts | None) -> None:

@@ -22,7 +22,7 @@ VERDICTS = {
 def print_judgement(judgement: Judgement | None) -> None:
     """Print the last verdict and its reasons, which say how many more votes it takes."""
     if judgement is None:
-        typer.echo("judge      has not looked yet; it needs a control worker and beat")
+        typer.echo("judge      has not run yet; it needs a control worker and beat")
         return
     about = f" on {', '.join(judgement.test)}" if judgement.test else ""
     against = f" against {judgement.control[0]}" if judgement.control else ""

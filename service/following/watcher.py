@@ -110,7 +110,7 @@ class RolloutWatcher:
                     await self._read()
                     await self._act()
                 except Exception:
-                    log.exception("The look at the rollout failed; the next one follows")
+                    log.exception("The rollout could not be read; the next attempt follows")
         finally:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)

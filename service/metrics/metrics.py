@@ -40,14 +40,14 @@ class EngineFigures(Collector):
         stats = self.stats
         yield GaugeMetricFamily("thumbloop_rows_running", "Replies being decoded.", stats.running)
         yield GaugeMetricFamily(
-            "thumbloop_rows_waiting", "Replies that wait for a row.", stats.waiting
+            "thumbloop_rows_waiting", "Replies that wait to be decoded.", stats.waiting
         )
         yield CounterMetricFamily(
             "thumbloop_decode_steps", "Forward passes of the engine.", stats.steps_total
         )
         yield CounterMetricFamily(
             "thumbloop_reused_tokens",
-            "Prompt tokens that were not computed again.",
+            "Prompt tokens that were reused instead of computed again.",
             stats.reused_tokens_total,
         )
 
@@ -79,7 +79,7 @@ class RecordFigures(Collector):
         if health.swept is not None:
             yield GaugeMetricFamily(
                 "thumbloop_last_sweep_seconds",
-                "Seconds since what expires was last swept out.",
+                "Seconds since expired records were last swept out.",
                 max(0.0, self.now - health.swept.at),
             )
             yield GaugeMetricFamily(

@@ -94,11 +94,11 @@ def _versions(seen: RolloutSeen) -> Metric:
 def _judgement(judgement: Judgement, now: float) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "thumbloop_verdict_seconds",
-        "Seconds since the judge last looked.",
+        "Seconds since the judge last ran.",
         max(0.0, now - judgement.at),
     )
     states = GaugeMetricFamily(
-        "thumbloop_verdict", "1 for what the judge last found.", labels=("state",)
+        "thumbloop_verdict", "1 for the judge's last verdict.", labels=("state",)
     )
     for state in get_args(JudgementState):
         states.add_metric((state,), float(state == judgement.state))

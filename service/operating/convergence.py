@@ -65,7 +65,7 @@ async def settled(store: Store, generation: int, timeout: float) -> Convergence:
         found = await _look(store)
         seconds = time.monotonic() - began
         if found is None:
-            problem = "Redis did not say what the replicas serve. Look again once it answers."
+            problem = "Redis did not say what the replicas serve. Ask again once Redis answers."
             if seconds >= timeout:
                 return Convergence(False, 0, (), seconds, problem)
         else:
@@ -92,7 +92,7 @@ def _missing(replica: Replica, generation: int) -> LaggingReplica:
     if _has_failed(replica, generation):
         problem = replica.problem or ""
     elif silent > _SILENT_SECONDS:
-        problem = f"It has said nothing for {silent:.0f} s: it hangs, or has ended."
+        problem = f"It has not reported for {silent:.0f} s: it hangs, or has ended."
     elif replica.read_generation >= generation:
         problem = "It is still loading."
     else:

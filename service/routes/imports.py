@@ -44,7 +44,7 @@ MEDIA_TYPES: dict[Form, str] = {
 _CHUNK = 1 << 20
 
 WhyQuery = Annotated[str, Query(max_length=1000, description="The reason, for the audit.")]
-NameQuery = Annotated[str, Query(max_length=200, description="What the upload is called.")]
+NameQuery = Annotated[str, Query(max_length=200, description="A name for what is uploaded.")]
 
 
 class FolderImport(BaseModel):
@@ -157,8 +157,8 @@ def _inside_imports(data_dir: Path, named: str) -> Path:
         found = False
     if not found:
         raise InvalidRequestError(
-            f"`path` names a folder or archive in {folder}, and there is none of that name: copy "
-            "the adapter there, or send it as an archive.",
+            f"There is no folder or archive `path` in {folder}: copy the adapter there, or send "
+            "it as an archive.",
             param="path",
         )
     return source
@@ -196,8 +196,8 @@ def _temporary(runtime: Runtime) -> BinaryIO:
 
 def _no_room(error: OSError) -> NotReadyError:
     return NotReadyError(
-        f"The data folder cannot be written ({error.strerror or error}): see whether its disk is "
-        "full.",
+        f"The data folder cannot be written ({error.strerror or error}): check whether its disk "
+        "is full.",
         code="disk_unavailable",
         retry_after=60,
     )

@@ -109,7 +109,8 @@ class Authenticator:
         """
         if self.keyed is None:
             raise NotReadyError(
-                "Whether API keys exist is not known yet: Redis is away. Try again in a moment.",
+                "Redis is away, so the server does not know yet whether API keys exist. Try again "
+                "in a moment.",
                 code="store_unavailable",
             )
         if not self.keyed:
@@ -155,7 +156,7 @@ class Authenticator:
         found, seen_at = self._seen.get(digest, (None, 0.0))
         if found is None or time.monotonic() - seen_at > GRACE_SECONDS:
             raise NotReadyError(
-                "This API key cannot be checked: Redis is away. Try again in a moment.",
+                "Redis is away, so this API key cannot be checked. Try again in a moment.",
                 code="store_unavailable",
             )
         return found

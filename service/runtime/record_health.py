@@ -47,7 +47,7 @@ class RecordWatch:
             try:
                 await self.look()
             except Exception:
-                log.exception("The record's health could not be read; the next try follows")
+                log.exception("The record's health could not be read; the next attempt follows")
             await asyncio.sleep(_EVERY_SECONDS)
 
     async def look(self) -> None:
@@ -82,7 +82,7 @@ def sweep_problem(health: RecordHealth, *, now: float, interval: timedelta) -> s
         return None
     silent = now - swept.at
     if silent > SILENT_SECONDS + _MISSED_SWEEPS * interval.total_seconds():
-        return f"What expires has not been swept out for {silent:.0f} s."
+        return f"Expired records have not been swept out for {silent:.0f} s."
     if swept.rewrite == "wanted":
         return "Redis has not yet rewritten its append-only file since a user was deleted."
     return None

@@ -77,7 +77,7 @@ class ReplyTally:
             try:
                 await self.flush()
             except Exception:
-                log.exception("The counts of replies were not written; the next try follows")
+                log.exception("The counts of replies were not written; the next attempt follows")
 
     async def flush(self) -> None:
         """Write down what was counted; what cannot be written now is kept."""

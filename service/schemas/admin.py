@@ -13,13 +13,15 @@ MOST_WAIT_SECONDS = 300.0
 
 def _version(text: str) -> str:
     if not is_version_id(text):
-        raise ValueError("No version's id like v000012-3fa9c1d2e4b7, nor `base`.")
+        raise ValueError(
+            "This is neither a version's id, such as v000012-3fa9c1d2e4b7, nor `base`."
+        )
     return text
 
 
 def _event(text: str) -> str:
     if not is_event_id(text):
-        raise ValueError("No entry's id like 1700000000000-0.")
+        raise ValueError("This is not an entry's id, such as 1700000000000-0.")
     return text
 
 
@@ -30,7 +32,7 @@ Wait = Annotated[
     Field(
         ge=0,
         le=MOST_WAIT_SECONDS,
-        description="Seconds to wait until every replica serves it; 0 = do not wait.",
+        description="Seconds to wait for every replica to serve the change; 0 = do not wait.",
     ),
 ]
 DryRun = Annotated[bool, Field(description="Say what would change, and change nothing.")]

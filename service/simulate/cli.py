@@ -24,19 +24,22 @@ def simulate(
     votes: Annotated[int, typer.Option(min=1, help="Votes to cast in all.")] = 300,
     users: Annotated[int, typer.Option(min=1, help="Simulated users.")] = 20,
     flip: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of clicks that slip to the opposite.")
+        float, typer.Option(min=0, max=1, help="Share of clicks that say the opposite by mistake.")
     ] = 0.1,
     rate: Annotated[
         float, typer.Option(min=0.01, max=1, help="Share of replies that are voted on.")
     ] = 1.0,
-    seed: Annotated[int, typer.Option(help="Makes users, questions and slips repeatable.")] = 0,
+    seed: Annotated[int, typer.Option(help="Makes users, questions and mistakes repeatable.")] = 0,
     prompts: Annotated[
-        Path | None, typer.Option(help="JSON lines with a prompt each, instead of the built-in.")
+        Path | None,
+        typer.Option(
+            help="File of JSON lines with a prompt each, in place of the built-in prompts."
+        ),
     ] = None,
     pace: Annotated[
-        bool, typer.Option(help="Wait while an update is due or learned, as if hours went by.")
+        bool, typer.Option(help="Wait while an update is due or under way, as if hours went by.")
     ] = True,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens in a reply.")] = 48,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a reply.")] = 48,
     concurrency: Annotated[int, typer.Option(min=1, help="Users who chat at a time.")] = 4,
     score_replies: Annotated[
         int, typer.Option(min=1, help="Fresh replies on which a version is measured.")

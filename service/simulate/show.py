@@ -76,7 +76,7 @@ def _note(tally: SimulationProgress) -> str:
     approval = tally.recent_approval()
     parts = [f"live {tally.live}", f"{max(0, len(tally.live_since) - 1)} new versions so far"]
     if approval is not None:
-        parts.append(f"{approval:.0%} up of the last votes")
+        parts.append(f"{approval:.0%} of the last votes are up")
     if tally.updating:
         parts.append("an update is being learned")
     if tally.failures:

@@ -135,7 +135,7 @@ class Supervisor:
 
     def _on_signal(self) -> None:
         if self._stop.is_set():
-            self.say("up", "killing what is left")
+            self.say("up", "killing the parts that are left")
             for keeper in self._keepers():
                 keeper.kill()
         self._stop.set()

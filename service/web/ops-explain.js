@@ -25,9 +25,9 @@ function draw(found) {
 }
 
 function origin(found) {
-  if (found.by_base) return 'The base wrote it: no vote had any part in it.';
-  if (!found.version) return 'The reply has expired or was deleted: who wrote it is not known any more.';
-  return `${shortVersion(found.version)} wrote it${found.created_at ? `, ${ago(found.created_at)}` : ''}.`;
+  if (found.by_base) return 'The base wrote this reply, so no vote had a part in it.';
+  if (!found.version) return 'The reply has expired or was deleted, so the version that wrote it is no longer known.';
+  return `${shortVersion(found.version)} wrote this reply${found.created_at ? `, ${ago(found.created_at)}` : ''}.`;
 }
 
 function drawMade(made) {
@@ -38,25 +38,25 @@ function drawMade(made) {
   if (!made.whole) steps.push(h('li', { className: 'muted' }, 'and so on'));
   const votes = made.votes.map((each) => h('li', {},
     h('span', { className: 'mono' }, each.completion_id), ` ${each.score > 0 ? '+' : ''}${each.score}`,
-    each.stands ? '' : h('span', { className: 'muted' }, ' does not stand any more')));
+    each.stands ? '' : h('span', { className: 'muted' }, ' was changed or withdrawn since')));
   return [
-    h('p', { className: 'muted' }, 'It is built on, the youngest first:'),
+    h('p', { className: 'muted' }, 'It is built on these versions, newest first:'),
     h('ol', { className: 'trace' }, ...steps),
     votes.length
       ? h('details', {}, h('summary', {}, `The ${votes.length} votes of its own run`), h('ul', { className: 'trace' }, ...votes))
-      : h('p', { className: 'muted' }, 'No vote here made it.'),
+      : h('p', { className: 'muted' }, 'This version was imported, so no vote here made it.'),
   ];
 }
 
 function vote({ vote: said, withdrawn }) {
-  if (!said) return withdrawn ? 'Its vote was withdrawn.' : 'It has no vote.';
+  if (!said) return withdrawn ? 'The vote on this reply was withdrawn.' : 'This reply has no vote.';
   const what = said.thumb ? `thumb ${said.thumb}` : said.rating !== null ? `a rating of ${said.rating}`
     : said.comparison ? `${said.comparison.side} in a comparison` : 'a comment alone';
-  return `Its vote is ${what}, ${words(said.state)}${said.reason ? ` (${said.reason})` : ''}.`;
+  return `The vote on this reply is ${what}, ${words(said.state)}${said.reason ? ` (${said.reason})` : ''}.`;
 }
 
 function learned({ learned_by: runs }) {
-  if (!runs.length) return h('p', { className: 'muted' }, 'No update run has learned from it.');
+  if (!runs.length) return h('p', { className: 'muted' }, 'No update run has learned from this reply.');
   return h('ul', { className: 'trace' }, ...runs.map((each) => h('li', {},
     `Run ${each.run} ${each.how === 'replayed' ? 'learned it again' : 'learned it'}`,
     each.version ? [': ', h('span', { className: 'mono' }, each.version), ' ', h('span', { className: 'chip' }, words(each.state))] : ` (${words(each.run_state)})`,

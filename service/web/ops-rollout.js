@@ -30,7 +30,7 @@ export function drawJudge(judgement) {
   const [title, tone] = VERDICTS[judgement?.state] ?? ['–', ''];
   setText(byId('verdict'), title);
   setAttribute(byId('verdict'), 'class', `big ${tone}`.trim());
-  setText(byId('verdict-detail'), judgement ? aboutVerdict(judgement) : 'it has not looked yet');
+  setText(byId('verdict-detail'), judgement ? aboutVerdict(judgement) : 'it has not run yet');
   reconcile(byId('verdict-reasons'), judgement?.reasons ?? [], {
     key: (reason) => reason,
     create: (reason) => h('li', {}, reason),
@@ -43,7 +43,7 @@ function aboutVerdict(judgement) {
   if (judgement.test.length) parts.push(`${shortVersion(judgement.test[0])} against ${shortVersion(judgement.control[0])}`);
   if (judgement.votes_needed !== null) parts.push(`about ${judgement.votes_needed} more votes`);
   const silent = Date.now() / 1000 - judgement.at > JUDGE_SILENT_S;
-  parts.push(silent ? `no judge has looked since ${ago(judgement.at)}` : ago(judgement.at));
+  parts.push(silent ? `the judge last ran ${ago(judgement.at)}` : ago(judgement.at));
   return parts.join(' · ');
 }
 
@@ -66,7 +66,7 @@ export async function startCanary(version, rollout, act) {
     title: again ? `How many get ${shortVersion(version)}?` : `Try ${shortVersion(version)} on some users?`,
     text: again
       ? 'Who had it keeps it when the share is raised.'
-      : `They stay on it until it is promoted, stopped or rolled back. The others keep ${shortVersion(rollout.live)}. The judge compares the two, and learning rests meanwhile.`,
+      : `They stay on it until it is promoted, stopped or rolled back. The others keep ${shortVersion(rollout.live)}. The judge compares the two, and no update starts meanwhile.`,
     action: again ? 'Change the share' : 'Start the canary',
     fields: [shareField(again ? Math.round(rollout.fraction * 1000) / 10 : 10), whyField()],
   });
@@ -81,7 +81,7 @@ export async function startCanary(version, rollout, act) {
 export async function stopCanary(rollout, act) {
   const answer = await confirm({
     title: `Stop the canary ${shortVersion(rollout.canary)}?`,
-    text: `Its users go back to ${shortVersion(rollout.live)}. Learning leaves the version alone from then on; you can start or activate it again.`,
+    text: `Its users go back to ${shortVersion(rollout.live)}. The learner does not promote that version afterwards; you can start or activate it again.`,
     action: 'Stop the canary',
     danger: true,
     fields: [whyField()],

@@ -124,8 +124,8 @@ function drawLive(rollout, versions) {
 
 function liveDetail(rollout) {
   const confirmed = rollout.confirmed ?? 'base';
-  const standing = confirmed === rollout.live ? 'confirmed' : `judged against ${shortVersion(confirmed)}`;
-  return rollout.previous ? `${standing} · before it ${shortVersion(rollout.previous)}` : standing;
+  const standing = confirmed === rollout.live ? 'confirmed' : `compared with ${shortVersion(confirmed)}`;
+  return rollout.previous ? `${standing} · previous ${shortVersion(rollout.previous)}` : standing;
 }
 
 function drawLearning(updates, runs) {
@@ -139,7 +139,7 @@ function drawLearning(updates, runs) {
   const parts = [];
   if (open) parts.push(open.state === 'claimed' ? 'learning now' : 'at the gate');
   if (waiting !== null) parts.push(needed ? `${waiting} of ${needed} votes wait` : `${waiting} votes wait`);
-  if (sinceLook === null || sinceLook > WORKER_SILENT_S) parts.push('no worker is looking');
+  if (sinceLook === null || sinceLook > WORKER_SILENT_S) parts.push('no worker reports');
   setText(byId('learning-detail'), parts.join(' · ') || (paused ? 'votes are kept until it goes on' : 'waiting for votes'));
   const bar = byId('waiting');
   bar.hidden = waiting === null || !needed;
@@ -204,7 +204,7 @@ async function rollback() {
 async function updateNow() {
   await act(() => json('POST', '/admin/updates'), (request) => {
     state.request = request?.id ?? null;
-    return 'Asked for an update. The worker answers at its next look.';
+    return 'An update was asked for. The workers answer within seconds.';
   });
 }
 

@@ -144,7 +144,7 @@ async def test_learning_is_paused_resumed_and_asked_for(
     assert not await site.store.learning.paused()
 
     await page.get_by_role("button", name="Update now").click()
-    await expect(page.get_by_text("Asked for an update")).to_be_visible()
+    await expect(page.get_by_text("An update was asked for")).to_be_visible()
     (request,) = await site.store.learning.waiting_requests()
     await site.store.learning.answer(request.id, run=None, answer="No votes wait.")
     await expect(page.get_by_text("No votes wait.")).to_be_visible()
@@ -220,7 +220,7 @@ async def test_the_kill_switch_is_worked_by_keyboard_and_asks_first(
 
 async def test_the_judge_s_verdict_is_shown(site: Site, versions: None, page: Page) -> None:
     await page.goto("/ops")
-    await expect(page.locator("#verdict-detail")).to_have_text("it has not looked yet")
+    await expect(page.locator("#verdict-detail")).to_have_text("it has not run yet")
     reasons = ("About 40 more votes are needed: 60% of 10 votes by 4 people.",)
     verdict = Judgement(
         time.time(), "hold", test=(NEW,), control=(OLD,), reasons=reasons, votes_needed=40
@@ -270,8 +270,8 @@ async def test_a_reply_is_explained(site: Site, versions: None, page: Page) -> N
     await page.get_by_label("Id of the reply").fill("chatcmpl-1")
     await page.keyboard.press("Enter")
     shown = page.locator("#explained")
-    await expect(shown).to_contain_text("v000001 wrote it")
-    await expect(shown).to_contain_text("Its vote is thumb up, learned.")
+    await expect(shown).to_contain_text("v000001 wrote this reply")
+    await expect(shown).to_contain_text("The vote on this reply is thumb up, learned.")
     await expect(shown).to_contain_text(f"Run {run.number} learned it: {version} live")
     await expect(shown).to_contain_text("in what is live")
 

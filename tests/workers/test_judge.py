@@ -360,4 +360,4 @@ async def test_versions_of_an_older_thumbloop_wait_for_votes(
     await store._client.command("DEL", keys.TALLIES, keys.tally_votes("base"))
     found = await run_judge(store, place.settings, now=20.0)
     assert (found.state, found.votes_needed) == ("hold", None)
-    assert "To know, start a canary" in found.reasons[0]
+    assert "Start a canary to find out" in found.reasons[0]

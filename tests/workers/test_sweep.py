@@ -82,7 +82,8 @@ def test_what_a_sweep_did_is_one_line() -> None:
     assert told_of(SweepReport(at=1.0, log_events=5)) == ""
     swept = SweepReport(at=1.0, seconds=1.234, expired_votes=3, trimmed_events=500, finished=False)
     assert told_of(swept) == (
-        "Swept in 1.23 s: 3 votes expired, 500 events left the log, the rest comes next time."
+        "Swept in 1.23 s: 3 votes expired, 500 events were removed from the log, the rest follows "
+        "next time."
     )
 
 
@@ -102,4 +103,4 @@ def test_a_sweep_that_hangs_is_given_up(
     monkeypatch.setattr("workers.tasks.SWEEP_LIMIT_SECONDS", 0)
     monkeypatch.setattr(Retention, "sweep", hangs)
     sweep()
-    assert "given up" in caplog.text
+    assert "was stopped" in caplog.text

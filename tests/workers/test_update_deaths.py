@@ -169,7 +169,7 @@ async def test_a_batch_that_kills_its_learner_is_quarantined_in_the_end(
             await let_the_lease_run_out(store)
     assert await run_update(place) is None
     run = await store.runs.get(1)
-    assert (run.state, run.reason) == ("quarantined", "Its learner died 3 times.")
+    assert (run.state, run.reason) == ("quarantined", "The run's learner died 3 times.")
 
 
 async def test_a_version_published_too_late_goes_and_others_stay(

@@ -55,10 +55,10 @@ def check_judge(
     if last is not None and now - last.at < silence:
         needed = f", about {last.votes_needed} more votes needed" if last.votes_needed else ""
         return Finding("judge", ok=True, found=f"{last.state.replace('_', ' ')}{needed}")
-    since = "has not looked yet" if last is None else f"last looked {now - last.at:.0f} s ago"
+    since = "has not run yet" if last is None else f"last ran {now - last.at:.0f} s ago"
     if rollout.canary is None and rollout.live == (rollout.confirmed or BASE):
-        return Finding("judge", ok=True, found=f"it {since}, and has nothing to judge")
-    mend = "See the control worker's log; `thumbloop beat` makes the judge look."
+        return Finding("judge", ok=True, found=f"it {since}, and there is nothing to judge")
+    mend = "See the control worker's log; `thumbloop beat` starts the judge."
     return Finding("judge", ok=False, found=f"it {since}", mend=mend)
 
 
@@ -68,9 +68,9 @@ def check_prompts(settings: ServiceSettings) -> Finding:
     try:
         found = read_operator_prompts(folder)
     except GateError as error:
-        mend = "Mend that line: until then nothing new goes live."
+        mend = "Correct that line; until then no new version goes live."
         return Finding("gate prompts", ok=False, found=str(error), mend=mend)
-    return Finding("gate prompts", ok=True, found=f"{len(found)} of your own")
+    return Finding("gate prompts", ok=True, found=f"{len(found)} prompts of your own")
 
 
 def _check_files(settings: ServiceSettings, role: str, version: str) -> Finding:
@@ -102,5 +102,5 @@ async def _check_replicas(store: Store, rollout: Rollout) -> Finding:
         f"{each.id} serves {each.serving} ({each.problem or 'it is still loading'})"
         for each in behind
     )
-    mend = "Mend what it names there: it tries again by itself. See docs/tasks/operate.md."
+    mend = "Mend what the replica names; it tries again by itself. See docs/tasks/operate.md."
     return Finding("replicas", ok=False, found=told, mend=mend)

@@ -54,7 +54,10 @@ def check_folder(settings: ServiceSettings) -> Finding:
     """Check that the data folder can be written."""
     folder = settings.data_dir.absolute()
     if not folder.exists():
-        mend = "It is made at the first `thumbloop up`; or set THUMBLOOP_DATA_DIR."
+        mend = (
+            "The first `thumbloop up` makes the folder. If it is another one, set "
+            "THUMBLOOP_DATA_DIR."
+        )
         return Finding("data folder", ok=False, found=f"{folder} does not exist", mend=mend)
     try:
         with tempfile.TemporaryFile(dir=folder):
@@ -82,7 +85,9 @@ def check_failpoints() -> Finding:
         return Finding("failpoints", ok=False, found=str(error), mend=f"Unset {VARIABLE}.")
     if points:
         mend = f"Unset {VARIABLE}, unless this is a test."
-        return Finding("failpoints", ok=False, found=f"processes break at {points}", mend=mend)
+        return Finding(
+            "failpoints", ok=False, found=f"processes break on purpose at {points}", mend=mend
+        )
     return Finding("failpoints", ok=True, found="none is set")
 
 
@@ -153,7 +158,7 @@ def _check_retention(health: RecordHealth, settings: ServiceSettings, *, now: fl
     swept = health.swept
     events = f"{health.log_events} events in the log"
     if swept is None:
-        return Finding("retention", ok=True, found=f"nothing was swept out yet; {events}")
+        return Finding("retention", ok=True, found=f"no sweep has run yet; {events}")
     found = (
         f"swept {max(0.0, now - swept.at):.0f} s ago; {events}, of which {unexported(swept)} "
         "are not exported"

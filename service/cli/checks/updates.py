@@ -27,7 +27,7 @@ def check_updates(runs: Sequence[Run]) -> Finding:
     """
     ended = [run for run in runs if run.state not in _OPEN]
     if not ended:
-        return Finding("updates", ok=True, found="none has ended yet")
+        return Finding("updates", ok=True, found="no update run has ended yet")
     last = ended[0]
     found = f"run {last.number} is {last.state}" + (f": {last.reason}" if last.reason else "")
     if last.state == "quarantined":

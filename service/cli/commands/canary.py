@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from feedback.store import Store
     from feedback.types import Judgement, Rollout
 
-app = typer.Typer(no_args_is_help=True, help="A version that a share of the users tries.")
+app = typer.Typer(
+    no_args_is_help=True, help="The canary: a version that a share of the users tries."
+)
 
 
 @app.command()
@@ -39,7 +41,7 @@ def start(
     *,
     as_json: JsonFlag = False,
 ) -> None:
-    """Let a version serve a share of the users; again to change the share."""
+    """Let a version serve a share of the users. Run it again to change the share."""
     asked = StartCanary(version, fraction, expected_live)
     change(asked, why=why, wait=wait, as_json=as_json)
 
@@ -53,7 +55,7 @@ def stop(
     dry_run: DryRunFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """End the canary without a verdict; learning leaves that version alone from then on."""
+    """End the canary without a verdict. The learner does not promote that version afterwards."""
     change(
         StopCanary(),
         why=why,

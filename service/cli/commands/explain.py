@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def explain(
-    completion_id: Annotated[str, typer.Argument(help="A reply's id, like chatcmpl-….")],
+    completion_id: Annotated[str, typer.Argument(help="A reply's id, such as chatcmpl-….")],
     *,
     texts: TextsFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Explain a reply: its version, the votes that made that, and what learned from its vote."""
+    """Explain a reply: its version, the votes that made that version, and the reply's own vote."""
     found = with_store(lambda store: explain_reply(store, completion_id, texts=texts))
     if as_json:
         print_json(asdict(found))
@@ -37,11 +37,13 @@ def _print_origin(found: Explanation) -> None:
     print_texts(found.completion_id, found.texts)
     when = f", {ago(found.created_at)}" if found.created_at else ""
     if found.by_base:
-        typer.echo(f"The base wrote it{when}: no vote had any part in it.")
+        typer.echo(f"The base wrote this reply{when}, so no vote had a part in it.")
     elif found.version is None:
-        typer.echo("The reply has expired or was deleted: who wrote it is not known any more.")
+        typer.echo(
+            "The reply has expired or was deleted, so the version that wrote it is no longer known."
+        )
     else:
-        typer.echo(f"{found.version} wrote it{when}.")
+        typer.echo(f"{found.version} wrote this reply{when}.")
     if found.made:
         typer.echo()
         print_made(found.made)
@@ -49,14 +51,18 @@ def _print_origin(found: Explanation) -> None:
 
 def _print_vote(found: Explanation) -> None:
     if found.vote:
-        typer.echo(f"Its vote is {_in_words(found.vote)}.")
+        typer.echo(f"The vote on this reply is {_in_words(found.vote)}.")
     else:
-        typer.echo("Its vote was withdrawn." if found.withdrawn else "It has no vote.")
+        typer.echo(
+            "The vote on this reply was withdrawn."
+            if found.withdrawn
+            else "This reply has no vote."
+        )
     if found.learned_by:
         columns = ("run", "state", "how", "score", "stands", "version", "state", "served in")
         print_table(columns, [_cells(each) for each in found.learned_by], "")
     else:
-        typer.echo("No update run has learned from it.")
+        typer.echo("No update run has learned from this reply.")
     if not found.searched_all:
         typer.echo(f"Only the last {RUNS} runs were searched.")
 

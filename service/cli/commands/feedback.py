@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from feedback.export.importing import ImportReport
     from feedback.store import Store
 
-app = typer.Typer(no_args_is_help=True, help="What people said of replies.")
+app = typer.Typer(no_args_is_help=True, help="Votes: count, export and import them.")
 
 
 @app.command()
@@ -45,10 +45,10 @@ def stats(*, as_json: JsonFlag = False) -> None:
 @app.command()
 def export(
     *,
-    out: Annotated[Path, typer.Option(help="The file to write; it must not be there.")],
-    form: Annotated[Format, typer.Option("--format", help="How rows are spelled.")] = "jsonl",
+    out: Annotated[Path, typer.Option(help="The file to write; it must not exist yet.")],
+    form: Annotated[Format, typer.Option("--format", help="The format of the file.")] = "jsonl",
     layout: Annotated[
-        Layout, typer.Option(help="What rows are: see docs/tasks/export.md.")
+        Layout, typer.Option(help="What each row holds; see docs/tasks/export.md.")
     ] = "records",
     since: Annotated[
         str,
@@ -58,7 +58,7 @@ def export(
         ),
     ] = "0-0",
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an export that was cut off.")
+        bool, typer.Option("--resume", help="Continue an export that was interrupted.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -67,7 +67,7 @@ def export(
 
     async def write(store: Store) -> ExportReport:
         total = await store.log.size() if since == "0-0" else None
-        with counting("Exporting", total) as show, _hint("--resume goes on with this export."):
+        with counting("Exporting", total) as show, _hint("Add --resume to continue this export."):
             return await export_file(
                 store,
                 out,
@@ -82,7 +82,7 @@ def export(
     if as_json:
         print_json(done)
     else:
-        typer.echo(f"{done.rows} rows are in {done.file}. Later: --since {done.until}")
+        typer.echo(f"{done.rows} rows are in {done.file}. Next time, add --since {done.until}")
 
 
 @app.command("import")
@@ -90,22 +90,28 @@ def import_(
     file: Annotated[Path, typer.Argument(help="An export of the layout `records`.")],
     *,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be done.")
+        bool, typer.Option("--dry-run", help="Only say what would be imported, and change nothing.")
     ] = False,
     relearn: Annotated[
         bool,
-        typer.Option("--relearn", help="Let updates learn from all of it, learned before or not."),
+        typer.Option(
+            "--relearn",
+            help="Let updates learn from all votes of the file, also from those learned before.",
+        ),
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Bring votes and their replies back; what is there already is left alone."""
+    """Import votes and their replies. What the record has already stays as it is."""
     with counting("Checking") as show:
         checked = check_file(file, show)
     if checked.bad:
         raise CommandError(_refusal(file, checked))
 
     async def write(store: Store) -> ImportReport:
-        with counting("Importing", checked.rows) as show, _hint("The same command goes on."):
+        with (
+            counting("Importing", checked.rows) as show,
+            _hint("Run the same command again to continue."),
+        ):
             return await import_file(store, file, relearn=relearn, dry_run=dry_run, progress=show)
 
     done = with_store(write)
@@ -114,8 +120,8 @@ def import_(
         return
     would = "would be imported" if dry_run else "imported"
     typer.echo(
-        f"{done.votes} votes {would}, {done.there} were there already, "
-        f"{done.tombstones} rows are of withdrawn or deleted ones."
+        f"{done.votes} votes {would}, {done.there} were there already, {done.tombstones} rows are "
+        "of withdrawn or deleted votes."
     )
 
 

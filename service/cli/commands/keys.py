@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from feedback.store import Store
     from feedback.types import ApiKey, Scope
 
-app = typer.Typer(no_args_is_help=True, help="API keys; the first one closes the open mode.")
+app = typer.Typer(
+    no_args_is_help=True, help="API keys. Once there is a key, every request needs one."
+)
 
 
 class Scopes(StrEnum):
@@ -30,9 +32,9 @@ class Scopes(StrEnum):
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Whose key it is, for your own list.")],
+    name: Annotated[str, typer.Argument(help="A name for your own list: whose key it is.")],
     scope: Annotated[
-        list[Scopes], typer.Option("--scope", help="What it may do; repeat for several.")
+        list[Scopes], typer.Option("--scope", help="What the key may do; repeat for several.")
     ] = [Scopes.chat],  # noqa: B006 - typer copies it
     *,
     as_json: JsonFlag = False,
@@ -44,7 +46,7 @@ def create(
         print_json({**asdict(key), "key": secret})
     else:
         typer.echo(secret)
-        typer.echo("Keep it: only a hash is stored, so it cannot be shown again.", err=True)
+        typer.echo("Keep this key: only its hash is stored, so it cannot be shown again.", err=True)
 
 
 @app.command("list")
@@ -58,7 +60,11 @@ def list_keys(*, as_json: JsonFlag = False) -> None:
         (k.public_id, k.name, ", ".join(sorted(k.scopes)), ago(k.created_at), _state(k.revoked))
         for k in keys
     ]
-    print_table(("id", "name", "scopes", "made", "state"), rows, "There are no keys: open mode.")
+    print_table(
+        ("id", "name", "scopes", "made", "state"),
+        rows,
+        "There are no keys: the API serves this machine only.",
+    )
 
 
 @app.command()

@@ -12,7 +12,7 @@ app = typer.Typer(no_args_is_help=True, help="Pause or resume learning.")
 
 @app.command()
 def pause(*, as_json: JsonFlag = False) -> None:
-    """Start no more updates; one under way is finished, votes are still taken."""
+    """Start no more updates. An update under way is finished, and votes are still taken."""
     with_store(lambda store: store.learning.pause(operator()))
     _say(paused=True, as_json=as_json)
 

@@ -58,7 +58,7 @@ def worker(queue: QueueOption = Queues.all) -> None:
 
 
 def beat() -> None:
-    """Run the clock that makes the workers look; exactly one is needed."""
+    """Run the clock that starts the workers' tasks; exactly one is needed."""
     become(beat_command())
 
 

@@ -97,12 +97,12 @@ def _print(standing: RolloutStatus) -> None:
         typer.echo(f"canary     {rollout.canary}, {share}{_since(rollout.canary_since)}")
     else:
         typer.echo("canary     none")
-    typer.echo(f"before     {rollout.previous or 'none'}: where a rollback goes")
+    typer.echo(f"previous   {rollout.previous or 'none'}: where a rollback goes")
     typer.echo(f"learning   {'paused' if standing.paused else 'on'}")
     print_judgement(standing.judgement)
     typer.echo()
     rows = [_cells(each, rollout.generation) for each in standing.replicas]
-    columns = ("replica", "at", "serves", "canary", "has it", "seen", "problem")
+    columns = ("replica", "address", "serves", "canary", "up to date", "last seen", "problem")
     print_table(columns, rows, "No replica reports to this Redis.")
 
 

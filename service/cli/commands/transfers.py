@@ -30,11 +30,11 @@ def import_(
     why: Annotated[str, typer.Option(help="The reason, for the audit trail.")] = "by hand",
     *,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only check whether it would be taken.")
+        bool, typer.Option("--dry-run", help="Only check whether the adapter would be accepted.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Take in an adapter in PEFT's format as a candidate; the gate judges it next."""
+    """Import an adapter in PEFT's format as a candidate. The gate checks it next."""
     settings = ModelSettings()
     if dry_run:
         _check(settings, source, as_json=as_json)
@@ -57,16 +57,16 @@ def import_(
 
 
 def export(
-    version: Annotated[str, typer.Argument(help="Like v000012-3fa9c1d2e4b7.")],
+    version: Annotated[str, typer.Argument(help="A version's id, such as v000012-3fa9c1d2e4b7.")],
     target: Annotated[
-        Path, typer.Argument(help="A folder, .tar.gz, .tar or .zip that is not there yet.")
+        Path, typer.Argument(help="A folder, .tar.gz, .tar or .zip that does not exist yet.")
     ],
     *,
     state: Annotated[
         bool,
         typer.Option(
             "--state/--no-state",
-            help="With the learner's state, which other tools do not need. It holds each user's "
+            help="Include the learner's state, which other tools do not need. It holds each user's "
             "mean reward, by pseudonym.",
         ),
     ] = True,
@@ -91,8 +91,8 @@ def _files_usable() -> Iterator[None]:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise CommandError(
-            f"{where}{error.strerror or error}. See that it may be read or written, and that its "
-            "disk is not full."
+            f"{where}{error.strerror or error}. Check that it may be read or written, and that "
+            "its disk is not full."
         ) from error
 
 
@@ -105,6 +105,6 @@ def _check(settings: ModelSettings, source: Path, *, as_json: bool) -> None:
     else:
         state = "with" if checked.has_state else "without"
         typer.echo(
-            f"{source} would be taken: {checked.parameters:,} numbers for {wanted.base.name}, "
-            f"{state} the learner's state."
+            f"{source} would be accepted: {checked.parameters:,} parameters for "
+            f"{wanted.base.name}, {state} the learner's state."
         )

@@ -24,7 +24,7 @@ app = typer.Typer(no_args_is_help=True, help="Update runs.")
 
 @app.command("run")
 def run_now(*, as_json: JsonFlag = False) -> None:
-    """Ask for an update now, from as little as one vote, and wait for the workers' answer."""
+    """Ask for an update now, from as few as one vote, and wait for the workers' answer."""
     request = with_store(_ask)
     if as_json:
         print_json(request)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from feedback.retention import DeletedUser
     from feedback.store import Store
 
-app = typer.Typer(no_args_is_help=True, help="The people whose replies and votes are kept.")
+app = typer.Typer(no_args_is_help=True, help="Users whose replies and votes are kept.")
 
 
 @app.command()
@@ -55,7 +55,7 @@ async def _delete(store: Store, user: str, owner: str) -> DeletedUser:
         return await store.users.delete(person, who=operator())
     except StoreUnavailableError as error:
         raise CommandError(
-            f"{error} What is deleted stays deleted; the same command again goes on."
+            f"{error} What is deleted stays deleted; run the same command again to continue."
         ) from error
 
 
@@ -70,10 +70,11 @@ def _consequences(found: DeletedUser) -> list[str]:
     lines = []
     if found.versions:
         lines.append(
-            f"Learned from these votes: {', '.join(found.versions)}, and what descends from them."
+            f"These versions learned from the votes: {', '.join(found.versions)}, and so did all "
+            "that were built on them."
         )
     if found.runs:
-        lines.append(f"They were in update runs {', '.join(map(str, found.runs))}.")
+        lines.append(f"The votes were in update runs {', '.join(map(str, found.runs))}.")
     if found.rewrite:
         lines.append(
             "Redis has yet to rewrite its append-only file; `thumbloop doctor` says if it cannot."

@@ -79,17 +79,17 @@ def show(version: VersionArgument, *, texts: TextsFlag = False, as_json: JsonFla
 
 @app.command()
 def history(
-    version: Annotated[str | None, typer.Argument(help="Only what is about this version.")] = None,
+    version: Annotated[str | None, typer.Argument(help="Only entries about this version.")] = None,
     limit: Limit = 100,
     before: Annotated[
-        str | None, typer.Option(help="Only what is older than the entry of this id.")
+        str | None, typer.Option(help="Only entries older than the one with this id.")
     ] = None,
     *,
     as_json: JsonFlag = False,
 ) -> None:
     """List who changed what is served, when, from what to what, and why; newest first."""
     if before is not None and not is_event_id(before):
-        raise CommandError(f"{before!r} is no entry's id: take one from the last column.")
+        raise CommandError(f"{before!r} is not an entry's id: take one from the last column.")
 
     async def read(store: Store) -> list[RolloutEvent]:
         if version is not None:
@@ -134,7 +134,7 @@ def rollback(
     dry_run: DryRunFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Go back to an earlier version; what was built on it since is rolled back."""
+    """Go back to an earlier version. Versions that were built on it since are rolled back."""
     change(
         Rollback(to, expected_live),
         why=why,
@@ -154,7 +154,7 @@ def confirm(
     *,
     as_json: JsonFlag = False,
 ) -> None:
-    """Let the live version be the one that later ones are judged against."""
+    """Confirm the live version: later versions are compared with it."""
     change(Confirm(version), why=why, wait=wait, as_json=as_json)
 
 

@@ -263,7 +263,7 @@ async def test_bad_parquet_is_refused(record: Any, tmp_path: Path) -> None:
     assert [(each.row, each.reason) for each in checked.problems] == [
         (1, "version: 'x' is no policy version")
     ]
-    with pytest.raises(TransferError, match="no whole Parquet file"):
+    with pytest.raises(TransferError, match="not a whole Parquet file"):
         check_file(write(tmp_path / "half", made[:-20]))
     with pytest.raises(TransferError, match="cannot be read"):
         check_file(tmp_path / "nothing")

@@ -107,7 +107,7 @@ def test_where_the_confirmed_version_has_too_few_votes_it_says_so() -> None:
     held = judge(compare(tally(7, whom="a"), tally(7, 8, 2, whom="b"), together=False), BOUNDS)
     assert (held.state, held.votes_needed) == ("hold", None)
     assert "the confirmed one has only 16" in held.reasons[0]
-    assert "start a canary" in held.reasons[0]
+    assert "Start a canary" in held.reasons[0]
 
 
 WELL = Replies(200, 0, 20_000, 2_100_000, 0, QUICK)

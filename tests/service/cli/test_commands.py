@@ -140,7 +140,7 @@ def test_without_redis_every_command_says_what_to_start(
     monkeypatch.delenv("THUMBLOOP_REDIS_URL")
     result = operator.run("versions", "list", code=1)
     assert result.stderr.count("\n") == 1
-    assert f"Nothing runs on the data folder {tmp_path}" in result.stderr
+    assert f"Thumbloop is not running on the data folder {tmp_path}" in result.stderr
 
 
 def test_a_single_part_becomes_the_program_it_stands_for(

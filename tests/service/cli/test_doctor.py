@@ -62,7 +62,7 @@ def sweep(operator: Any, seconds_ago: float) -> None:
 
 def test_what_retention_did_is_told(findings: Any, operator: Any) -> None:
     operator.in_store(lambda store: store.learning.looked(time.time()))
-    assert findings()["retention"]["found"] == "nothing was swept out yet; 0 events in the log"
+    assert findings()["retention"]["found"] == "no sweep has run yet; 0 events in the log"
     sweep(operator, 61)
     found = findings()["retention"]
     assert found["ok"]
@@ -76,7 +76,7 @@ def test_silent_retention_is_a_problem_while_workers_look(findings: Any, operato
     operator.in_store(lambda store: store.learning.looked(time.time()))
     found = findings()["retention"]
     assert not found["ok"]
-    assert found["found"].startswith("What expires has not been swept out for 20")
+    assert found["found"].startswith("Expired records have not been swept out for 20")
     assert "log" in found["mend"]
 
 
@@ -160,8 +160,8 @@ def _run(number: int, state: RunState, reason: str | None = None) -> Run:
 @pytest.mark.parametrize(
     ("runs", "ok", "found"),
     [
-        ([], True, "none has ended yet"),
-        ([_run(1, "claimed")], True, "none has ended yet"),
+        ([], True, "no update run has ended yet"),
+        ([_run(1, "claimed")], True, "no update run has ended yet"),
         ([_run(3, "committed"), _run(2, "approved")], True, "run 2 is approved"),
         (
             [_run(3, "rejected", "kl 21 > 20"), _run(2, "rejected"), _run(1, "approved")],
@@ -183,11 +183,11 @@ def test_updates_that_come_to_nothing_are_a_problem(runs: list[Run], ok: bool, f
 
 
 def test_updates_of_the_record_are_looked_at(findings: Any) -> None:
-    assert findings()["updates"]["found"] == "none has ended yet"
+    assert findings()["updates"]["found"] == "no update run has ended yet"
 
 
 def test_a_broken_prompt_of_the_operator_is_named_by_its_line(findings: Any, operator: Any) -> None:
-    assert findings()["gate prompts"]["found"] == "0 of your own"
+    assert findings()["gate prompts"]["found"] == "0 prompts of your own"
     folder = operator.data_dir / "gate"
     folder.mkdir()
     (folder / "mine.jsonl").write_text('{"prompt": "Hi", "must": ["hello"]}\n{"prompt": 3}\n')
@@ -225,7 +225,10 @@ def test_a_data_folder_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "found"),
-    [("claim.after=kill", "processes break at claim.after"), ("nowhere=kill", "no failpoint")],
+    [
+        ("claim.after=kill", "processes break on purpose at claim.after"),
+        ("nowhere=kill", "no failpoint"),
+    ],
 )
 def test_failpoints_that_are_set_are_a_problem(
     findings: Any, monkeypatch: pytest.MonkeyPatch, value: str, found: str

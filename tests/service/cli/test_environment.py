@@ -18,7 +18,7 @@ def test_the_settings_of_all_folders_are_known() -> None:
     [
         ("THUMBLOOP_PROT", "Did you mean THUMBLOOP_PORT?"),
         ("thumbloop_min_vote", "Did you mean THUMBLOOP_MIN_VOTES?"),
-        ("THUMBLOOP_QQQQQQ", "Known are: THUMBLOOP_ADAM_EPS, THUMBLOOP_ADAPTER_STORE"),
+        ("THUMBLOOP_QQQQQQ", "The settings are: THUMBLOOP_ADAM_EPS, THUMBLOOP_ADAPTER_STORE"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_closest_one(name: str, hint: str) -> None:

@@ -62,11 +62,11 @@ def learned(operator: Any) -> str:
 
 def test_a_reply_leads_to_its_votes(operator: Any, learned: str) -> None:
     shown = operator.run("explain", "mine").stdout
-    assert f"{learned} wrote it" in shown
+    assert f"{learned} wrote this reply" in shown
     assert "Run 1 learned these 2 votes, of which 2 still stand:" in shown
     rows = [line.split() for line in shown.splitlines() if line.startswith("c")]
     assert rows == [["c1", "+1.00", "1", "yes"], ["c2", "-1.00", "1", "yes"]]
-    assert "It has no vote." in shown
+    assert "This reply has no vote." in shown
     found = operator.ask("explain", "mine")
     assert found["made"]["chain"][0]["run"] == 1
     assert [vote["score"] for vote in found["made"]["votes"]] == [1.0, -1.0]
@@ -74,8 +74,8 @@ def test_a_reply_leads_to_its_votes(operator: Any, learned: str) -> None:
 
 def test_a_vote_leads_to_what_learned_it(operator: Any, learned: str) -> None:
     shown = operator.run("explain", "c2").stdout
-    assert "The base wrote it" in shown
-    assert "Its vote is thumb down, worth -1.00, learned, revision 1." in shown
+    assert "The base wrote this reply" in shown
+    assert "The vote on this reply is thumb down, worth -1.00, learned, revision 1." in shown
     row = next(line for line in shown.splitlines() if learned in line)
     assert row.split()[-2:] == ["live", "live"]
     operator.run("versions", "rollback", "--yes")
@@ -106,7 +106,7 @@ def test_a_version_shows_its_run_and_votes(operator: Any, learned: str) -> None:
         "c1",
         "c2",
     ]
-    assert "no vote had any part in it" in operator.run("versions", "show", "base").stdout
+    assert "no vote had a part in it" in operator.run("versions", "show", "base").stdout
 
 
 def test_an_unknown_reply_is_one_clear_line(operator: Any) -> None:

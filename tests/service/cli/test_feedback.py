@@ -50,7 +50,7 @@ def test_votes_are_exported_and_imported(operator: Any, votes: None, tmp_path: P
     done = operator.ask("feedback", "export", "--out", str(out))
     assert (done["rows"], done["marked"], done["file"]) == (3, True, str(out))
     again = operator.run("feedback", "export", "--out", str(out), code=1)
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
 
     operator.in_store(lambda store: store._client.command("FLUSHALL"))
     dry = operator.ask("feedback", "import", str(out), "--dry-run")
@@ -91,7 +91,7 @@ def test_an_export_goes_on_where_the_last_one_ended(
 
 def test_a_moment_that_is_none_is_one_clear_line(operator: Any, tmp_path: Path) -> None:
     words = ("feedback", "export", "--since", "yesterday", "--out", str(tmp_path / "x"))
-    assert "no moment to begin at" in operator.run(*words, code=1).stderr
+    assert "not a time to begin at" in operator.run(*words, code=1).stderr
 
 
 def test_bad_rows_stop_an_import_before_it_begins(

@@ -109,7 +109,9 @@ def test_what_is_taken_from_users_is_asked_about(
     operator.run("canary", "start", two[1])
     before = operator.in_store(lambda store: store.rollout.get())
     refused = operator.run(*words, code=1).stderr
-    assert "Nobody can be asked here: add --yes, or look first with --dry-run." in refused
+    assert (
+        "There is no terminal to ask on: add --yes to agree, or --dry-run to see what would change."
+    ) in refused
     dry = operator.ask(*words, "--dry-run")
     assert dry["dry_run"]
     assert dry["rollout"]["generation"] == before.generation + 1
@@ -209,7 +211,7 @@ def test_waiting_in_vain_says_who_lacks_it_and_fails(operator: Any, two: tuple[s
     report(operator, id="r1", generation=100)
     report(operator, id="r2", problem="The disk is full.", read_generation=100)
     result = operator.run("versions", "activate", two[1], "--wait", "0.1", code=1)
-    assert "1 of 2 replicas serve it" in result.stdout
+    assert "1 of 2 replicas serve the change" in result.stdout
     assert "r2 serves base: The disk is full." in result.stdout
     assert live(operator) == two[1]
 
@@ -275,7 +277,7 @@ def test_versions_are_a_table_that_a_person_can_read(operator: Any, two: tuple[s
 @pytest.mark.parametrize("before", ["x", "1", "99999999999999999999-0", "1-\u0661", "1-1-1"])
 def test_what_is_no_entry_is_told(operator: Any, before: str) -> None:
     refused = operator.run("versions", "history", "--before", before, code=1)
-    assert "is no entry's id" in refused.stderr
+    assert "is not an entry's id" in refused.stderr
 
 
 def test_history_is_of_all_or_of_one_version_and_goes_on(

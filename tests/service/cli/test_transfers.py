@@ -48,7 +48,7 @@ def test_a_dry_run_needs_no_record_and_imports_nothing(
     assert told["has_state"] is True
     assert told["parameters"] == 44
     said = operator.run("versions", "import", str(theirs), "--dry-run").stdout
-    assert "would be taken: 44 numbers" in said
+    assert "would be accepted: 44 parameters" in said
     assert not any((operator.data_dir / "adapters").iterdir())
 
 

@@ -100,5 +100,6 @@ def test_when_redis_goes_away_midway_the_operator_is_told_how_to_go_on(
     monkeypatch.setattr(Users, "delete", away)
     error = operator.run("users", "delete", "ann", "--yes", code=1).stderr
     assert error == (
-        "thumbloop: Redis is away. What is deleted stays deleted; the same command again goes on.\n"
+        "thumbloop: Redis is away. What is deleted stays deleted; run the same command again to "
+        "continue.\n"
     )

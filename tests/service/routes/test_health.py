@@ -137,7 +137,7 @@ def test_when_workers_count_as_silent(
     [
         (None, None),
         (SweepReport(at=1000.0 - 195), None),
-        (SweepReport(at=1000.0 - 196), "What expires has not been swept out for 196 s."),
+        (SweepReport(at=1000.0 - 196), "Expired records have not been swept out for 196 s."),
         (SweepReport(at=999.0, rewrite="started"), None),
         (
             SweepReport(at=999.0, rewrite="wanted"),
