@@ -106,7 +106,7 @@ def parse(text: str) -> dict[str, Action]:
         name, _, spelled = entry.partition("=")
         if name not in FAILPOINTS:
             raise ModelsError(
-                f"{VARIABLE} names {name!r}, which is no failpoint. There are: "
+                f"{VARIABLE} names {name!r}, which is not a failpoint. The failpoints are: "
                 f"{', '.join(FAILPOINTS)}."
             )
         found[name] = _action(spelled)

@@ -102,8 +102,8 @@ def _with_open_run(number: int, facts: WorkFacts) -> Decision:
 
 def _with_canary(canary: Canary) -> Decision:
     why = (
-        f"{canary.version} is tried by {canary.fraction:.0%} of the users; learning goes on after "
-        f"the judge's verdict. {canary.said}"
+        f"{canary.version} is the canary for {canary.fraction:.0%} of the users; learning goes on "
+        f"after the judge's verdict. {canary.said}"
     ).rstrip()
     return Decision("rest", why, answer=why)
 

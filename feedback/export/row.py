@@ -113,7 +113,7 @@ class RecordRow(_Part):
         for name in ("version", "learned_by"):
             version = getattr(self, name)
             if version is not None and not is_version_id(version):
-                raise ValueError(f"{name}: {version!r} is no policy version")
+                raise ValueError(f"{name}: {version!r} is not a policy version")
         return self
 
     def _check(self, names: tuple[str, ...], why: str) -> None:

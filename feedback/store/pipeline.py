@@ -210,13 +210,13 @@ def _translated(error: Exception) -> Exception:
         return StoreUnavailableError(*error.args)
     if isinstance(error, RedisConnectionError | RedisTimeoutError | OSError):
         message = (
-            "The feedback store (Redis) cannot be reached; nothing was promised. "
-            f"Check that it runs and that THUMBLOOP_REDIS_URL names it, then try again. ({error})"
+            "The feedback store (Redis) cannot be reached, so nothing was confirmed. Check that "
+            f"it runs and that THUMBLOOP_REDIS_URL names it, then try again. ({error})"
         )
     elif isinstance(error, ResponseError) and any(word in str(error) for word in _REFUSALS):
         message = (
-            "The feedback store (Redis) refused the request; nothing was promised. "
-            f"Check its memory, its disk and its role, then try again. ({error})"
+            "The feedback store (Redis) refused the request, so nothing was confirmed. Check its "
+            f"memory, its disk and its role, then try again. ({error})"
         )
     else:
         return error

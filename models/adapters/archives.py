@@ -125,7 +125,7 @@ def _members(source: Path, budget: Budget) -> Generator[Member]:
         yield from _of_folder(source, budget)
         return
     if not source.is_file():
-        raise ImportRefusedError(f"{source} is no folder and no file.")
+        raise ImportRefusedError(f"{source} is neither a folder nor a file.")
     with source.open("rb") as file:
         start = file.read(4)
         file.seek(0)

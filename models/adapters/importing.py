@@ -177,7 +177,7 @@ def _read_header(path: Path, most: int) -> tuple[dict[str, Tensor], dict[str, st
         length = start.read(8)
     if len(length) == 8 and struct.unpack("<Q", length)[0] > most:  # noqa: PLR2004 - as it says
         raise ImportRefusedError(
-            f"{path.name} is no sound safetensors file: its header has more than {most} bytes."
+            f"{path.name} is not a sound safetensors file: its header has more than {most} bytes."
         )
     try:
         with safe_open(path, framework="np") as file:
@@ -187,7 +187,7 @@ def _read_header(path: Path, most: int) -> tuple[dict[str, Tensor], dict[str, st
                 tensors[name] = Tensor(part.get_dtype(), tuple(part.get_shape()))
             return tensors, file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
-        raise ImportRefusedError(f"{path.name} is no sound safetensors file: {error}") from error
+        raise ImportRefusedError(f"{path.name} is not a sound safetensors file: {error}") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -195,9 +195,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ImportRefusedError(f"{path.name} is no JSON: {error}") from error
+        raise ImportRefusedError(f"{path.name} is not JSON: {error}") from error
     if not isinstance(found, dict):
-        raise ImportRefusedError(f"{path.name} is no JSON object.")
+        raise ImportRefusedError(f"{path.name} is not a JSON object.")
     return found
 
 

@@ -72,7 +72,7 @@ class Manifest:
         rest = dict(raw)
         version, files = rest.pop("version"), dict(rest.pop("files"))
         if not all(isinstance(part, str) for part in (version, *files, *files.values())):
-            raise TypeError("The manifest's version and files are no text.")
+            raise TypeError("The manifest's version and files are not text.")
         return cls(version=version, origin=Origin(**rest), files=files)
 
 

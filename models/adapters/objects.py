@@ -213,8 +213,8 @@ class ObjectStore:
             ) from error
         except Exception as error:
             raise AdapterStoreUnavailableError(
-                f"The adapter store {self._root} does not do what is asked "
-                f"({type(error).__name__}: {error}). See that it runs, that "
+                f"The adapter store {self._root} does not answer as it should "
+                f"({type(error).__name__}: {error}). Check that it runs, that "
                 "THUMBLOOP_ADAPTER_STORE is right, and that the keys to it are set."
             ) from error
 

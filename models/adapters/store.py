@@ -263,7 +263,7 @@ class AdapterStore:
         except Timeout as error:
             raise AdapterStoreUnavailableError(
                 f"Another process has been downloading adapters into {self._root} for "
-                f"{_LOCK_SECONDS:.0f} s: see whether it hangs."
+                f"{_LOCK_SECONDS:.0f} s: check whether it hangs."
             ) from error
 
     def _download_alone(self, version: str, objects: ObjectStore) -> Manifest:

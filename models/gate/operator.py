@@ -149,7 +149,7 @@ def _patterns(where: str, key: str, raw: Any) -> tuple[str, ...]:
         try:
             regex.compile(pattern)
         except (regex.error, ValueError, RecursionError, OverflowError, MemoryError) as error:
-            raise GateError(f"{where}: /{pattern}/ is no regular expression: {error}") from error
+            raise GateError(f"{where}: /{pattern}/ is not a regular expression: {error}") from error
     return tuple(raw)
 
 

@@ -40,8 +40,8 @@ def must_be_servable(
     if only_from not in {None, facts.state}:
         raise RolloutRefusedError(
             "state",
-            f"Version {version} is {facts.state} and was to go live only from {only_from}: someone "
-            "has decided on it meanwhile. Read its history, then decide afresh.",
+            f"Version {version} is {facts.state} and was to go live only from {only_from}: "
+            "someone has decided on it meanwhile. Read the version's history, then decide afresh.",
         )
 
 
@@ -78,7 +78,7 @@ def leave_to_people(snapshot: Snapshot, version: str) -> None:
     if snapshot.paused:
         raise RolloutRefusedError(
             "paused",
-            f"Learning is paused. {version} waits: `thumbloop learning resume` lets it go on.",
+            f"Learning is paused, so {version} waits. Run `thumbloop learning resume` to go on.",
         )
     canary = snapshot.rollout.canary
     if canary is not None and canary != version:
@@ -99,7 +99,7 @@ def running_canary(snapshot: Snapshot, expected: str | None) -> str:
     canary = snapshot.rollout.canary
     if canary is None:
         raise RolloutRefusedError(
-            "canary", "There is no canary. `thumbloop canary start` lets a version be one."
+            "canary", "There is no canary. `thumbloop canary start` makes a version the canary."
         )
     if expected not in {None, canary}:
         raise RolloutRefusedError(

@@ -65,7 +65,7 @@ def test_the_module_needs_no_torch() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("claim.afterwards=kill", "no failpoint"),
+        ("claim.afterwards=kill", "not a failpoint"),
         ("claim.after", "asks for ''"),
         ("claim.after=explode", "asks for 'explode'"),
         ("claim.after=sleep:soon", "asks for 'sleep:soon'"),

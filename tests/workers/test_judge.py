@@ -83,7 +83,7 @@ async def test_with_a_fraction_an_update_begins_as_a_canary_and_the_learner_rest
     request = await store.learning.request_update("ops", now=1.0)
     assert await run_update(trying) is None
     answered = await store.learning.get_request(request.id)
-    assert answered.answer.startswith(f"{version} is tried by 50% of the users")
+    assert answered.answer.startswith(f"{version} is the canary for 50% of the users")
 
 
 async def test_a_canary_that_a_crash_kept_from_starting_is_started_by_the_next(

@@ -87,6 +87,6 @@ def test_a_request_during_a_run_is_told_its_number() -> None:
 def test_a_request_during_a_canary_is_told_what_is_waited_for() -> None:
     decision = choose(replace(IDLE, requests=1, batch_size=5, canary=TRIED))
     assert decision.answer == (
-        "v000003-0123456789ab is tried by 25% of the users; learning goes on after the judge's "
-        "verdict. About 90 more votes are needed."
+        "v000003-0123456789ab is the canary for 25% of the users; learning goes on after the "
+        "judge's verdict. About 90 more votes are needed."
     )

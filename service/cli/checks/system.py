@@ -132,7 +132,7 @@ async def check_api(settings: ServiceSettings) -> Finding:
 
 async def _check_durability(store: Store) -> Finding:
     found = await store.server_settings()
-    text = ", ".join(f"{name} {value}" for name, value in found.items()) or "it does not tell"
+    text = ", ".join(f"{name} {value}" for name, value in found.items()) or "Redis does not say"
     mend = []
     try:
         await store.check_promise()

@@ -261,7 +261,7 @@ async def test_bad_parquet_is_refused(record: Any, tmp_path: Path) -> None:
     made = stream.write([encode_line(row)]) + stream.close()
     checked = await asyncio.to_thread(check_file, write(tmp_path / "bad", made))
     assert [(each.row, each.reason) for each in checked.problems] == [
-        (1, "version: 'x' is no policy version")
+        (1, "version: 'x' is not a policy version")
     ]
     with pytest.raises(TransferError, match="not a whole Parquet file"):
         check_file(write(tmp_path / "half", made[:-20]))

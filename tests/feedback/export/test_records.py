@@ -69,7 +69,7 @@ def test_a_tombstone_has_no_text_and_nobody_in_it() -> None:
         ({"id": "chatcmpl-1\n"}, "id: String should match"),
         ({"owner": "a:b"}, "owner: String should match"),
         ({"owner": None}, "owner: a vote that stands needs it"),
-        ({"version": "../../x"}, "version: '../../x' is no policy version"),
+        ({"version": "../../x"}, "version: '../../x' is not a policy version"),
         ({"state": "learned"}, "learned_by: a learned vote needs it"),
         ({"state": "liked"}, "state: Input should be"),
         ({"score": 1.5}, "score: Input should be less than or equal to 1"),

@@ -197,12 +197,17 @@ def test_weights_that_are_no_safetensors_are_refused(
     refused: Callable[[Path, str], None], peft_folder: Path, content: bytes
 ) -> None:
     (peft_folder / WEIGHTS_FILE).write_bytes(content)
-    refused(peft_folder, "no sound safetensors")
+    refused(peft_folder, "not a sound safetensors")
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [("{", "no JSON"), ("[]", "no JSON object"), ("[" * 100_000, "no JSON"), ("\x00", "no JSON")],
+    [
+        ("{", "not JSON"),
+        ("[]", "not a JSON object"),
+        ("[" * 100_000, "not JSON"),
+        ("\x00", "not JSON"),
+    ],
 )
 def test_a_configuration_that_is_none_is_refused(
     refused: Callable[[Path, str], None], peft_folder: Path, content: str, reason: str
@@ -256,7 +261,7 @@ def test_a_folder_over_the_limit_is_refused(
 def test_what_is_no_folder_and_no_file_is_refused(
     refused: Callable[[Path, str], None], tmp_path: Path
 ) -> None:
-    refused(tmp_path / "nothing", "no folder and no file")
+    refused(tmp_path / "nothing", "neither a folder nor a file")
 
 
 @pytest.fixture

@@ -227,7 +227,7 @@ def test_a_data_folder_that_is_not_there(tmp_path: Path) -> None:
     ("value", "found"),
     [
         ("claim.after=kill", "processes break on purpose at claim.after"),
-        ("nowhere=kill", "no failpoint"),
+        ("nowhere=kill", "not a failpoint"),
     ],
 )
 def test_failpoints_that_are_set_are_a_problem(
