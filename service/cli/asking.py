@@ -1,4 +1,4 @@
-"""Asks before something is destroyed, or taken from users; refuses where nobody can be asked."""
+"""Asks the operator before a command deletes or takes back; refuses without a terminal."""
 
 from __future__ import annotations
 

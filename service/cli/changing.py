@@ -1,4 +1,4 @@
-"""How every command that changes the rollout goes: planned, asked, checked, done, waited for."""
+"""The steps of each command that changes the rollout: plan, ask, check, do, wait."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def change(
     yes: bool = True,
     dry_run: bool = False,
 ) -> None:
-    """Carry out what is asked and print it.
+    """Carry out a change of the rollout and print the result.
 
     Args:
         asked: What is wanted.
@@ -111,7 +111,7 @@ def _print_plan(plan: Transition | None, before: Rollout, *, as_json: bool) -> N
 
 
 def _consequences(plan: Transition | None, before: Rollout) -> list[str]:
-    """Say what a change would do to versions, votes and learning, a sentence each."""
+    """Return what a change would do to versions, votes and learning, one sentence each."""
     if plan is None:
         return []
     live = plan.rollout.live

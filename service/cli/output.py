@@ -52,7 +52,7 @@ def print_fields(fields: Mapping[str, object]) -> None:
 
 
 def ago(then: float | None) -> str | None:
-    """Say how long ago a moment was."""
+    """Return how long ago a moment was, in words."""
     if then is None:
         return None
     seconds = max(0.0, time.time() - then)
@@ -63,7 +63,7 @@ def ago(then: float | None) -> str | None:
 
 
 def approval(row: Mapping[str, Any]) -> str | None:
-    """Spell a version's approval with its 95 % interval."""
+    """Return a version's approval with its 95 % interval, in words."""
     if row["approval"] is None:
         return None
     low, high = row["interval"]

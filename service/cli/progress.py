@@ -1,4 +1,4 @@
-"""A bar for commands that count rows: on a terminal it moves, elsewhere it is silent."""
+"""A progress bar for commands that count rows; shown on terminals only."""
 
 from __future__ import annotations
 

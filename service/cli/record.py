@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 
 def with_store(use: Callable[[Store], Awaitable[Result]]) -> Result:
-    """Return what ``use`` makes of the record.
+    """Open the record, and return what ``use`` returns.
 
     Raises:
         CommandError: Redis does not answer.
@@ -35,7 +35,7 @@ def operator() -> str:
 
 
 def no_redis(settings: FeedbackSettings, error: StoreUnavailableError) -> str:
-    """Say how to get at Redis."""
+    """Return what to do when Redis does not answer."""
     if settings.redis_url:
         return f"The Redis at THUMBLOOP_REDIS_URL does not answer: {error}"
     return (

@@ -1,4 +1,4 @@
-"""Prints what made a version: the chain that it stands on, and the votes of its run."""
+"""Prints what made a version: the versions it was built on, and the votes of its run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prints what the judge last found."""
+"""Prints the judge's last verdict."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ async def delete(
 def explain(
     runtime: Runtime, error: UnknownCompletionError, completion_id: str, person: Person
 ) -> NotFoundError:
-    """Tell a reply that was never recorded from one that is unknown."""
+    """Return the error for a completion that is not found: never recorded, or unknown."""
     if (completion_id, person) in runtime.unrecorded:
         return NotFoundError(
             "This reply was served without a record, because Redis was away or the request said "

@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1/comparisons")
 async def put(
     chosen_id: str, body: ComparisonRequest, runtime: RuntimeDep, caller: CallerDep
 ) -> ComparisonOut:
-    """Say that a user likes one reply better than another to the same conversation."""
+    """Record that a user likes one reply better than another to the same conversation."""
     person = caller.person(body.user)
     try:
         pair = await runtime.store.votes.compare(
@@ -65,7 +65,7 @@ async def withdraw(
 def _explain(
     runtime: Runtime, error: UnknownCompletionError, person: Person, *ids: str
 ) -> NotFoundError:
-    """Tell a reply that was never recorded, on either side, from one that is unknown."""
+    """Return the error for a completion, on either side, that is never recorded or unknown."""
     unrecorded = next((each for each in ids if (each, person) in runtime.unrecorded), ids[0])
     return explain(runtime, error, unrecorded, person)
 

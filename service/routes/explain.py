@@ -1,4 +1,4 @@
-"""GET /admin/explain/{completion_id}: where a reply came from, and where its vote went."""
+"""GET /admin/explain/{completion_id}: the version that wrote a reply, and what learned its vote."""
 
 from dataclasses import asdict
 from typing import Annotated, Any

@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1/feedback")
 async def put(
     completion_id: str, body: FeedbackRequest, runtime: RuntimeDep, caller: CallerDep
 ) -> FeedbackOut:
-    """Say what a user thinks of a reply now; replaces what they said before."""
+    """Set a user's vote on a reply, in place of the vote before."""
     return await put_vote(runtime, caller, completion_id, body)
 
 
@@ -54,7 +54,7 @@ async def put_vote(
 async def read(
     completion_id: str, runtime: RuntimeDep, caller: CallerDep, user: UserQuery = ""
 ) -> FeedbackOut:
-    """Return the vote on a reply as it stands."""
+    """Return the current vote on a reply."""
     person = caller.person(user)
     try:
         return shape(await runtime.store.votes.get(completion_id, person))
@@ -82,7 +82,7 @@ def _kind(vote: Vote) -> str:
 
 
 def shape(found: Feedback) -> FeedbackOut:
-    """Return a vote as it is answered."""
+    """Return a vote in the shape of an answer."""
     vote, compared = found.vote, found.vote.comparison
     return FeedbackOut(
         completion_id=found.completion_id,

@@ -17,7 +17,7 @@ router = APIRouter()
 
 @router.get("/livez")
 async def live() -> dict[str, str]:
-    """Say that the process answers; nothing else is looked at."""
+    """Say that the process answers. Nothing else is checked."""
     return {"status": "ok"}
 
 

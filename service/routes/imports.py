@@ -1,4 +1,4 @@
-"""POST /admin/versions and GET /admin/versions/{version}/archive: adapters come in and go out."""
+"""POST /admin/versions and GET /admin/versions/{version}/archive: import and export of adapters."""
 
 import asyncio
 import time
@@ -129,7 +129,7 @@ async def _take(runtime: Runtime, source: Path, who: str, why: str, name: str) -
 
 
 async def _folder_import(request: Request, limit: int) -> FolderImport:
-    """Read the JSON body, which gets no more room here than on other routes."""
+    """Read the JSON body, within the limit that bodies have on other routes."""
     raw = bytearray()
     async for chunk in request.stream():
         raw += chunk
@@ -165,7 +165,7 @@ def _inside_imports(data_dir: Path, named: str) -> Path:
 
 
 async def _receive(request: Request, file: BinaryIO) -> None:
-    """Write the body to the disk as it comes."""
+    """Write the body to the disk as it arrives."""
     chunk = bytearray()
     try:
         async for some in request.stream():
@@ -187,7 +187,7 @@ def _write(file: BinaryIO, content: bytes) -> None:
 
 
 def _temporary(runtime: Runtime) -> BinaryIO:
-    """Return a file that is gone once it is closed."""
+    """Return a file that is deleted when it is closed."""
     try:
         return AdapterStore.open(runtime.settings).temporary()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""POST /admin/learning/pause and /resume, and how learning stands."""
+"""POST /admin/learning/pause and /resume, and the state of learning."""
 
 import time
 from dataclasses import asdict
@@ -21,13 +21,13 @@ async def pause(runtime: RuntimeDep, caller: CallerDep) -> dict[str, Any]:
 
 @router.post("/resume")
 async def resume(runtime: RuntimeDep, caller: CallerDep) -> dict[str, Any]:
-    """Go on claiming batches."""
+    """Resume learning: batches are claimed again."""
     await runtime.store.learning.resume(caller.owner)
     return await learning(runtime)
 
 
 async def learning(runtime: Runtime) -> dict[str, Any]:
-    """Return how learning stands."""
+    """Return the state of learning."""
     store = runtime.store
     health = await store.retention.health()
     return {

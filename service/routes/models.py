@@ -15,7 +15,7 @@ router = APIRouter(prefix="/v1/models")
 
 @router.get("")
 async def models(runtime: RuntimeDep) -> dict[str, Any]:
-    """List what the field ``model`` of a chat request may say."""
+    """List the values that the field ``model`` of a chat request may have."""
     return {"object": "list", "data": await _models(runtime)}
 
 

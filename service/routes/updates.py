@@ -17,13 +17,13 @@ router = APIRouter(prefix="/updates")
 
 @router.post("", status_code=202)
 async def request_update(runtime: RuntimeDep, caller: CallerDep) -> dict[str, Any]:
-    """Ask for an update now; the worker's next look answers."""
+    """Ask for an update now. A worker answers within seconds."""
     return asdict(await runtime.store.learning.request_update(caller.owner, now=time.time()))
 
 
 @router.get("")
 async def updates(runtime: RuntimeDep, params: Annotated[ListParams, Query()]) -> dict[str, Any]:
-    """List the update runs, newest first, and say how learning stands."""
+    """List the update runs, newest first, with the state of learning."""
     store = runtime.store
     return {
         "data": [_row(run) for run in await store.runs.list(params.limit)],

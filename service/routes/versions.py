@@ -1,4 +1,4 @@
-"""GET /admin/versions: what has been learned and imported, how it is liked, what made it."""
+"""GET /admin/versions: learned and imported versions, their approval, and what made them."""
 
 from dataclasses import asdict
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""The doctor's checks of the rollout: what is served is whole, served everywhere, and judged."""
+"""The doctor's checks of the rollout: its versions are whole, served by all, and judged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LEAST_SILENCE_SECONDS = 60.0
 
 
 async def check_rollout(store: Store, settings: ServiceSettings) -> AsyncIterator[Finding]:
-    """Check what is served, who serves it, and whether the judge looks."""
+    """Check the served versions, the replicas that serve them, and whether the judge runs."""
     rollout = await store.rollout.get()
     for role, version in served(rollout).items():
         if role == "live" or version != rollout.live:
@@ -43,7 +43,7 @@ async def check_rollout(store: Store, settings: ServiceSettings) -> AsyncIterato
 def check_judge(
     last: Judgement | None, rollout: Rollout, *, interval: float, now: float
 ) -> Finding:
-    """Check that the judge looks, where there is something to judge.
+    """Check that the judge runs where it has a version to judge.
 
     Args:
         last: Its last verdict.

@@ -78,7 +78,7 @@ def check_base(settings: ServiceSettings) -> Finding:
 
 
 def check_failpoints() -> Finding:
-    """Check that nothing here was told to break on purpose."""
+    """Check that no failpoint is set."""
     try:
         points = ", ".join(armed())
     except ModelsError as error:
@@ -92,7 +92,7 @@ def check_failpoints() -> Finding:
 
 
 async def check_record(settings: ServiceSettings) -> AsyncIterator[Finding]:
-    """Check Redis and what the record says of workers and the live version."""
+    """Check Redis, and what the record says of the workers and the live version."""
     store = Store.connect(settings.redis_url or embedded_url(settings.data_dir), settings)
     try:
         await store.ping()

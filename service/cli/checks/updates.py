@@ -1,4 +1,4 @@
-"""The doctor's check of the updates: votes become versions, and these pass their gate."""
+"""The doctor's check of the updates: votes become versions, and versions pass the gate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OPEN = {"claimed", "committed"}
 
 
 def check_updates(runs: Sequence[Run]) -> Finding:
-    """Check that updates come to something.
+    """Check that the newest update run was not set aside, nor several in a row rejected.
 
     Args:
         runs: Of the ledger, newest first.

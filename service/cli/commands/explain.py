@@ -1,4 +1,4 @@
-"""``thumbloop explain``: where a reply came from, and where its vote went."""
+"""``thumbloop explain``: the version that wrote a reply, and what learned the vote on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``thumbloop feedback``: what people said, counted, taken out and brought back."""
+"""``thumbloop feedback``: counts, exports and imports of votes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ app = typer.Typer(no_args_is_help=True, help="Votes: count, export and import th
 
 @app.command()
 def stats(*, as_json: JsonFlag = False) -> None:
-    """Count the votes by what they say and where they stand."""
+    """Count the votes by worth and by state."""
 
     async def count(store: Store) -> dict[str, int]:
         return await store.votes.stats()
@@ -62,7 +62,7 @@ def export(
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write the votes, each as it stands now, into a file."""
+    """Write the current vote on each reply into a file."""
     after = entry_before(since)
 
     async def write(store: Store) -> ExportReport:
@@ -127,7 +127,7 @@ def import_(
 
 @contextmanager
 def _hint(hint: str) -> Iterator[None]:
-    """Say how to go on when Redis goes away in the middle."""
+    """Say how to continue when Redis goes away during a transfer."""
     try:
         yield
     except StoreUnavailableError as error:

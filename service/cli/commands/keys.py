@@ -75,7 +75,7 @@ def revoke(
     dry_run: DryRunFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make a key useless from now on."""
+    """Revoke a key: it is refused from now on."""
     key = with_store(lambda store: _find(store, public_id))
     if not dry_run:
         ask(f"Revoke the key {public_id} of {key.name!r}, for good?", yes=yes)

@@ -1,4 +1,4 @@
-"""``thumbloop learning``: the switch."""
+"""``thumbloop learning``: pauses and resumes learning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``thumbloop rollout``: what is served, by which replicas, and the switch that ends it all."""
+"""``thumbloop rollout``: which versions serve, on which replicas, and the kill switch."""
 
 from __future__ import annotations
 

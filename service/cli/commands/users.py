@@ -60,7 +60,7 @@ async def _delete(store: Store, user: str, owner: str) -> DeletedUser:
 
 
 def _amount(found: DeletedUser) -> str:
-    """Say what there is of a user."""
+    """Return how much is recorded of a user."""
     named = f"of {found.user!r}" if found.user else "of requests that named no user"
     return f"{found.completions} replies and {found.votes} votes {named} under {found.owner}"
 

@@ -1,4 +1,4 @@
-"""``thumbloop versions``: what has been learned, and which of it is served."""
+"""``thumbloop versions``: the versions, and which of them serve."""
 
 from __future__ import annotations
 
