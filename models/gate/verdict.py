@@ -81,7 +81,7 @@ def _checks(figures: GateFigures, bounds: GateBounds) -> Iterator[Check]:
     yield _at_least("finite weights", figures.finite, 1.0, "NaN or infinity would be served")
     candidate, base = figures.candidate, figures.base
     replies = min(candidate.replies, base.replies) if candidate and base else 0
-    yield _measured(replies, figures.could_not or "a gate that measured nothing lets nothing by")
+    yield _measured(replies, figures.could_not or "a version that was not measured is not approved")
     if candidate is None or base is None:
         return
     drift = "drift from the base model"
@@ -98,7 +98,9 @@ def _checks(figures: GateFigures, bounds: GateBounds) -> Iterator[Check]:
 def _degeneration(of: Behaviour, base: Behaviour, bounds: GateBounds) -> Iterator[Check]:
     yield _at_most("repetition", of.repetition, bounds.repetition, "replies that loop")
     yield _at_most("empty replies", of.empty, bounds.empty_replies, "replies that say nothing")
-    yield _at_least("distinct replies", of.distinct, bounds.distinct_replies, "one reply to all")
+    yield _at_least(
+        "distinct replies", of.distinct, bounds.distinct_replies, "the same reply to every question"
+    )
     same = "the same phrases in all replies"
     yield _at_least("distinct 3-grams", of.distinct_grams, bounds.distinct_3_grams, same)
     most = bounds.length * base.mean_tokens
@@ -106,7 +108,7 @@ def _degeneration(of: Behaviour, base: Behaviour, bounds: GateBounds) -> Iterato
     most = base.cut + bounds.missing_end
     yield _at_most("missing end", of.cut, most, "replies that do not end", base.cut)
     most = base.end_nats + bounds.ending
-    yield _at_most("ending", of.end_nats, most, "going on where all is said", base.end_nats)
+    yield _at_most("ending", of.end_nats, most, "going on after a complete reply", base.end_nats)
 
 
 def _language(of: Behaviour, base: Behaviour, bounds: GateBounds) -> Iterator[Check]:
@@ -114,10 +116,10 @@ def _language(of: Behaviour, base: Behaviour, bounds: GateBounds) -> Iterator[Ch
     why = "replies in another script than the question's"
     yield _at_most("other script", of.other_script, most, why, base.other_script)
     least = bounds.common_words * base.common_words
-    why = "replies that are no plain English any more"
+    why = "replies that are no longer plain English"
     yield _at_least("common words", of.common_words, least, why, base.common_words)
     perplexity, usual = _exp(of.text_nats), _exp(base.text_nats)
-    why = "plain text that it no longer understands"
+    why = "plain text that has become less likely"
     yield _at_most("perplexity", perplexity, bounds.perplexity * usual, why, usual)
 
 
