@@ -29,7 +29,7 @@ test: setup-dev  ## Set up, then the checks, then all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 bench-feedback: setup-dev  ## Votes over HTTP beside a bare route and Redis alone; memory; claims
-	$(BIN)/python bench/votes.py
+	$(BIN)/python -m bench.votes
 
 test-faults: setup-dev  ## Break Redis, workers and learners, at length; prints what was counted
 	$(BIN)/python -m pytest tests/faults -m "" -rP $(TESTS)
@@ -52,10 +52,10 @@ pages: setup  ## Write the pages of the reference that come from the code
 	$(BIN)/python docs/generate/commands.py
 
 bench-training: setup-dev  ## Time one update beside plain loops and TRL (half an hour)
-	$(BIN)/python bench/training.py
+	$(BIN)/python -m bench.training
 
 bench-peers: setup-dev  ## Measure serving beside vLLM and transformers serve (half an hour)
-	$(BIN)/python bench/peers.py
+	$(BIN)/python -m bench.peers
 
 clean:  ## Remove what tools left behind; keeps .venv and var
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

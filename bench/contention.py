@@ -3,7 +3,7 @@
 Runs a decode-sized bf16 product in one process, then in two at once, with OpenMP's threads
 spinning and sleeping while they wait; prints products a second for each process.
 
-    python bench/contention.py
+    python -m bench.contention
 """
 
 from __future__ import annotations

@@ -11,68 +11,28 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from machine import describe, write_results
-from own_server import share_base
-from questions import GIVEN, chosen_file, read_questions
-from swaps import publish_adapters, say
 
+from bench.support.adapters import publish_adapters
+from bench.support.decoding import Job, decode, make_engine
+from bench.support.machine import describe, write_results
+from bench.support.own_server import share_base
+from bench.support.progress import overwrite, say
+from bench.support.questions import GIVEN, chosen_file, read_questions
 from models.adapters import AdapterStore
 from models.base.loading import load_base
-from models.decoding.bank import AdapterBank
-from models.decoding.engine import Engine
-from models.decoding.lora import read_adapter
-from models.decoding.runners import make_runner
 from models.policy.policy import Policy
 from models.settings import LearnerSettings
-from models.types import BASE, GenerationRequest, Message, Sampling, Token
+from models.types import BASE, Message, Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.decoding.runner import Runner
 
 TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One reply to decode."""
-
-    prompt: tuple[int, ...]
-    version: str
-
-
-def prepared(settings: LearnerSettings, runner: Runner, versions: Sequence[str]) -> dict[str, Any]:
-    """Return published versions in the runner's own form."""
-    store = AdapterStore(settings.adapters_dir)
-    return {version: runner.prepare(read_adapter(store.path(version))) for version in versions}
-
-
-def make_engine(settings: LearnerSettings, versions: Sequence[str]) -> Engine:
-    """Return an engine with every version loaded."""
-    base, bank = load_base(settings), AdapterBank()
-    runner = make_runner(base, settings)
-    for version, adapter in prepared(settings, runner, versions).items():
-        bank.add(version, adapter)
-    return Engine(base, runner, bank, settings)
-
-
-def decode(engine: Engine, jobs: Sequence[Job], sampling: Sampling) -> list[list[Token]]:
-    """Decode all jobs together."""
-    replies: dict[str, list[Token]] = {}
-    for number, job in enumerate(jobs):
-        request = GenerationRequest(str(number), job.prompt, job.version, sampling)
-        engine.scheduler.submit(engine.make_row(request))
-        replies[request.id] = []
-    while not engine.scheduler.idle:
-        for gain in engine.step():
-            replies[gain.row.id].append(gain.token)
-    return list(replies.values())
 
 
 def by_version(jobs: Sequence[Job]) -> list[int]:
@@ -113,7 +73,7 @@ class Reference:
         """Return transformers' greedy replies to all jobs."""
         found: dict[int, list[int]] = {}
         for index in by_version(jobs):
-            say(f"transformers' reply {len(found) + 1}/{len(jobs)}")
+            overwrite(f"transformers' reply {len(found) + 1}/{len(jobs)}")
             self.use(jobs[index].version)
             found[index] = self.generate(jobs[index].prompt, tokens)
         return [found[index] for index in range(len(jobs))]
@@ -137,7 +97,7 @@ def compare_greedy(
     """Compare greedy replies, alone and together, with those that `Reference` gave."""
     engine, greedy = make_engine(settings, versions), Sampling(temperature=0, max_tokens=tokens)
     together = decode(engine, jobs, greedy)
-    say("decoding each alone …\n")
+    say("decoding each alone …")
     alone = [decode(engine, [job], greedy)[0] for job in jobs]
     reference, unlike, errors = Reference(settings), [], []
     for job in by_version(jobs):
@@ -192,7 +152,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="thumbloop-exact-") as folder:
         data_dir = Path(folder)
         share_base(data_dir)
-        say("publishing random adapters …\n")
+        say("publishing random adapters …")
         versions = [manifest.version for manifest in publish_adapters(data_dir, 2)]
         exact = LearnerSettings(data_dir=data_dir, dtype="float32", runner=options.runner)
         encode = load_base(exact).encode_chat

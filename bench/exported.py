@@ -1,13 +1,13 @@
 """Loads a version that we export with plain PEFT and with vLLM, and compares their replies to ours.
 
-    python bench/exported.py
-    python bench/exported.py --without-vllm
+    python -m bench.exported
+    python -m bench.exported --without-vllm
 
 A random adapter is published, exported as an archive and unpacked. Plain PEFT decodes greedily in
 fp32; its replies must be ours token for token, and its log-probs of them are compared with those
-that our engine recorded. vLLM (its build for CPUs, which `bench/peer_setup.py` installs) serves the
-same folder: it decodes greedily itself, in fp32 and in bf16, and says the log-probs of our replies,
-which it is given as prompts. In bf16 its rounding is another than ours.
+that our engine recorded. vLLM (its build for CPUs, installed by `bench.support.peer_setup`) serves
+the same folder: it decodes greedily itself, in fp32 and in bf16, and says the log-probs of our
+replies, which it is given as prompts. In bf16 vLLM rounds otherwise than our engine.
 """
 
 from __future__ import annotations
@@ -22,14 +22,22 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import torch
-from exactness import Job, decode, make_engine
-from machine import describe, write_results
-from own_server import share_base
-from peer_setup import VLLM, SetupError
-from peers import PEERS, Peer, Place, free_port, serving_peer, vllm_adapter_command
-from questions import GIVEN, chosen_file, read_questions
-from swaps import publish_adapters, say
 
+from bench.support.adapters import publish_adapters
+from bench.support.decoding import Job, decode, make_engine
+from bench.support.machine import describe, write_results
+from bench.support.own_server import share_base
+from bench.support.peer_servers import (
+    PEERS,
+    Peer,
+    Place,
+    free_port,
+    serving_peer,
+    vllm_adapter_command,
+)
+from bench.support.peer_setup import VLLM, SetupError
+from bench.support.progress import overwrite, say
+from bench.support.questions import GIVEN, chosen_file, read_questions
 from models.adapters import AdapterStore
 from models.base.loading import imported_folder, load_base
 from models.settings import LearnerSettings
@@ -142,7 +150,7 @@ def compare(
     """Compare another program's greedy replies, and its log-probs of ours, with ours."""
     gaps, same, agreed = [], 0, 0
     for number, reply in enumerate(replies):
-        say(f"reply {number + 1}/{len(replies)}   ")
+        overwrite(f"reply {number + 1}/{len(replies)}   ")
         theirs = greedy(reply.prompt, tokens)
         same += theirs == reply.ids
         agreed += next(
@@ -197,7 +205,7 @@ def main() -> int:
         texts = read_questions(chosen_file(options.prompts))[: options.count]
         base, adapter = imported_folder(exact), unpacked(exact, manifest.version, Path(folder))
         ours = our_replies(exact, manifest.version, texts, options.tokens)
-        say("plain PEFT, fp32 …\n")
+        say("plain PEFT, fp32 …")
         peft = PlainPeft(base, adapter, torch.float32)
         figures = {"peft_float32": compare(ours, peft.greedy, peft.logprobs, options.tokens)}
         del peft
@@ -205,7 +213,7 @@ def main() -> int:
             ours_rounded = our_replies(rounded, manifest.version, texts, options.tokens)
             VLLM.ready()
             for dtype, replies in (("float32", ours), ("bfloat16", ours_rounded)):
-                say(f"vLLM, {dtype} …\n")
+                say(f"vLLM, {dtype} …")
                 figures[f"vllm_{dtype}"] = with_vllm(base, adapter, replies, dtype, options.tokens)
     about = {"machine": describe(), "options": {"count": options.count, "tokens": options.tokens}}
     write_results("exported", {**about, "vllm": VLLM.recipe, **figures})

@@ -18,11 +18,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gated.kept import Kept
-from gated.make import make_missing
-from machine import describe, write_results
-from own_server import ROOT, share_base
-
+from bench.gated.kept import Kept
+from bench.gated.make import make_missing
+from bench.support.machine import describe, write_results
+from bench.support.own_server import share_base
+from bench.support.paths import ROOT
 from models.gate import Behaviour, GateBounds, GateFigures, judge
 from models.learning.learner import Learner
 from models.probes.known_base import questions_mark
@@ -31,8 +31,7 @@ from models.settings import LearnerSettings
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gated.kept import Made
-
+    from bench.gated.kept import Made
     from models.gate import Check, GateVerdict
 
 RATIOS = {"length", "common words", "perplexity"}

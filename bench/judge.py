@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """How often the judge errs, and how many votes it needs: thousands of simulated comparisons.
 
 People differ in how strict they are and in how much they vote. Each comparison is judged after
@@ -15,8 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from machine import describe, write_results
 
+from bench.support.machine import describe, write_results
 from feedback.judging.evidence import Ballots, approval_difference
 from feedback.judging.verdict import decided
 from feedback.settings import JudgeSettings

@@ -16,21 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from machine import describe, write_results
-from own_server import Server, ServerError
+from bench.support.machine import describe, write_results
+from bench.support.own_server import Server, ServerError
+from bench.support.voters import UPDATE_SECONDS, VOTES, chat, vote
 
-VOTES = 16
-UPDATE_SECONDS = 900.0
-PROMPTS = (
-    "How do I make a cup of tea?",
-    "Why is the sky blue?",
-    "Tell me about cats.",
-    "What should I read next?",
-    "How do I learn to swim?",
-    "What is a good breakfast?",
-    "Why do leaves fall?",
-    "Explain what a loan is.",
-)
 PHASES = (
     ("look", "16th vote answered → batch claimed"),
     ("start", "torch, transformers and the base model into the learner's process"),
@@ -44,30 +33,6 @@ PHASES = (
     ("reply", "first reply by it, 16 tokens, whole"),
     ("other", "everything between these"),
 )
-
-
-def chat(server: Server, number: int, tokens: int) -> dict[str, Any]:
-    """Return one reply, as one of eight people asks for it."""
-    body = {
-        "model": "policy",
-        "user": user(number),
-        "messages": [{"role": "user", "content": PROMPTS[number % len(PROMPTS)]}],
-        "max_tokens": tokens,
-    }
-    answer = server.http.post(f"{server.url}/v1/chat/completions", json=body)
-    reply: dict[str, Any] = answer.raise_for_status().json()
-    return reply
-
-
-def user(number: int) -> str:
-    """Return who asks: eight people, so that none has more than a quarter of a batch."""
-    return f"person-{number % 8}"
-
-
-def vote(server: Server, completion_id: str, number: int, thumb: str) -> None:
-    """Cast one vote."""
-    body = {"thumb": thumb, "user": user(number)}
-    server.http.put(f"{server.url}/v1/feedback/{completion_id}", json=body).raise_for_status()
 
 
 def one_update(server: Server, tokens: int) -> dict[str, Any]:

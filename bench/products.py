@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import torch
-from machine import describe, write_results
 
+from bench.support.machine import describe, write_results
 from models.native.processor import processor
 from models.policy import products
 from models.policy.native import library

@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from fleet import Fleet
-from machine import describe, write_results
-from own_server import REPLY_SECONDS, share_base
-from swaps import PROMPTS, Traffic, ask, chat_on, pinned, publish_adapters, register, say
 
+from bench.support.adapters import publish_adapters, register
+from bench.support.fleet import Fleet
+from bench.support.machine import describe, write_results
+from bench.support.own_server import REPLY_SECONDS, share_base
+from bench.support.progress import overwrite, say
+from bench.support.traffic import PROMPTS, Traffic, ask, chat_on, pinned
 from feedback.settings import FeedbackSettings
 from feedback.store import Store
 from models.types import BASE
@@ -33,7 +35,7 @@ from models.types import BASE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from swaps import Reply
+    from bench.support.traffic import Reply
 
 KINDS = ("activate", "activate", "rollback", "rollback")
 WAIT_SECONDS = 60.0
@@ -104,12 +106,14 @@ async def measure(
     for number in range(options.changes):
         changes.append(await change(https, number, versions))
         last = changes[-1]
-        say(f"{number + 1}/{options.changes}: {last.kind} {last.version} {last.seconds:.2f} s   ")
+        overwrite(
+            f"{number + 1}/{options.changes}: {last.kind} {last.version} {last.seconds:.2f} s   "
+        )
         await asyncio.sleep(dice.uniform(0, options.pause))
     stop.set()
     await asyncio.gather(*streams)
     seconds = time.monotonic() - began
-    say("\nasking the quiet replicas for each version's own replies …\n")
+    say("\nasking the quiet replicas for each version's own replies …")
     own = await own_replies(https, versions, options.tokens)
     for http in https:
         await http.aclose()
@@ -198,10 +202,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="thumbloop-replicas-") as folder:
         data_dir = Path(folder) / "data"
         share_base(data_dir)
-        say("publishing random adapters …")
+        overwrite("publishing random adapters …")
         manifests = publish_adapters(data_dir, options.adapters)
         fleet = Fleet(data_dir, options.replicas, engine_threads="1")
-        say("starting the replicas …       ")
+        overwrite("starting the replicas …       ")
         with fleet.running():
             asyncio.run(prepare(fleet, manifests, doorbell=not options.no_doorbell))
             versions = [manifest.version for manifest in manifests]

@@ -1,6 +1,6 @@
 """Measures how long Redis serves nobody else while it runs each script of the rollout.
 
-    python bench/rollout_scripts.py                # 1,000 versions of 64 votes; a minute or two
+    python -m bench.rollout_scripts                # 1,000 versions of 64 votes; a minute or two
 
 A chain of versions is learned from votes, one from the other; then each command is given, and the
 chain is rolled back to the base whole. The times are Redis's own (SLOWLOG), without its disk;
@@ -17,10 +17,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from machine import describe, write_results
 from redis.asyncio import Redis
-from vote_rig import redis_server
 
+from bench.support.machine import describe, write_results
+from bench.support.votes.rig import redis_server
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, client
 from feedback.types import Completion, FrozenVote, Person, Vote

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from exactness import prepared
-from machine import describe, write_results
-from own_server import share_base
-from swaps import publish_adapters, say
 
+from bench.support.adapters import publish_adapters
+from bench.support.decoding import prepared
+from bench.support.machine import describe, write_results
+from bench.support.own_server import share_base
+from bench.support.progress import say
 from models.base.loading import load_base
 from models.decoding.runner import Segment
 from models.decoding.runners import make_runner
@@ -92,7 +93,7 @@ def main() -> int:
         for name, (runner, adapters) in runners.items():
             times = [milliseconds(runner, step, adapters) for _ in range(options.repeats + WARMUP)]
             figures[case][name] = round(statistics.median(times[WARMUP:]), 2)
-        say(f"{case:<36} {figures[case]}\n")
+        say(f"{case:<36} {figures[case]}")
     about = {"machine": describe(), "options": vars(options)}
     write_results(f"step-{options.dtype}", {**about, "median_ms": figures})
     return 0

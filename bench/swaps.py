@@ -11,171 +11,31 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import statistics
 import sys
 import tempfile
 import time
 from bisect import bisect
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from machine import describe, write_results
-from own_server import REPLY_SECONDS, Server
 
+from bench.support.adapters import publish_adapters, register
+from bench.support.machine import describe, write_results
+from bench.support.own_server import REPLY_SECONDS, Server
+from bench.support.progress import overwrite, say
+from bench.support.traffic import PROMPTS, Reply, Traffic, ask, chat_on, pinned
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, embedded_url
-from models.adapters import AdapterStore, Manifest, Origin
-from models.settings import LearnerSettings
 from models.types import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PROMPTS = (
-    "How do I make a cup of tea?",
-    "Why is the sky blue?",
-    "Tell me about cats.",
-    "What should I read next?",
-)
-NOISE = 0.05
-"""Standard deviation of the random adapters' B: enough to change replies, too little to ruin."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """One streamed reply; times are ``time.monotonic`` seconds."""
-
-    prompt: str
-    header: str
-    fingerprints: frozenset[str]
-    text: str
-    asked: float
-    times: tuple[float, ...]
-
-    @property
-    def began(self) -> float:
-        """When its first chunk came."""
-        return self.times[0]
-
-    @property
-    def label(self) -> str | None:
-        """The one version that all of it names, if it does."""
-        named = self.fingerprints | {self.header}
-        return next(iter(named)) if len(named) == 1 else None
-
-
-@dataclass(slots=True)
-class Traffic:
-    """What the streams saw."""
-
-    replies: list[Reply] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    news: asyncio.Condition = field(default_factory=asyncio.Condition)
-
-
-def publish_adapters(
-    data_dir: Path, count: int, *, noise: float = NOISE, **options: Any
-) -> list[Manifest]:
-    """Publish random adapters for the packaged base, or for the one that ``options`` name.
-
-    Args:
-        data_dir: The data folder.
-        count: How many.
-        noise: Standard deviation of their B.
-        options: Further settings of the learner, by name.
-    """
-    import torch  # noqa: PLC0415 - seconds, and only here
-
-    from models.base.loading import load_base  # noqa: PLC0415
-    from models.policy.policy import Policy  # noqa: PLC0415
-
-    settings = LearnerSettings(data_dir=data_dir, dtype="float32", **options)
-    base = load_base(settings)
-    policy = Policy(base, settings)
-    store = AdapterStore(settings.adapters_dir)
-    manifests = []
-    for number in range(1, count + 1):
-        policy.reset(number)
-        dice = torch.Generator().manual_seed(number)
-        with torch.no_grad():
-            for name, weight in policy.master.items():
-                if ".lora_B." in name:
-                    weight.normal_(std=noise, generator=dice)
-        origin = Origin(BASE, None, "", 0, base.name, base.content_hash, time.time())
-        manifests.append(store.publish(number, origin, policy.save))
-    return manifests
-
-
-async def register(store: Store, manifests: Sequence[Manifest]) -> None:
-    """Enter published adapters in the record, as an operator's import would."""
-    for manifest in manifests:
-        await store.versions.add(
-            manifest.version,
-            parent=BASE,
-            manifest=manifest.as_dict(),
-            state="approved",
-            now=time.time(),
-        )
-
-
-async def ask(http: httpx.AsyncClient, model: str, prompt: str, tokens: int) -> Reply:
-    """Stream one greedy reply to its end.
-
-    Raises:
-        httpx.HTTPError: The server refused or failed.
-        ValueError: The stream holds an error, or ends without its end.
-    """
-    body = {
-        "model": model,
-        "messages": [{"role": "user", "content": prompt}],
-        "max_tokens": tokens,
-        "temperature": 0,
-        "stream": True,
-    }
-    asked = time.monotonic()
-    times, text, named, done = [], "", set(), False
-    async with http.stream("POST", "/v1/chat/completions", json=body) as response:
-        response.raise_for_status()
-        async for line in response.aiter_lines():
-            data = line.removeprefix("data: ")
-            if data == line:
-                continue
-            times.append(time.monotonic())
-            if data == "[DONE]":
-                done = True
-                break
-            chunk = json.loads(data)
-            if "error" in chunk:
-                raise ValueError(chunk["error"]["message"])
-            named.add(chunk["system_fingerprint"])
-            text += chunk["choices"][0]["delta"].get("content") or ""
-        header = response.headers["x-policy-version"]
-    if not done:
-        raise ValueError("The stream ended before its end.")
-    return Reply(prompt, header, frozenset(named), text, asked, tuple(times))
-
-
-async def chat_on(
-    http: httpx.AsyncClient, traffic: Traffic, stop: asyncio.Event, tokens: int, first: int
-) -> None:
-    """Ask one question after the other until told to stop."""
-    turn = first
-    while not stop.is_set():
-        prompt = PROMPTS[turn % len(PROMPTS)]
-        turn += 1
-        try:
-            reply = await ask(http, "policy", prompt, tokens)
-        except Exception as error:  # counted: the bench is about there being none
-            traffic.errors.append(repr(error))
-            continue
-        async with traffic.news:
-            traffic.replies.append(reply)
-            traffic.news.notify_all()
+    from models.adapters import Manifest
 
 
 async def swap(store: Store, traffic: Traffic, version: str) -> tuple[float, float]:
@@ -217,12 +77,12 @@ async def measure(
             await traffic.news.wait_for(lambda: len(traffic.replies) >= options.streams)
         for number in range(options.swaps):
             swaps.append(await swap(store, traffic, versions[number % len(versions)]))
-            say(f"swap {number + 1}/{options.swaps}: {swaps[-1][1] - swaps[-1][0]:.2f} s")
+            overwrite(f"swap {number + 1}/{options.swaps}: {swaps[-1][1] - swaps[-1][0]:.2f} s")
             await asyncio.sleep(dice.uniform(0, options.pause))
         stop.set()
         await asyncio.gather(*streams)
         seconds = time.monotonic() - began
-        say("\nasking the quiet server for each version's own replies …\n")
+        say("\nasking the quiet server for each version's own replies …")
         own = {
             (version, prompt): (await ask(http, pinned(version), prompt, options.tokens)).text
             for version in versions
@@ -230,11 +90,6 @@ async def measure(
         }
     await store.close()
     return summarise(traffic, swaps, own) | {"seconds": round(seconds, 1)}
-
-
-def pinned(version: str) -> str:
-    """Return the model name that asks for one version."""
-    return BASE if version == BASE else f"policy@{version}"
 
 
 def summarise(
@@ -283,12 +138,6 @@ def gaps(replies: Sequence[Reply], swaps: Sequence[tuple[float, float]]) -> dict
     }
 
 
-def say(line: str) -> None:
-    """Show progress on standard error; swaps overwrite each other."""
-    sys.stderr.write(f"\r{line}")
-    sys.stderr.flush()
-
-
 def main() -> int:
     """Run the bench; the exit code is 0 only if every check holds."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -301,9 +150,9 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="thumbloop-swaps-") as folder:
         server = Server(Path(folder), poll_interval=str(options.poll))
-        say("publishing random adapters …")
+        overwrite("publishing random adapters …")
         manifests = publish_adapters(server.data_dir, options.adapters)
-        say("starting the server …       ")
+        overwrite("starting the server …       ")
         with server.running():
             figures = asyncio.run(measure(server, manifests, options))
     write_results("swaps", {"machine": describe(), "options": vars(options), **figures})

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from machine import describe, write_results
-from own_server import share_base
-from peer_setup import TRL, SetupError, say
 
+from bench.support.machine import describe, write_results
+from bench.support.own_server import share_base
+from bench.support.paths import ROOT
+from bench.support.peer_setup import TRL, SetupError
+from bench.support.progress import say
 from models.adapters import AdapterStore, Origin
 from models.base.loading import ensure_base, load_base
 from models.policy.batch import collate
@@ -33,14 +35,13 @@ from models.types import Sample
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PROGRAMS = Path(__file__).parent / "train"
-SOURCE = Path(__file__).parents[1] / "LICENSE"
+SOURCE = ROOT / "LICENSE"
 PROMPT, REPLY, MINIBATCH = 64, 48, 8
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """A program of ``train/``, in one of its forms."""
+    """A program of ``bench/train/``, in one of its forms."""
 
     name: str
     program: str
@@ -49,15 +50,15 @@ class Arm:
 
 
 ARMS = (
-    Arm("ours", "ours.py", "version"),
-    Arm("ours, first update", "ours.py", "base"),
-    Arm("ours, rollouts", "ours.py", "rollouts"),
-    Arm("bare bf16 products", "floor.py"),
-    Arm("plain loop, bf16 autocast", "plain.py", "bf16"),
-    Arm("plain loop, fp32", "plain.py", "fp32"),
-    Arm("TRL 1.9 KTO, one pass, fp32", "trl_kto.py", "fp32", peer=True),
-    Arm("TRL 1.9 KTO, one pass, bf16", "trl_kto.py", "bf16", peer=True),
-    Arm("TRL 1.9 PPO, fp32", "trl_ppo.py", "fp32", peer=True),
+    Arm("ours", "ours", "version"),
+    Arm("ours, first update", "ours", "base"),
+    Arm("ours, rollouts", "ours", "rollouts"),
+    Arm("bare bf16 products", "floor"),
+    Arm("plain loop, bf16 autocast", "plain", "bf16"),
+    Arm("plain loop, fp32", "plain", "fp32"),
+    Arm("TRL 1.9 KTO, one pass, fp32", "trl_kto", "fp32", peer=True),
+    Arm("TRL 1.9 KTO, one pass, bf16", "trl_kto", "bf16", peer=True),
+    Arm("TRL 1.9 PPO, fp32", "trl_ppo", "fp32", peer=True),
 )
 
 
@@ -118,7 +119,8 @@ def run(arm: Arm, asked: dict[str, Any], folder: Path) -> dict[str, Any]:
     log = folder / "log.txt"
     with log.open("w") as out:
         subprocess.run(
-            [python, str(PROGRAMS / arm.program), str(request), str(answer)],
+            [python, "-m", f"bench.train.{arm.program}", str(request), str(answer)],
+            cwd=ROOT,
             stdout=out,
             stderr=subprocess.STDOUT,
             check=False,
@@ -178,7 +180,7 @@ def main() -> None:
             for arm in arms:
                 turns[-1][arm.name] = run(arm, asked, folder)
                 say(f"{arm.name}: {turns[-1][arm.name]}")
-        agreement = run(Arm("agreement", "agreement.py"), asked, folder)
+        agreement = run(Arm("agreement", "agreement"), asked, folder)
     figures = {
         "machine": describe(),
         "votes": len(asked["votes"]),

@@ -1,6 +1,6 @@
 """Measure export and import of feedback: rows a second, and memory of the process that does it.
 
-    .venv/bin/python bench/transfer.py [--votes 100000]
+    python -m bench.transfer [--votes 100000]
 
 It makes a file of votes, imports it into an empty embedded Redis of its own, exports it in both
 formats, and imports each export into another empty one. Each step is a command of its own, whose
@@ -19,8 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from machine import describe, write_results
-
+from bench.support.machine import describe, write_results
 from feedback.export.records import VoteRecord, as_row
 from feedback.export.writers import encode_line
 from feedback.rewards import reward

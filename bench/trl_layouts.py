@@ -7,7 +7,7 @@ TRL is no dependency of Thumbloop, so this runs in an environment of its own:
     for form in jsonl parquet; do for layout in records kto preference reward sft triplets; do
         thumbloop feedback export --format $form --layout $layout --out /tmp/layouts/$layout.$form
     done; done
-    /tmp/trl/bin/python bench/trl_layouts.py /tmp/layouts
+    /tmp/trl/bin/python -m bench.trl_layouts /tmp/layouts
 
 Nothing is downloaded: the model is a random one of 20,000 parameters, its tokenizer of bytes.
 Each file needs a few rows; `thumbloop simulate --votes 20` makes enough for kto, sft and triplets.

@@ -1,7 +1,7 @@
 """Measures the record: votes over HTTP, beside a route that does nothing and beside Redis alone.
 
-    python bench/votes.py                   # all of it, some ten minutes
-    python bench/votes.py votes             # votes a second; then: memory, scale
+    python -m bench.votes                   # all of it, some ten minutes
+    python -m bench.votes votes             # votes a second; then: memory, scale
 
 `votes` puts the same load on the real service with durability on (the embedded Redis, which calls
 fsync before it answers), on a bare FastAPI route in the same kind of server, and calls the vote's
@@ -19,12 +19,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import vote_memory
-import vote_scale
-from machine import describe, write_results
-from processes import end_in_order
-from vote_load import VoteLoad
-from vote_rig import rig
+from bench.support.machine import describe, write_results
+from bench.support.processes import end_in_order
+from bench.support.votes import memory as vote_memory
+from bench.support.votes import scale as vote_scale
+from bench.support.votes.load import VoteLoad
+from bench.support.votes.rig import rig
 
 MODES = ("all", "votes", "memory", "scale")
 CONNECTIONS = (1, 8, 32, 128)

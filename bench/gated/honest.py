@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gated.kept import Made
-from learn.people import Habits, World
-from learn.replies import Replies
-from learn.rounds import rounds
-from learn.students import Ours
-
+from bench.gated.kept import Made
+from bench.learning.people import USERS, Habits, World
+from bench.learning.replies import TOKENS, Replies
+from bench.learning.rounds import rounds
+from bench.learning.students import Ours
 from models.types import BASE
 
 if TYPE_CHECKING:
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
 
     from models.settings import LearnerSettings
     from service.simulate.tastes import TasteName
-
-USERS = 40
-TOKENS = 48
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from gated.honest import CHAINS, make_chain
-from gated.kept import Kept
-from gated.poison import HACKS, Poisoner, poisons
+from bench.gated.honest import CHAINS, make_chain
+from bench.gated.kept import Kept
+from bench.gated.poison import HACKS, Poisoner, poisons
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,9 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import torch
-from gated.kept import Made
-from gated.strings import FALSE_CLAIMS, agreement, loop, praise, rambling
 
+from bench.gated.kept import Made
+from bench.gated.strings import FALSE_CLAIMS, agreement, loop, praise, rambling
 from models.adapters import AdapterStore, Origin
 from models.base.loading import load_base
 from models.learning.learner import Learner

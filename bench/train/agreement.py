@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from given import given, timed
-from ours import samples, settings
 from peft import PeftModel
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import AutoModelForCausalLM
 
+from bench.train.given import given, timed
+from bench.train.ours import samples, settings
 from models.learning.epochs import Epochs
 from models.learning.learner import Learner
 from models.learning.scoring import score_samples

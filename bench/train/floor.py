@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 
 import torch
-from given import given, timed
+
+from bench.train.given import given, timed
 
 
 def weights(base: str) -> tuple[list[torch.Tensor], torch.Tensor]:

@@ -1,7 +1,7 @@
 """The batch that every arm is given, and the figures that it gives back; runs in any environment.
 
-An arm is a program: ``python arm.py GIVEN.json FIGURES.json``. What loads models and data is not
-timed.
+An arm is a program: ``python -m bench.train.ARM GIVEN.json FIGURES.json``. Loading models and data
+is not timed.
 """
 
 from __future__ import annotations

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from given import given, timed
-
+from bench.train.given import given, timed
 from models.learning.learner import Learner
 from models.settings import LearnerSettings
 from models.types import Sample

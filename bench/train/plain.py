@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from given import choose_fp32_products, given, timed
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
+
+from bench.train.given import choose_fp32_products, given, timed
 
 
 def logprobs(model: Any, ids: torch.Tensor, prompt: int) -> torch.Tensor:

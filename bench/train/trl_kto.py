@@ -6,10 +6,11 @@ import tempfile
 
 import torch
 from datasets import Dataset
-from given import choose_fp32_products, given, timed
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import KTOConfig, KTOTrainer
+
+from bench.train.given import choose_fp32_products, given, timed
 
 
 def main() -> None:

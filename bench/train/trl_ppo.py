@@ -17,7 +17,6 @@ os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 
 import torch
 from datasets import Dataset
-from given import choose_fp32_products, given, timed
 from peft import LoraConfig
 from transformers import (
     AutoModelForCausalLM,
@@ -25,6 +24,8 @@ from transformers import (
     AutoTokenizer,
 )
 from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
+
+from bench.train.given import choose_fp32_products, given, timed
 
 
 class Votes(torch.nn.Module):

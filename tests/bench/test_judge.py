@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from judge import APPROVAL, Crowds, Scenario, simulate
 
+from bench.judge import APPROVAL, Crowds, Scenario, simulate
 from feedback.settings import JudgeSettings
 
 BOUNDS = JudgeSettings().limits

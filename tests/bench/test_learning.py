@@ -5,22 +5,30 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import learning_report
 import pytest
-from learn.figures import along, gains, grouped, interval, labels_cell
-from learn.measure import distinct
-from learn.people import REVERSED_AFTER, Habits, World
-from learn.plots import plot_conditions
-from learn.remembered import Reply
-from learn.results import Job, Run, append, read
-from learn.rounds import rounds
-from learn.tables import ablations, beside_ours, conditions, every_row
+
+from bench.learning.figures import (
+    Row,
+    along,
+    gains,
+    grouped,
+    interval,
+    labels_cell,
+    long_enough,
+)
+from bench.learning.measure import distinct
+from bench.learning.people import REVERSED_AFTER, Habits, World
+from bench.learning.plots import plot_conditions
+from bench.learning.remembered import Reply
+from bench.learning.report import page
+from bench.learning.results import Job, Run, append, read
+from bench.learning.rounds import rounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from learn.rounds import Voted
+    from bench.learning.rounds import Voted
 
 JOB = Job("ours", "brief", 1, 4e-4, 128)
 
@@ -61,9 +69,6 @@ def test_lags_are_set_beside_each_other_on_the_seeds_that_have_them_all(tmp_path
     ((arm, by_lag),) = along(rows, "lag", 128).items()
     assert arm == ("ours", "brief")
     assert by_lag == {0: pytest.approx([1.0, 0.5]), 4: pytest.approx([0.25, 0.0])}
-    lines = conditions(rows, "lag", 128).splitlines()
-    assert lines[0] == "| arm | taste | lag 0 | lag 4 |"
-    assert lines[2:] == ["| ours | brief | 75% (100 / 50) | 12% (25 / 0) |"]
     plot_conditions(rows, tmp_path)
     assert (tmp_path / "learning-conditions.png").stat().st_size > 5000
 
@@ -98,7 +103,6 @@ def test_the_report_says_how_many_runs_never_got_there() -> None:
     runs = [make_run((128, 0.3), seed=1), make_run((64, 1.0), seed=2), make_run((128, 0.2), seed=3)]
     assert labels_cell(runs, 0.8) == "> 128 (1/3)"
     assert labels_cell(runs[1:2], 0.8).startswith("51 ")  # 64 · 0.64 / 0.8
-    assert "| ours | brief |" in every_row(grouped(runs))
 
 
 def test_arms_are_set_beside_ours_seed_by_seed_at_the_looks_that_both_have() -> None:
@@ -111,9 +115,6 @@ def test_arms_are_set_beside_ours_seed_by_seed_at_the_looks_that_both_have() -> 
     assert gains(ours, others) == pytest.approx({1: 0.1875, 2: -0.25})  # of a gap of 0.8
     assert gains(ours, others, labels=32) == pytest.approx({1: 0.25, 2: -0.25})
     assert gains(ours, [make_run((48, 0.6))]) == {}
-    others = [replace(run, job=replace(run.job, arm="sft", rate=1e-3)) for run in others]
-    lines = beside_ours(grouped([*ours, *others])).splitlines()
-    assert lines[2:] == ["| sft | brief | 0 | 0% | 128 | 2 | -3 % | +19 / -25 | 1.0 | 1.0 |"]
 
 
 def test_a_setting_alone_is_measured_up_to_its_budget_on_every_seed_that_has_it() -> None:
@@ -121,22 +122,21 @@ def test_a_setting_alone_is_measured_up_to_its_budget_on_every_seed_that_has_it(
         made = make_run(*curve, seed=seed)
         return replace(made, job=replace(made.job, arm=arm, labels=labels))
 
-    runs = [
-        run("ours", 320, (160, 0.4), (320, 1.0)),
-        run("ours", 320, (160, 0.6), (320, 1.0), seed=2),
-        run("no-kl", 160, (160, 0.6)),
-        run("no-kl", 320, (160, 0.4), (320, 0.2), seed=2),
-        run("sft", 320, (160, 1.0), (320, 1.0)),  # a peer has no run of just the budget
-    ]
-    assert ablations(grouped(runs)).splitlines()[2:] == [
-        "| no-kl | without KL to the base | +0 [-25, +25] (+25 / -25) | 1.0 |  |  |  |  |",
-        "| ours | our learner with its defaults |  | 1.0 |  |  |  |  |",
-    ]
-    page = learning_report.page(grouped(runs), "runs.jsonl")
-    assert "| no-kl | brief | 0.0004 | 0 | 0% | 320 | 1 |" in page
-    assert "| sft | brief | 0 | 0% | 320 | 1 | +37 % | +37 | 1.0 | 1.0 |" in page
-    learned = "128 [128, 128] (1/1), 1 nats"
-    assert f"| sft | filtered fine-tuning on all liked replies | {learned} |  |  |" in page
+    rows = grouped(
+        [
+            run("ours", 320, (160, 0.4), (320, 1.0)),
+            run("ours", 320, (160, 0.6), (320, 1.0), seed=2),
+            run("no-kl", 160, (160, 0.6)),
+            run("no-kl", 320, (160, 0.4), (320, 0.2), seed=2),
+            run("no-kl", 96, (96, 1.0), seed=3),  # ends before the budget
+        ]
+    )
+    ours, theirs = (
+        long_enough(rows, Row(arm, "brief", 0.0, 0, 0.0, 160), 160) for arm in ("ours", "no-kl")
+    )
+    assert [(each.job.seed, each.job.labels) for each in theirs] == [(1, 160), (2, 320)]
+    assert gains(ours, theirs, 160) == pytest.approx({1: 0.25, 2: -0.25})
+    assert "`runs.jsonl`" in page(rows, "runs.jsonl")
 
 
 def test_the_interval_holds_what_the_values_hold() -> None:

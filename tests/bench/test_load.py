@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from load import Window, gaps_within, spread, summarise, tokens_within
-from streams import Reply
+
+from bench.support.load import Window, gaps_within, spread, summarise, tokens_within
+from bench.support.streams import Reply
 
 
 def reply(sent: float, arrivals: list[float], tokens: int | None) -> Reply:

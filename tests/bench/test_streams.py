@@ -8,7 +8,8 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from streams import Reply, Response, StreamError
+
+from bench.support.streams import Reply, Response, StreamError
 
 EVENTS = (
     b'{"choices":[{"delta":{"role":"assistant","content":""}}]}',

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,7 @@ import httpx
 import openai
 import pytest
 
-sys.path.append(str(Path(__file__).parents[2] / "bench"))
-
-from own_server import Server
+from bench.support.own_server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,22 +1,22 @@
-"""The engine on the real model against transformers, as ``bench/exactness.py`` does at length."""
+"""The engine on the real model against transformers, as ``bench.exactness`` does at length."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[2] / "bench"))
-
-from exactness import TOLERANCE, Job, Reference, compare_greedy
-from own_server import share_base
-from swaps import publish_adapters
-
+from bench.exactness import TOLERANCE, Reference, compare_greedy
+from bench.support.adapters import publish_adapters
+from bench.support.decoding import Job
+from bench.support.own_server import share_base
 from models.base.loading import load_base
 from models.settings import LearnerSettings
 from models.types import BASE, Message
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = [pytest.mark.real_model, pytest.mark.timeout(300)]
 

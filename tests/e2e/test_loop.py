@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import psutil
 import pytest
-
-if TYPE_CHECKING:
-    from own_server import Process
 
 pytestmark = [pytest.mark.real_model, pytest.mark.timeout(420)]
 
@@ -98,7 +97,8 @@ def test_a_batch_whose_learner_was_killed_becomes_exactly_one_version(
         lambda: "Run 2: learn " in site.server.log("worker-learn"), 120, "the first step"
     )
     for victim in learn_workers(site.server.processes()):
-        victim.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.kill()
 
     done = site.until_run(2, "approved", "rejected", "quarantined")
     assert (done["state"], done["attempts"]) == ("approved", 2)
@@ -118,11 +118,11 @@ def test_a_batch_whose_learner_was_killed_becomes_exactly_one_version(
     assert site.server.get("/admin/updates")["learning"]["waiting_votes"] == 0
 
 
-def learn_workers(processes: list[Process]) -> list[Process]:
+def learn_workers(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Return the learn queue's worker and the process that it gave the update to."""
-    parents = [each for each in processes if " -Q learn " in each.command]
+    parents = [each for each in processes if " -Q learn " in " ".join(each.cmdline())]
     assert len(parents) == 1
-    children = [each for each in processes if each.parent == parents[0].pid]
+    children = [each for each in processes if each.ppid() == parents[0].pid]
     assert children
     return [*parents, *children]
 

@@ -1,13 +1,12 @@
 """Numbers 19 and 20: swaps and rollbacks under load, on three replicas with the real engine.
 
-The model is tiny and random. ``bench/replicas.py`` does the same at length with the real one.
+The model is tiny and random. ``bench.replicas`` does the same at length with the real one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,13 +14,11 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from bench.replicas import change, own_replies, prepare, summarise
+from bench.support.adapters import publish_adapters
+from bench.support.fleet import Fleet
+from bench.support.traffic import Traffic, chat_on
 from tests.support.fault_model import make_model
-
-sys.path.append(str(Path(__file__).parents[2] / "bench"))
-
-from fleet import Fleet
-from replicas import change, own_replies, prepare, summarise
-from swaps import Traffic, chat_on, publish_adapters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

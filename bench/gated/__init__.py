@@ -1,0 +1,1 @@
+"""Makes the honest and the poisoned adapters that `bench.gate` judges."""

@@ -1,0 +1,1 @@
+"""How many votes each way to learn needs: `python -m bench.learning.run`, then `.report`."""

@@ -1,0 +1,191 @@
+"""The arms of the learning benchmark by name: what each learns with, and at what rate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bench.learning.students import FilteredSft, Ours
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bench.learning.rounds import Student
+    from models.settings import LearnerSettings
+
+EVERY = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way to learn from the same votes.
+
+    Attributes:
+        about: What it is, for the tables.
+        settings: What it changes of our learner's settings.
+        every: Votes in one update; a comparison is two votes, and one label.
+        habits: What it changes of how people vote.
+        rate: Its learning rate, chosen on seeds of its own ("Choosing the rate" in TRIALS.md).
+        kind: Which student it has; ``trl`` learns in a process of its own (``trl_arm.py``).
+    """
+
+    about: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    every: int = EVERY
+    habits: Mapping[str, Any] = field(default_factory=dict)
+    rate: float = 1.6e-3
+    kind: str = "ours"
+
+
+SPREAD: Mapping[str, Any] = {"replay_votes": 48, "epochs": 1}
+"""Four updates go over each vote once each."""
+WINDOW: Mapping[str, Any] = {
+    "replay_votes": 96,
+    "iteration_votes": 0,
+    "epochs": 1,
+    "stale_votes": "none",
+    "adam_eps": 1e-8,
+    "rate_warmup_steps": 0,
+    "rate_decay_steps": math.inf,
+}
+"""The votes, passes and optimiser that the arm of TRL's KTO has."""
+UNCLIPPED: Mapping[str, Any] = {"clip": 0.99, "clip_high": 1e9, "max_step_kl": math.inf}
+"""Nothing bounds what an update does to a token."""
+
+ARMS: Mapping[str, Arm] = {
+    "ours": Arm("our learner with its defaults"),
+    "rollouts": Arm(
+        "up to three rounds of replies of its own, rated by a reward model", {"rollouts": 3}
+    ),
+    "rollouts-5": Arm("up to five rounds of such replies", {"rollouts": 5}),
+    # Without one thing each.
+    "no-kl": Arm("without KL to the base", {"kl_coefficient": 0.0}),
+    "fixed-kl": Arm("β fixed at 0.05, however near the base", {"kl_power": 0.0}),
+    "near": Arm("β of 0.05 at 12 nats instead of 16", {"kl_target": 12.0}),
+    "steep": Arm("β that grows with the sixth power of the distance", {"kl_power": 6.0}),
+    "no-baseline": Arm("votes as advantages", {"advantage": "none"}),
+    "batch-mean": Arm("mean of the batch as baseline", {"advantage": "batch_mean"}),
+    "no-user-means": Arm("leave-one-out mean only", {"user_prior": 1e9}),
+    "uncorrected": Arm(
+        "stale votes as if they were fresh", {"stale_votes": "none", "max_drift": math.inf}
+    ),
+    "coupled": Arm("the clip around the version that replied", {"stale_votes": "coupled"}),
+    "no-mask": Arm("disliked replies from afar are kept", {"max_drift": math.inf}),
+    "forgetful": Arm("a new Adam and user means for each update", kind="forgetful"),
+    "one-epoch": Arm("one pass over each batch", {"epochs": 1}),
+    "no-early-stop": Arm(
+        "all four passes, however far the first ones went", {"max_step_kl": math.inf}
+    ),
+    "constant-rate": Arm(
+        "the rate neither rises at first nor falls later",
+        {"rate_warmup_steps": 0, "rate_decay_steps": math.inf},
+    ),
+    # With one thing more, or another.
+    "kl-in-reward": Arm("KL of sampled tokens in the reward", {"kl_form": "reward"}),
+    "critic": Arm("a learned critic as baseline", {"advantage": "critic"}),
+    "nudge": Arm("a likelihood term on liked replies", {"nudge": 0.1}),
+    "end-penalty": Arm("half a vote off for a reply that is cut off", {"missing_end_penalty": 0.5}),
+    "per-token": Arm("the mean over the tokens of a minibatch", {"length_form": "token"}),
+    "per-reply": Arm("the mean over each reply's tokens", {"length_form": "reply"}),
+    "adam": Arm("Adam's usual ε of 1e-5", {"adam_eps": 1e-5}, rate=8e-4),
+    "momentum": Arm(
+        "an ε of 1e-3: nearly plain momentum",
+        {"adam_eps": 1e-3},
+        rate=4e-3,
+    ),
+    "gates": Arm(
+        "only the MLPs' first layers are learned",
+        {"learned_layers": ("gate_proj", "up_proj")},
+        rate=4e-3,
+    ),
+    "likely-tokens": Arm("unlikely tokens count for less", {"probability_weight": 0.7}),
+    "whole-batch": Arm("one optimiser step an epoch", {"minibatch": 0}),
+    "replay": Arm("with 32 replayed votes", {"replay_votes": 32}),
+    "replay-wide": Arm(
+        "32 replayed votes in minibatches of 24: as many steps as without, of less noise",
+        {"replay_votes": 32, "minibatch": 24},
+    ),
+    "spread": Arm("each vote's four passes in four updates, not in one", SPREAD),
+    "spread-uncorrected": Arm(
+        "spread passes, stale votes as if they were fresh", {**SPREAD, "stale_votes": "none"}
+    ),
+    "window": Arm(
+        "32 votes and 96 replayed ones, one pass, uncorrected, at a constant rate",
+        WINDOW,
+        every=32,
+        rate=8e-4,
+    ),
+    "window-unclipped": Arm(
+        "such a window without clip and early stop",
+        {**WINDOW, **UNCLIPPED},
+        every=32,
+        rate=8e-4,
+    ),
+    "window-free": Arm(
+        "such a window without KL to the base, mask and users' means either",
+        {
+            **WINDOW,
+            **UNCLIPPED,
+            "kl_coefficient": 0.0,
+            "max_drift": math.inf,
+            "user_prior": 1e9,
+        },
+        every=32,
+        rate=8e-4,
+    ),
+    "rank-1": Arm("rank 1", {"lora_rank": 1, "lora_alpha": 2}),
+    "rank-32": Arm("rank 32", {"lora_rank": 32, "lora_alpha": 64}),
+    "batch-32": Arm("32 votes an iteration", {"iteration_votes": 0}, every=32),
+    "batch-64": Arm("64 votes an update, in iterations of 16", every=64),
+    "undivided": Arm("64 votes an update, in one iteration", {"iteration_votes": 0}, every=64),
+    "batch-8": Arm("8 votes an update", every=8),
+    "high-clip": Arm("ratios clipped to 0.8..3", {"clip_high": 2.0}),
+    "wide-clip": Arm("ratios clipped to 0.1..1.9", {"clip": 0.9, "clip_high": 0.9}),
+    "strong-nudge": Arm("a strong likelihood term on liked replies", {"nudge": 0.5}),
+    "more-replay": Arm("with 64 replayed votes", {"replay_votes": 64}),
+    "nudge-replay": Arm(
+        "48 replayed votes and a strong likelihood term", {"replay_votes": 48, "nudge": 0.5}
+    ),
+    # Learning from what else people say.
+    "ratings": Arm("0 to 5 stars instead of thumbs", habits={"form": "ratings"}),
+    "comparisons": Arm(
+        "which of two replies is better", every=2 * EVERY, habits={"form": "comparisons"}
+    ),
+    "corrections": Arm(
+        "three of ten dislikes come with a better reply",
+        {"corrections": 0.5},
+        habits={"form": "corrections"},
+    ),
+    # Our learner under the conditions that TRL's RLOO and PPO ask for.
+    "punctual": Arm("no vote late or reversed", habits={"late": 0.0, "reversal": 0.0}),
+    # Others.
+    "article": Arm("the article's PPO", {"preset": "article"}, rate=4e-4),
+    "sft": Arm(
+        "filtered fine-tuning on all liked replies",
+        every=32,
+        rate=1.6e-3,
+        kind="sft",
+    ),
+    "kto": Arm("TRL 1.9 KTO", rate=8e-4, kind="trl"),
+    "kto-weighted": Arm("TRL 1.9 KTO, likes and dislikes alike", rate=8e-4, kind="trl"),
+    "kto-fast": Arm(
+        "TRL 1.9 KTO, likes and dislikes alike, at four times the rate",
+        rate=3.2e-3,
+        kind="trl",
+    ),
+    "kto-linear": Arm(
+        "TRL 1.9 KTO, likes and dislikes alike, a loss that never saturates",
+        rate=8e-4,
+        kind="trl",
+    ),
+    "rloo": Arm("TRL 1.9 RLOO, two rated replies a prompt", rate=8e-4, kind="trl"),
+    "ppo": Arm("TRL 1.9 PPO, a label for each rollout", rate=8e-4, kind="trl"),
+}
+
+
+def make_student(arm: Arm, settings: LearnerSettings) -> Student:
+    """Return the student of an arm that is not TRL's; ``settings`` hold the arm's own already."""
+    if arm.kind == "sft":
+        return FilteredSft(settings, every=arm.every)
+    return Ours(settings, every=arm.every, forgetful=arm.kind == "forgetful")

@@ -1,0 +1,115 @@
+"""Tables and plots of the finished runs of ``bench.learning.run``: ``bench/results/learning.md``.
+
+Per arm and taste: the labels after which half and four fifths of the gap from the base to the best
+of sixteen were closed, and the gold at the end, each with a bootstrap interval over seeds. A run
+that never got there counts as the whole budget, and the table says how many did. "In bounds" counts
+only versions that the gate of the product would not refuse for their distance to the base; runs
+that ended at four fifths beyond it are untold there, for they might have come back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.learning.arms import ARMS
+from bench.learning.figures import CONDITIONS, grouped
+from bench.learning.plots import plot_conditions, plot_tastes
+from bench.learning.results import FILE, read
+from bench.learning.tables import ablations, beside_ours, conditions, every_row, overview
+from bench.support.paths import RESULTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bench.learning.figures import Row
+    from bench.learning.results import Run
+
+FULL = 256
+"""Labels from which on a run can tell when four fifths of the gap are closed."""
+
+PAGE = """# Votes to learn a taste: all runs
+
+Made by `python -m bench.learning.report` from `{source}`; what it means is in
+[RESULTS.md](../RESULTS.md#votes-to-learn-a-taste). A cell of labels is the median over seeds with a
+95 % bootstrap interval, and how many seeds got there. Distances are nats a reply from the base.
+
+## Labels to 80 % of the gap
+
+{overview}
+
+![brief](learning-brief.png)
+![plain](learning-plain.png)
+![polite](learning-polite.png)
+
+## Each setting alone
+
+Percent more of the gap than ours over the looks that both have: the mean over seeds with a 95 %
+bootstrap interval, and seed by seed.
+
+{ablations}
+
+## Stale votes and adversaries
+
+What is closed of the gap after so many labels, on the seeds that have every value, one by one in
+parentheses. Lag, the versions that people are behind, after {lag_labels} labels:
+
+{lag}
+
+The share of the users who vote against what they like, after {adversaries_labels} labels:
+
+{adversaries}
+
+![stale votes and adversaries](learning-conditions.png)
+
+## Every arm and condition
+
+{every_row}
+
+## Beside ours, seed by seed
+
+The mean over the looks that both runs have; a run ends at its first 80 %.
+
+{beside_ours}
+"""
+
+
+def page(rows: Mapping[Row, list[Run]], source: str) -> str:
+    """Return all tables; runs of few labels are in those alone that set arms beside ours."""
+    full = _full(rows)
+    tables = {"overview": overview(full), "every_row": every_row(full)}
+    tables |= {"ablations": ablations(rows), "beside_ours": beside_ours(rows)}
+    for condition, labels in CONDITIONS.items():
+        tables |= {condition: conditions(rows, condition, labels)}
+        tables |= {f"{condition}_labels": str(labels)}
+    return PAGE.format(source=source, **tables)
+
+
+def _full(rows: Mapping[Row, list[Run]]) -> Mapping[Row, list[Run]]:
+    return {row: runs for row, runs in rows.items() if row.budget >= FULL}
+
+
+def main() -> int:
+    """Write the tables; draw the pictures."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=Path, default=FILE)
+    parser.add_argument("--to", type=Path, default=RESULTS, help="the folder to write to")
+    options = parser.parse_args()
+    rows = grouped([run for run in read(options.runs) if run.job.arm in ARMS])
+    if not rows:
+        sys.stderr.write(
+            f"No finished runs in {options.runs}: start with `python -m bench.learning.run`.\n"
+        )
+        return 1
+    written = options.to / "learning.md"
+    written.write_text(page(rows, options.runs.name), encoding="utf-8")
+    plot_tastes(_full(rows), options.to)
+    plot_conditions(rows, options.to)
+    print(written)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""Learns from simulated people's votes, arm by arm, and counts the votes that each arm needs.
+
+People with a hidden taste chat with a policy and vote; each arm learns from votes of the same
+people under the same rules. After every few updates, held-out prompts tell what share of the
+honest users like the replies. Finished runs are kept in ``bench/results/learning.jsonl``; a later
+start goes on with those that are missing. ``bench.learning.report`` makes tables and plots.
+The full form takes hours; ``--short`` takes minutes, and any part can be asked for by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import tempfile
+import time
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.learning.arms import ARMS, make_student
+from bench.learning.figures import GATE_NATS
+from bench.learning.measure import Yardstick
+from bench.learning.people import USERS, Habits, World
+from bench.learning.replies import MEMORY, TOKENS, Replies
+from bench.learning.results import FILE, SEARCH_SEED, Job, Run, append, read
+from bench.learning.rounds import rounds
+from bench.learning.trl_rounds import trl_rounds
+from bench.support.machine import describe
+from bench.support.own_server import share_base
+from bench.support.paths import RESULTS
+from bench.support.progress import say
+from models.settings import LearnerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.learning.rounds import Learned
+
+HELD_OUT = 128
+SHORT = {
+    "arms": ["ours", "sft"],
+    "tastes": ["brief"],
+    "seeds": [1],
+    "labels": 64,
+    "out": RESULTS / "learning-short.jsonl",
+}
+"""What stands in for the hours of the full form where minutes are to be had."""
+
+
+def run(job: Job, every: int, until: float) -> Run:
+    """Do one run on a throwaway data folder.
+
+    Args:
+        job: What to do.
+        every: Labels between two measurements.
+        until: The share of the gap from base to ceiling whose first sight ends the run, where the
+            gate would let the version pass.
+    """
+    arm, began = ARMS[job.arm], time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="thumbloop-learning-") as folder:
+        share_base(Path(folder) / "data")
+        overrides = {"learning_rate": job.rate, **arm.settings}
+        settings = LearnerSettings(data_dir=Path(folder) / "data", **overrides)
+        habits = Habits(lag=job.lag, adversaries=job.adversaries, **arm.habits)
+        world = World(job.taste, job.seed, USERS, habits)
+        replies = Replies(settings, TOKENS, MEMORY)
+        yardstick = Yardstick(world, replies, HELD_OUT)
+        (base, ceiling), curve = yardstick.bounds(), []
+        say(f"{job}: base {base:.2f}, ceiling {ceiling:.2f}")
+        due, enough = every, base + until * (ceiling - base)
+        for learned in learning(job, settings, world, replies):
+            if learned.labels < due:
+                continue
+            due = learned.labels + every
+            point = yardstick.measure(learned.version)
+            curve.append({"labels": learned.labels, **point.as_dict(), "report": learned.report})
+            say(f"{job.arm} {job.taste} {job.seed}: {learned.labels} labels, gold {point.gold:.2f}")
+            if point.gold >= enough and point.kl <= GATE_NATS:
+                break
+    return Run(job, base, ceiling, tuple(curve), time.monotonic() - began, describe())
+
+
+def learning(
+    job: Job, settings: LearnerSettings, world: World, replies: Replies
+) -> Iterator[Learned]:
+    """Return an arm's versions, one after the other."""
+    arm = ARMS[job.arm]
+    if arm.kind != "trl":
+        return rounds(make_student(arm, settings), world, replies, job.labels)
+    order = {
+        "method": job.arm,
+        "taste": job.taste,
+        "seed": job.seed,
+        "rate": job.rate,
+        "labels": job.labels,
+        "users": USERS,
+        "tokens": TOKENS,
+        "adversaries": job.adversaries,
+        "lag": job.lag,
+    }
+    return trl_rounds(order, settings)
+
+
+def jobs(options: argparse.Namespace) -> Iterator[Job]:
+    """Yield the runs that are asked for, seed by seed, so that all arms grow alike."""
+    for seed, taste, name in product(options.seeds, options.tastes, options.arms):
+        for rate in options.rates or [ARMS[name].rate]:
+            yield Job(name, taste, seed, rate, options.labels, options.lag, options.adversaries)
+
+
+def main() -> int:
+    """Do what is missing."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--tastes", nargs="+", default=["brief", "plain", "polite"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
+    parser.add_argument("--rates", nargs="+", type=float, help="instead of each arm's own rate")
+    parser.add_argument("--labels", type=int, default=320, help="the most that a run learns from")
+    parser.add_argument("--measure-every", type=int, default=32, help="labels between two looks")
+    parser.add_argument(
+        "--until",
+        type=float,
+        default=math.inf,
+        help="share of the gap from base to best of 16 that ends a run where it is seen within the "
+        "gate's bound on KL; 0.8 saves half of the time",
+    )
+    parser.add_argument("--lag", type=int, default=0, help="versions that people are behind")
+    parser.add_argument("--adversaries", type=float, default=0.0, help="share of the users")
+    parser.add_argument("--out", type=Path, default=FILE)
+    parser.add_argument(
+        "--short", action="store_true", help="minutes: two arms, one taste, one seed, 64 labels"
+    )
+    if parser.parse_args().short:
+        parser.set_defaults(**SHORT)
+    options = parser.parse_args()
+    if options.lag and any(ARMS[name].kind == "trl" for name in options.arms):
+        parser.error("TRL's trainers know no late votes: ask for --lag of our own arms")
+    if options.rates and min(options.seeds) < SEARCH_SEED:
+        parser.error(f"choose rates on seeds of their own: --seeds from {SEARCH_SEED} on")
+    wanted = list(jobs(options))
+    finished = read(options.out)
+    done = {each.job for each in finished if each.told(options.until, within=GATE_NATS)}
+    for number, job in enumerate(wanted, start=1):
+        if job in done:
+            continue
+        say(f"run {number}/{len(wanted)}")
+        append(run(job, options.measure_every, options.until), options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What benches share: servers of their own, loads, the machine's description."""

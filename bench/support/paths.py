@@ -1,0 +1,7 @@
+"""Where the checkout lies, and where benches leave their figures."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The checkout. Benches start their own processes here, as `python -m bench.…`."""
+RESULTS = ROOT / "bench" / "results"

@@ -1,0 +1,1 @@
+"""The modes of `bench.serving`, one module each, and the options that they share."""

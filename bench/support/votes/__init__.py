@@ -1,0 +1,1 @@
+"""The parts of `bench.votes`: its processes, its load, and what it measures beside the rate."""
