@@ -26,8 +26,8 @@ class Arm:
         settings: What it changes of our learner's settings.
         every: Votes in one update; a comparison is two votes, and one label.
         habits: What it changes of how people vote.
-        rate: Its learning rate, chosen on seeds of its own ("Choosing the rate" in TRIALS.md).
-        kind: Which student it has; ``trl`` learns in a process of its own (``trl_arm.py``).
+        rate: Its learning rate, chosen on seeds of its own (see TRIALS.md).
+        kind: Which student it has; ``trl`` learns in a process of its own (``trl_arm``).
     """
 
     about: str
@@ -38,27 +38,12 @@ class Arm:
     kind: str = "ours"
 
 
-SPREAD: Mapping[str, Any] = {"replay_votes": 48, "epochs": 1}
-"""Four updates go over each vote once each."""
-WINDOW: Mapping[str, Any] = {
-    "replay_votes": 96,
-    "iteration_votes": 0,
-    "epochs": 1,
-    "stale_votes": "none",
-    "adam_eps": 1e-8,
-    "rate_warmup_steps": 0,
-    "rate_decay_steps": math.inf,
-}
-"""The votes, passes and optimiser that the arm of TRL's KTO has."""
-UNCLIPPED: Mapping[str, Any] = {"clip": 0.99, "clip_high": 1e9, "max_step_kl": math.inf}
-"""Nothing bounds what an update does to a token."""
-
 ARMS: Mapping[str, Arm] = {
     "ours": Arm("our learner with its defaults"),
-    "rollouts": Arm(
+    "practice": Arm(
         "up to three rounds of replies of its own, rated by a reward model", {"rollouts": 3}
     ),
-    "rollouts-5": Arm("up to five rounds of such replies", {"rollouts": 5}),
+    "practice-5": Arm("up to five rounds of such replies", {"rollouts": 5}),
     # Without one thing each.
     "no-kl": Arm("without KL to the base", {"kl_coefficient": 0.0}),
     "fixed-kl": Arm("β fixed at 0.05, however near the base", {"kl_power": 0.0}),
@@ -84,8 +69,6 @@ ARMS: Mapping[str, Arm] = {
     # With one thing more, or another.
     "kl-in-reward": Arm("KL of sampled tokens in the reward", {"kl_form": "reward"}),
     "critic": Arm("a learned critic as baseline", {"advantage": "critic"}),
-    "nudge": Arm("a likelihood term on liked replies", {"nudge": 0.1}),
-    "end-penalty": Arm("half a vote off for a reply that is cut off", {"missing_end_penalty": 0.5}),
     "per-token": Arm("the mean over the tokens of a minibatch", {"length_form": "token"}),
     "per-reply": Arm("the mean over each reply's tokens", {"length_form": "reply"}),
     "adam": Arm("Adam's usual ε of 1e-5", {"adam_eps": 1e-5}, rate=8e-4),
@@ -94,46 +77,7 @@ ARMS: Mapping[str, Arm] = {
         {"adam_eps": 1e-3},
         rate=4e-3,
     ),
-    "gates": Arm(
-        "only the MLPs' first layers are learned",
-        {"learned_layers": ("gate_proj", "up_proj")},
-        rate=4e-3,
-    ),
-    "likely-tokens": Arm("unlikely tokens count for less", {"probability_weight": 0.7}),
     "whole-batch": Arm("one optimiser step an epoch", {"minibatch": 0}),
-    "replay": Arm("with 32 replayed votes", {"replay_votes": 32}),
-    "replay-wide": Arm(
-        "32 replayed votes in minibatches of 24: as many steps as without, of less noise",
-        {"replay_votes": 32, "minibatch": 24},
-    ),
-    "spread": Arm("each vote's four passes in four updates, not in one", SPREAD),
-    "spread-uncorrected": Arm(
-        "spread passes, stale votes as if they were fresh", {**SPREAD, "stale_votes": "none"}
-    ),
-    "window": Arm(
-        "32 votes and 96 replayed ones, one pass, uncorrected, at a constant rate",
-        WINDOW,
-        every=32,
-        rate=8e-4,
-    ),
-    "window-unclipped": Arm(
-        "such a window without clip and early stop",
-        {**WINDOW, **UNCLIPPED},
-        every=32,
-        rate=8e-4,
-    ),
-    "window-free": Arm(
-        "such a window without KL to the base, mask and users' means either",
-        {
-            **WINDOW,
-            **UNCLIPPED,
-            "kl_coefficient": 0.0,
-            "max_drift": math.inf,
-            "user_prior": 1e9,
-        },
-        every=32,
-        rate=8e-4,
-    ),
     "rank-1": Arm("rank 1", {"lora_rank": 1, "lora_alpha": 2}),
     "rank-32": Arm("rank 32", {"lora_rank": 32, "lora_alpha": 64}),
     "batch-32": Arm("32 votes an iteration", {"iteration_votes": 0}, every=32),
@@ -142,11 +86,6 @@ ARMS: Mapping[str, Arm] = {
     "batch-8": Arm("8 votes an update", every=8),
     "high-clip": Arm("ratios clipped to 0.8..3", {"clip_high": 2.0}),
     "wide-clip": Arm("ratios clipped to 0.1..1.9", {"clip": 0.9, "clip_high": 0.9}),
-    "strong-nudge": Arm("a strong likelihood term on liked replies", {"nudge": 0.5}),
-    "more-replay": Arm("with 64 replayed votes", {"replay_votes": 64}),
-    "nudge-replay": Arm(
-        "48 replayed votes and a strong likelihood term", {"replay_votes": 48, "nudge": 0.5}
-    ),
     # Learning from what else people say.
     "ratings": Arm("0 to 5 stars instead of thumbs", habits={"form": "ratings"}),
     "comparisons": Arm(
@@ -180,7 +119,7 @@ ARMS: Mapping[str, Arm] = {
         kind="trl",
     ),
     "rloo": Arm("TRL 1.9 RLOO, two rated replies a prompt", rate=8e-4, kind="trl"),
-    "ppo": Arm("TRL 1.9 PPO, a label for each rollout", rate=8e-4, kind="trl"),
+    "ppo": Arm("TRL 1.9 PPO, a label for each reply", rate=8e-4, kind="trl"),
 }
 
 

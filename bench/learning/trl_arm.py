@@ -173,7 +173,7 @@ def rloo(apprentice: Apprentice) -> None:
 
 
 def ppo(apprentice: Apprentice) -> None:
-    """TRL's PPO with people in the reward model's place; a label for each rollout."""
+    """TRL's PPO with people in the reward model's place; a label for each reply."""
     from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer  # noqa: PLC0415
 
     order, tokenizer = apprentice.order, apprentice.tokenizer
