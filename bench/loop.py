@@ -77,7 +77,6 @@ def one_update(server: Server, tokens: int) -> dict[str, Any]:
     return {
         "version": run["version"],
         "reply_tokens": sum(lengths),
-        "replayed": run["report"]["replayed"],
         "epochs": run["report"]["epochs"],
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "total_seconds": round(total, 2),
