@@ -129,9 +129,9 @@ class Vllm:
     def logprobs(self, reply: Reply) -> tuple[float, ...]:
         """Return the log-probs of a reply's tokens, which are given as a prompt."""
         body = {"prompt": [*reply.prompt, *reply.ids], "max_tokens": 1, "prompt_logprobs": 0}
-        told = self._complete(body)["prompt_logprobs"][len(reply.prompt) :]
+        found = self._complete(body)["prompt_logprobs"][len(reply.prompt) :]
         return tuple(
-            each[str(token)]["logprob"] for each, token in zip(told, reply.ids, strict=True)
+            each[str(token)]["logprob"] for each, token in zip(found, reply.ids, strict=True)
         )
 
     def _complete(self, body: dict[str, Any]) -> dict[str, Any]:

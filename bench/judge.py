@@ -1,4 +1,4 @@
-"""How often the judge errs, and how many votes it needs: thousands of simulated comparisons.
+"""Simulates thousands of comparisons: how often the judge errs, and how many votes it needs.
 
 People differ in how strict they are and in how much they vote. Each comparison is judged after
 every ten votes until it is decided or its votes run out. Everything but the people is the judge's

@@ -2,7 +2,6 @@
 
 Default settings throughout, on a server of its own. Sixteen people's replies are thumbed up when
 short and down when long; the clock starts when the 16th vote is answered. Nobody chats meanwhile.
-Each update also learns again from votes of those before it, so the later ones take longer.
 """
 
 from __future__ import annotations

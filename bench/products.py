@@ -1,4 +1,4 @@
-"""Times the learner's products beside torch's, a thread for each core, and how exact they are.
+"""Times the learner's products and torch's, a thread for each core, and says how exact they are.
 
 The shapes are those of a core's share of a minibatch with the default base: forward, where weights
 are turned, and backward. Each layer has weights of its own, so that they come from memory.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 VOTES = 64
 REPEATS = 21
 SHORTEST_US = 25
-"""Microseconds below which a script is not told of."""
+"""Microseconds below which Redis does not log a script."""
 OP: dict[str, Any] = {"who": "bench", "why": "measured", "now": 2.0}
 SCRIPTS = (
     "rollout_read",
@@ -62,8 +62,8 @@ async def learn(store: Store, number: int) -> str:
     version = f"v{run.number:06d}-0123456789ab"
     await store.runs.commit(run, version=version, manifest={}, report={}, now=1.0)
     await store.runs.finish(run, "approved", figures={"kl": 0.5}, reason=None, now=1.0)
-    told = {"who": "learner", "why": f"run {run.number} passed its gate", "now": 1.0}
-    await store.rollout.activate(version, expected_live=parent, figures={"kl": 0.5}, **told)
+    because = {"who": "learner", "why": f"run {run.number} passed its gate", "now": 1.0}
+    await store.rollout.activate(version, expected_live=parent, figures={"kl": 0.5}, **because)
     return version
 
 

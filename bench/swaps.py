@@ -3,7 +3,7 @@
 Starts a server of its own with a few random adapters. While the streams chat, it activates one
 version after the other. It then asks the quiet server for each version's own greedy replies, pinned
 by ``policy@<version>``, and compares: with the native runner a reply does not depend on what else
-is decoded in the same batch. Gaps between the chunks of running streams tell what a swap costs
+is decoded in the same batch. Gaps between the chunks of running streams show what a swap costs
 them.
 """
 
@@ -122,7 +122,7 @@ def summarise(
 def gaps(replies: Sequence[Reply], swaps: Sequence[tuple[float, float]]) -> dict[str, float]:
     """Return the 99th percentile of the gaps between a stream's chunks, in milliseconds.
 
-    Gaps that overlap a swap, from its activation to its first reply, are told from all others.
+    Gaps that overlap a swap, from its activation to its first reply, are counted apart from others.
     """
     found: dict[bool, list[float]] = {True: [], False: []}
     starts = [activated for activated, _ in swaps]

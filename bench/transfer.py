@@ -3,8 +3,8 @@
     python -m bench.transfer [--votes 100000]
 
 It makes a file of votes, imports it into an empty embedded Redis of its own, exports it in both
-formats, and imports each export into another empty one. Each step is a command of its own, whose
-peak of resident memory the kernel tells.
+formats, and imports each export into another empty one. Each step is a command of its own; the
+kernel reports the peak of its resident memory.
 """
 
 from __future__ import annotations

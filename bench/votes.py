@@ -1,4 +1,4 @@
-"""Measures the record: votes over HTTP, beside a route that does nothing and beside Redis alone.
+"""Measures the record: votes over HTTP, compared with a route that does nothing and Redis alone.
 
     python -m bench.votes                   # all of it, some ten minutes
     python -m bench.votes votes             # votes a second; then: memory, scale

@@ -63,9 +63,9 @@ def labels_cell(runs: Sequence[Run], share: float, within: float = math.inf) -> 
     values = [run.job.labels if at is None else at for run, at in zip(runs, reached, strict=True)]
     low, high = interval(values, median)
     there = sum(at is not None for at in reached)
-    untold = sum(not run.told(share, within=within) for run in runs)
-    if untold:
-        return f"({there}/{len(runs)}, {untold} untold)"
+    unknown = sum(not run.is_known(share, within=within) for run in runs)
+    if unknown:
+        return f"({there}/{len(runs)}, {unknown} unknown)"
     if there * 2 < len(runs):
         return f"> {runs[0].job.labels} ({there}/{len(runs)})"
     return f"{median(values):.0f} [{low:.0f}, {high:.0f}] ({there}/{len(runs)})"
@@ -73,8 +73,8 @@ def labels_cell(runs: Sequence[Run], share: float, within: float = math.inf) -> 
 
 def share_closed(run: Run, labels: int | None = None) -> float:
     """Return the share of the gap that is closed after so many labels, or at the end of a run."""
-    gold = run.gold_at(run.job.labels if labels is None else labels)
-    return (gold - run.base) / (run.ceiling - run.base)
+    approval = run.approval_at(run.job.labels if labels is None else labels)
+    return (approval - run.base) / (run.ceiling - run.base)
 
 
 def long_enough(rows: Mapping[Row, list[Run]], like: Row, labels: int) -> list[Run]:
@@ -131,16 +131,16 @@ def gains(
 ) -> Mapping[int, float]:
     """Return by how much more of the gap an arm has closed than ours, one figure a seed.
 
-    Each is the mean over the looks that both runs have within so many ``labels``: one look alone is
-    noisier than what most settings change. Seeds are in the order of ``theirs``.
+    Each is the mean over the measurements that both runs have within so many ``labels``: one alone
+    is noisier than what most settings change. Seeds are in the order of ``theirs``.
     """
     by_seed = {run.job.seed: run for run in ours}
     pairs = ((by_seed[run.job.seed], run) for run in theirs if run.job.seed in by_seed)
     found = {}
     for one, other in pairs:
-        looks = [{p["labels"]: p["gold"] for p in run.curve} for run in (one, other)]
-        shared = sorted(at for at in looks[0].keys() & looks[1].keys() if at <= labels)
+        measured = [{p["labels"]: p["approval"] for p in run.curve} for run in (one, other)]
+        shared = sorted(at for at in measured[0].keys() & measured[1].keys() if at <= labels)
         if shared:
             gap = one.ceiling - one.base
-            found[one.job.seed] = fmean((looks[1][at] - looks[0][at]) / gap for at in shared)
+            found[one.job.seed] = fmean((measured[1][at] - measured[0][at]) / gap for at in shared)
     return found

@@ -26,7 +26,7 @@ class Measured:
     """A version on held-out prompts.
 
     Attributes:
-        gold: Mean share of honest users who like a reply, in [0, 1].
+        approval: Mean share of honest users who like a reply, in [0, 1].
         win: Share of replies that more users like than the base's to the same prompt; ties half.
         kl: Nats from the base a reply, estimated from the drawn tokens; about 0 for the base.
         perplexity: The base's, of all replies' tokens: how strange it would find them.
@@ -35,7 +35,7 @@ class Measured:
         cut: Share of replies that ran into the token limit.
     """
 
-    gold: float
+    approval: float
     win: float
     kl: float
     perplexity: float
@@ -55,18 +55,18 @@ class Yardstick:
         self._world, self._replies = world, replies
         held_out = world.held_out
         self._prompts = [held_out[number % len(held_out)] for number in range(count)]
-        self._base = [world.gold(reply.text) for reply in self._ask(BASE)]
+        self._base = [world.approval(reply.text) for reply in self._ask(BASE)]
 
     def measure(self, version: str) -> Measured:
         """Measure one version."""
         replies = self._ask(version)
-        gold = [self._world.gold(reply.text) for reply in replies]
-        wins = [(a > b) + (a == b) / 2 for a, b in zip(gold, self._base, strict=True)]
+        approval = [self._world.approval(reply.text) for reply in replies]
+        wins = [(a > b) + (a == b) / 2 for a, b in zip(approval, self._base, strict=True)]
         own = [sum(reply.logprobs) for reply in replies]
         base = self._replies.base_logprobs(replies)
         tokens = sum(len(reply.ids) for reply in replies)
         return Measured(
-            gold=fmean(gold),
+            approval=fmean(approval),
             win=fmean(wins),
             kl=fmean(own) - fmean(base),
             perplexity=math.exp(-sum(base) / tokens),
@@ -76,7 +76,7 @@ class Yardstick:
         )
 
     def bounds(self) -> tuple[float, float]:
-        """Return the mean gold of the base, and of the best of sixteen of its replies to a prompt.
+        """Return the base's mean approval, and that of the best of its replies to each prompt.
 
         The base's is the mean over the same sixteen replies: few replies with the versions' own
         seeds may be lucky ones, and a version is soon too far from the base to share their luck.
@@ -84,9 +84,11 @@ class Yardstick:
         prompts = list(dict.fromkeys(self._prompts))
         often = [prompt for prompt in prompts for _ in range(CEILING_OF)]
         seeds = range(2 * _FIRST_SEED, 2 * _FIRST_SEED + len(often))
-        gold = [self._world.gold(r.text) for r in self._replies.ask(often, BASE, list(seeds))]
-        best = [max(gold[i : i + CEILING_OF]) for i in range(0, len(gold), CEILING_OF)]
-        return fmean(gold), fmean(best)
+        approval = [
+            self._world.approval(r.text) for r in self._replies.ask(often, BASE, list(seeds))
+        ]
+        best = [max(approval[i : i + CEILING_OF]) for i in range(0, len(approval), CEILING_OF)]
+        return fmean(approval), fmean(best)
 
     def _ask(self, version: str) -> list[Reply]:
         seeds = [_FIRST_SEED + number for number in range(len(self._prompts))]

@@ -117,7 +117,7 @@ class World:
             return False
         return Random(f"writes-{self.seed}-{cast.turn.number}").random() < self.habits.writes
 
-    def gold(self, text: str) -> float:
+    def approval(self, text: str) -> float:
         """Return the share of the honest users who would truly like a reply, in [0, 1]."""
         honest = [user for user in self.users if user.name not in self._enemies]
         return share_of_approval(honest, text)

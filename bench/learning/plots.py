@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def plot_tastes(rows: Mapping[Row, list[Run]], folder: Path) -> None:
-    """Draw gold and win-rate against labels, and gold against √KL, one picture a taste.
+    """Draw approval and win-rate against labels, and approval against √KL, one picture a taste.
 
     A line ends where its first run does: the mean of those that are left would be another.
     """
@@ -28,24 +28,24 @@ def plot_tastes(rows: Mapping[Row, list[Run]], folder: Path) -> None:
         panels = figure.subplots(1, 3)
         for panel in panels:  # more arms than the ten colours of the usual cycle
             panel.set_prop_cycle(color=colormaps["tab20"](range(20)))
-        gold, wins, against_kl = panels
+        approval, wins, against_kl = panels
         for row, runs in sorted(rows.items()):
             if row.taste != taste or row.lag or row.adversaries:
                 continue
             name, last = f"{row.arm}, {row.budget}", min(run.curve[-1]["labels"] for run in runs)
             labels = sorted({p["labels"] for run in runs for p in run.curve if p["labels"] <= last})
             start = fmean(run.base for run in runs)
-            means = [fmean(run.gold_at(at) for run in runs) for at in labels]
-            gold.plot([0, *labels], [start, *means], label=name)
+            means = [fmean(run.approval_at(at) for run in runs) for at in labels]
+            approval.plot([0, *labels], [start, *means], label=name)
             means = [fmean(run.win_at(at) for run in runs) for at in labels]
             wins.plot([0, *labels], [0.5, *means], label=name)
-            points = [(p["kl"], p["gold"]) for run in runs for p in run.curve]
+            points = [(p["kl"], p["approval"]) for run in runs for p in run.curve]
             roots = [max(0.0, nats) ** 0.5 for nats, _ in points]
             against_kl.scatter(roots, [value for _, value in points], s=8, label=name)
-        gold.set(xlabel="labels", ylabel="gold: share of users who like a reply")
+        approval.set(xlabel="labels", ylabel="approval: share of users who like a reply")
         wins.set(xlabel="labels", ylabel="held-out win-rate against the base")
         against_kl.set(xlabel="√KL to the base (nats a reply)")
-        gold.legend(fontsize="small", title="arm, budget")
+        approval.legend(fontsize="small", title="arm, budget")
         figure.suptitle(f"taste: {taste}")
         figure.savefig(folder / f"learning-{taste}.png", dpi=110)
 

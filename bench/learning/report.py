@@ -1,10 +1,10 @@
 """Tables and plots of the finished runs of ``bench.learning.run``: ``bench/results/learning.md``.
 
 Per arm and taste: the labels after which half and four fifths of the gap from the base to the best
-of sixteen were closed, and the gold at the end, each with a bootstrap interval over seeds. A run
-that never got there counts as the whole budget, and the table says how many did. "In bounds" counts
-only versions that the gate of the product would not refuse for their distance to the base; runs
-that ended at four fifths beyond it are untold there, for they might have come back.
+of sixteen were closed, and the approval at the end, each with a bootstrap interval over seeds. A
+run that never got there counts as the whole budget, and the table says how many did. "In bounds"
+counts only versions that the gate of the product would not refuse for their distance to the base;
+runs that ended at four fifths beyond it are unknown there, because they might have come back.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bench.learning.arms import ARMS
 from bench.learning.figures import CONDITIONS, grouped
 from bench.learning.plots import plot_conditions, plot_tastes
 from bench.learning.results import FILE, read
-from bench.learning.tables import ablations, beside_ours, conditions, every_row, overview
+from bench.learning.tables import ablations, beside_ours, conditions, every_row, long_runs, overview
 from bench.support.paths import RESULTS
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bench.learning.results import Run
 
 FULL = 256
-"""Labels from which on a run can tell when four fifths of the gap are closed."""
+"""Labels that a run needs at least to show when four fifths of the gap are closed."""
 
 PAGE = """# Votes to learn a taste: all runs
 
@@ -46,8 +46,8 @@ Made by `python -m bench.learning.report` from `{source}`; what it means is in
 
 ## Each setting alone
 
-Percent more of the gap than ours over the looks that both have: the mean over seeds with a 95 %
-bootstrap interval, and seed by seed.
+Percent more of the gap than ours over the measurements that both have: the mean over seeds with a
+95 % bootstrap interval, and seed by seed.
 
 {ablations}
 
@@ -64,22 +64,29 @@ The share of the users who vote against what they like, after {adversaries_label
 
 ![stale votes and adversaries](learning-conditions.png)
 
+## Long runs
+
+Ranges over the measurements from a third of the way on.
+
+{long_runs}
+
 ## Every arm and condition
 
 {every_row}
 
-## Beside ours, seed by seed
+## More than ours, seed by seed
 
-The mean over the looks that both runs have; a run ends at its first 80 %.
+The mean over the measurements that both runs have; a run ends at its first 80 %.
 
 {beside_ours}
 """
 
 
 def page(rows: Mapping[Row, list[Run]], source: str) -> str:
-    """Return all tables; runs of few labels are in those alone that set arms beside ours."""
+    """Return all tables; runs of few labels are only in those that compare arms with ours."""
     full = _full(rows)
     tables = {"overview": overview(full), "every_row": every_row(full)}
+    tables |= {"long_runs": long_runs(rows)}
     tables |= {"ablations": ablations(rows), "beside_ours": beside_ours(rows)}
     for condition, labels in CONDITIONS.items():
         tables |= {condition: conditions(rows, condition, labels)}

@@ -35,8 +35,8 @@ class Run:
     """A finished run.
 
     Attributes:
-        base: Gold of the base on the held-out prompts.
-        ceiling: Gold of the best of sixteen replies of the base.
+        base: Approval of the base on the held-out prompts.
+        ceiling: Approval of the best of sixteen replies of the base.
         curve: For each measured version its labels and figures.
         seconds: How long it took.
         machine: On what (``machine.describe``).
@@ -58,25 +58,26 @@ class Run:
         aim = self.base + share * (self.ceiling - self.base)
         before, reached = 0.0, self.base
         for point in self.curve:
-            labels, gold = point["labels"], point["gold"]
-            if gold >= aim and point["kl"] <= within:
-                part = (aim - reached) / (gold - reached) if reached < aim else 1.0
+            labels, approval = point["labels"], point["approval"]
+            if approval >= aim and point["kl"] <= within:
+                part = (aim - reached) / (approval - reached) if reached < aim else 1.0
                 return before + (labels - before) * part
-            before, reached = labels, gold
+            before, reached = labels, approval
         return None
 
-    def told(self, share: float, *, within: float = math.inf) -> bool:
+    def is_known(self, share: float, *, within: float = math.inf) -> bool:
         """Whether ``labels_to`` is known: a run that ended early might have got there later.
 
-        It did if there was room for another look, which are as far apart as the first is away.
+        It might have if there was room for another measurement, one as far from the last as the
+        first is from the start.
         """
-        looks = [point["labels"] for point in self.curve]
-        ended_early = bool(looks) and looks[-1] + looks[0] <= self.job.labels
+        measured = [point["labels"] for point in self.curve]
+        ended_early = bool(measured) and measured[-1] + measured[0] <= self.job.labels
         return self.labels_to(share, within=within) is not None or not ended_early
 
-    def gold_at(self, labels: int) -> float:
-        """Return the gold of the last version measured within so many labels."""
-        return self._at(labels, "gold", self.base)
+    def approval_at(self, labels: int) -> float:
+        """Return the approval of the last version measured within so many labels."""
+        return self._at(labels, "approval", self.base)
 
     def win_at(self, labels: int) -> float:
         """Return the win-rate against the base of the last version measured within so many."""

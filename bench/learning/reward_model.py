@@ -1,9 +1,9 @@
-"""How well a reward model of few votes tells which replies to a question people like better.
+"""Measures how well a reward model of few votes rates the replies to a question.
 
 Simulated people with a hidden taste vote on replies of the base; the model that is fitted to their
 votes rates sixteen replies to each held-out question. Its figure is the correlation, within
-questions, of what it expects with the share of people who like a reply: 0 for a guess. Replies
-are drawn once and remembered, which takes minutes.
+questions, of what it expects with the share of people who like a reply; a guess has 0. Replies are
+drawn once, which takes minutes, and kept.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def draw(questions: Sequence[str]) -> Pool:
 def fit(world: World, pool: Pool, votes: int) -> tuple[float, float, float] | None:
     """Return what a model explains of its votes, and spread and correlation within questions.
 
-    None where all votes are alike, and tell nothing.
+    None where all votes are alike, so that nothing can be fitted.
     """
     turns = [world.turn(number) for number in range(votes)]
     rows = [Random(turn.seed).choice(pool.rows[turn.prompt]) for turn in turns]
@@ -107,8 +107,8 @@ def fit(world: World, pool: Pool, votes: int) -> tuple[float, float, float] | No
     model = fit_reward_model(pool.of(rows), rewards, [turn.user.name for turn in turns])
     held_out = [row for question in dict.fromkeys(world.held_out) for row in pool.rows[question]]
     expected = model.expect(pool.of(held_out))
-    gold = torch.tensor([world.gold(pool.replies[row].text) for row in held_out]).double()
-    return model.explained, float(_apart(expected).std()), within(expected, gold)
+    approval = torch.tensor([world.approval(pool.replies[row].text) for row in held_out]).double()
+    return model.explained, float(_apart(expected).std()), within(expected, approval)
 
 
 def within(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -75,8 +75,9 @@ def run(job: Job, every: int, until: float) -> Run:
             due = learned.labels + every
             point = yardstick.measure(learned.version)
             curve.append({"labels": learned.labels, **point.as_dict(), "report": learned.report})
-            say(f"{job.arm} {job.taste} {job.seed}: {learned.labels} labels, gold {point.gold:.2f}")
-            if point.gold >= enough and point.kl <= GATE_NATS:
+            who = f"{job.arm} {job.taste} {job.seed}"
+            say(f"{who}: {learned.labels} labels, approval {point.approval:.2f}")
+            if point.approval >= enough and point.kl <= GATE_NATS:
                 break
     return Run(job, base, ceiling, tuple(curve), time.monotonic() - began, describe())
 
@@ -117,7 +118,9 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
     parser.add_argument("--rates", nargs="+", type=float, help="instead of each arm's own rate")
     parser.add_argument("--labels", type=int, default=320, help="the most that a run learns from")
-    parser.add_argument("--measure-every", type=int, default=32, help="labels between two looks")
+    parser.add_argument(
+        "--measure-every", type=int, default=32, help="labels between two measurements"
+    )
     parser.add_argument(
         "--until",
         type=float,
@@ -140,7 +143,7 @@ def main() -> int:
         parser.error(f"choose rates on seeds of their own: --seeds from {SEARCH_SEED} on")
     wanted = list(jobs(options))
     finished = read(options.out)
-    done = {each.job for each in finished if each.told(options.until, within=GATE_NATS)}
+    done = {each.job for each in finished if each.is_known(options.until, within=GATE_NATS)}
     for number, job in enumerate(wanted, start=1):
         if job in done:
             continue

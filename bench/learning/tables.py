@@ -28,6 +28,9 @@ TASTES = ("brief", "plain", "polite")
 USUAL = 320
 """The labels of the runs that all arms have."""
 
+LONG = 1008
+"""Labels of a run of 63 updates."""
+
 ALONE: Mapping[str, int] = {"brief": 160, "plain": 96, "polite": 160}
 """The labels up to which a changed setting is measured alone: about where ours reaches its aim."""
 
@@ -107,6 +110,31 @@ def conditions(rows: Mapping[Row, list[Run]], condition: str, labels: int) -> st
     return _markdown(heads, lines)
 
 
+def long_runs(rows: Mapping[Row, list[Run]]) -> str:
+    """Return the range of each long run's figures, measured from a third of the way on."""
+    heads = "arm|taste|seed|gap closed|at the end|nats|distinct 3-grams, least|words"
+    lines = []
+    for row, runs in sorted(rows.items()):
+        if row.budget < LONG or row.lag or row.adversaries:
+            continue
+        for run in runs:
+            late = [point for point in run.curve if point["labels"] >= row.budget / 3]
+            closed = [share_closed(run, point["labels"]) for point in late]
+            lines.append(
+                [
+                    row.arm,
+                    row.taste,
+                    str(run.job.seed),
+                    f"{min(closed):.0%} to {max(closed):.0%}",
+                    f"{closed[-1]:.0%}",
+                    _range([point["kl"] for point in late], ".1f"),
+                    f"{min(point['distinct'] for point in late):.3f}",
+                    _range([point["words"] for point in late], ".0f"),
+                ]
+            )
+    return _markdown(heads.split("|"), lines)
+
+
 def ablations(rows: Mapping[Row, list[Run]]) -> str:
     """Return what each setting changes alone: mean, interval and seeds, and nats at the end.
 
@@ -138,6 +166,10 @@ def _gained(values: Sequence[float]) -> str:
     low, high = interval(values, fmean)
     mean = f"{100 * fmean(values):+.0f} [{100 * low:+.0f}, {100 * high:+.0f}]"
     return f"{mean} ({_each(values, '+.0f')})"
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    return f"{format(min(values), form)} to {format(max(values), form)}"
 
 
 def _each(values: Sequence[float], form: str) -> str:

@@ -83,7 +83,7 @@ class Apprentice:
         return 1.0 if meant.up else -1.0
 
     def save(self, model: Any) -> None:
-        """Save an adapter and tell of it, when one is due."""
+        """Save an adapter, when one is due, and print where it is."""
         if self.labels < self._due:
             return
         self._due += SAVE_EVERY

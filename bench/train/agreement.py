@@ -1,7 +1,7 @@
-"""Our gradient of the whole batch in bf16, and in fp32, beside a plain fp32 one's of the same loss.
+"""Compares our gradient of the whole batch, in bf16 and in fp32, with a plain fp32 one of one loss.
 
-The plain one goes through transformers, peft and autograd, with whole distributions, and has
-nothing in common with ours but the numbers: the decoupled clipped loss plus the KL to the base.
+The plain one goes through transformers, peft and autograd, with whole distributions, and shares
+only numbers with ours. The loss is the decoupled clipped one plus the KL to the base.
 """
 
 from __future__ import annotations

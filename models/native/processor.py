@@ -29,7 +29,7 @@ class Processor:
     def multiplies_pairs(self) -> bool:
         """Whether a dot product of bfloat16 pairs is faster than fp32 products one by one.
 
-        On an Intel Xeon it has half of the products a second that fp32 has ("An update on Intel"
+        On an Intel Xeon it has half of the products a second that fp32 has ("One update"
         in bench/RESULTS.md); two cores of an AMD EPYC had 468 GFLOP/s by it ("Single steps").
         """
         return "avx512_bf16" in self.flags and self.vendor != _INTEL

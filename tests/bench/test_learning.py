@@ -35,8 +35,8 @@ JOB = Job("ours", "brief", 1, 4e-4, 128)
 
 def make_run(*curve: tuple[int, float], seed: int = 1) -> Run:
     points = tuple(
-        {"labels": labels, "gold": gold, "win": 0.5, "kl": 1.0, "words": 9.0}
-        for labels, gold in curve
+        {"labels": labels, "approval": approval, "win": 0.5, "kl": 1.0, "words": 9.0}
+        for labels, approval in curve
     )
     job = Job("ours", "brief", seed, 4e-4, 128)
     return Run(job, base=0.2, ceiling=1.0, curve=points, seconds=1.0, machine={})
@@ -47,8 +47,8 @@ def test_labels_are_interpolated_between_measurements() -> None:
     assert run.labels_to(0.5) == pytest.approx(48)  # aims at 0.6
     assert run.labels_to(0.25) == pytest.approx(32)
     assert run.labels_to(0.8) is None  # 0.84
-    assert run.gold_at(70) == 0.8
-    assert run.gold_at(10) == 0.2
+    assert run.approval_at(70) == 0.8
+    assert run.approval_at(10) == 0.2
 
 
 def test_versions_too_far_from_the_base_can_be_left_out() -> None:
@@ -61,7 +61,9 @@ def test_versions_too_far_from_the_base_can_be_left_out() -> None:
 
 
 def test_lags_are_set_beside_each_other_on_the_seeds_that_have_them_all(tmp_path: Path) -> None:
-    runs = [make_run((128, gold), seed=seed) for seed, gold in ((2, 0.6), (1, 1.0), (3, 0.2))]
+    runs = [
+        make_run((128, approval), seed=seed) for seed, approval in ((2, 0.6), (1, 1.0), (3, 0.2))
+    ]
     late = [make_run((64, 1.0), (128, 0.4), (160, 1.0)), make_run((128, 0.2), seed=2)]
     late.append(make_run((64, 1.0), seed=3))  # not looked at after 128 labels
     rows = grouped([*runs, *(replace(run, job=replace(run.job, lag=4)) for run in late)])
@@ -88,14 +90,14 @@ def test_finished_runs_are_read_as_they_were_written(tmp_path: Path) -> None:
 def test_a_run_that_ended_early_does_not_tell_what_it_might_have_come_to() -> None:
     far = make_run((64, 1.0))
     far = replace(far, curve=({**far.curve[0], "kl": 30.0},))
-    assert far.told(0.8)
-    assert not far.told(0.8, within=20.0)
-    assert not make_run((32, 0.2), (64, 0.2), (96, 0.3)).told(0.8)
-    assert make_run((48, 0.2), (96, 0.3)).told(0.8)  # no room for another look in its 128
-    assert make_run((128, 0.3)).told(0.8)
-    assert make_run().told(0.8)
+    assert far.is_known(0.8)
+    assert not far.is_known(0.8, within=20.0)
+    assert not make_run((32, 0.2), (64, 0.2), (96, 0.3)).is_known(0.8)
+    assert make_run((48, 0.2), (96, 0.3)).is_known(0.8)  # no room for another look in its 128
+    assert make_run((128, 0.3)).is_known(0.8)
+    assert make_run().is_known(0.8)
     whole, near = make_run((128, 0.3), seed=2), make_run((64, 1.0), seed=3)
-    assert labels_cell([far, whole, near], 0.8, 20.0) == "(1/3, 1 untold)"
+    assert labels_cell([far, whole, near], 0.8, 20.0) == "(1/3, 1 unknown)"
     assert labels_cell([far, whole, near], 0.8).endswith(" (2/3)")
 
 
@@ -167,7 +169,7 @@ def test_adversaries_click_against_what_they_like_and_are_not_asked_for_gold() -
         != mixed.votes(turn, ["Yes, you can."], 0)[0].up
     ]
     assert len(set(different)) == 2
-    assert mixed.gold("Yes, you can.") == 1.0
+    assert mixed.approval("Yes, you can.") == 1.0
 
 
 LONG = "word " * 60

@@ -51,13 +51,13 @@ class VoteLoad:
     warmup: float = 1.0
     key: str = ""
 
-    def spelled(self) -> str:
+    def as_json(self) -> str:
         """Return it as the command lines of clients take it."""
         return json.dumps(asdict(self))
 
     def run(self) -> dict[str, Any]:
         """Run the client in a process of its own to its end; return its figures."""
-        command = [sys.executable, "-m", "bench.support.votes.load", self.spelled()]
+        command = [sys.executable, "-m", "bench.support.votes.load", self.as_json()]
         return finished(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True))
 
 

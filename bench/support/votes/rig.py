@@ -72,7 +72,7 @@ class RedisAlone(Subject):
 
     def run(self, load: VoteLoad) -> dict[str, Any]:
         """Run the client to its end."""
-        command = [*SERVERS, "redis", load.spelled()]
+        command = [*SERVERS, "redis", load.as_json()]
         return finished(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True))
 
 
@@ -132,7 +132,7 @@ def completion(number: int, owner: str = "open", tokens: int = 48) -> Completion
 
 
 def _float32(value: float) -> float:
-    """Return a number as an engine gives it: a float32, spelled with all digits of a double."""
+    """Return a number as an engine gives it: a float32, printed with all digits of a double."""
     narrow: float = struct.unpack("f", struct.pack("f", value))[0]
     return narrow
 

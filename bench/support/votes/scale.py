@@ -59,13 +59,13 @@ async def _fill(url: str, start: int, end: int) -> None:
         await redis.config_set("appendfsync", "no", auto_aof_rewrite_percentage=0)
         for name, *_ in (recorded, voted):
             await redis.script_load(client.source(name))
-        line = UnixDomainSocketConnection(**redis.connection_pool.connection_kwargs)
+        connection = UnixDomainSocketConnection(**redis.connection_pool.connection_kwargs)
         for first in range(start, end, PIECE):
             numbers = range(first, min(first + PIECE, end))
-            await line.send_packed_command(b"".join(_renamed(packed, n) for n in numbers))
+            await connection.send_packed_command(b"".join(_renamed(packed, n) for n in numbers))
             for _ in range(2 * len(numbers)):
-                await line.read_response()
-        await line.disconnect()
+                await connection.read_response()
+        await connection.disconnect()
         await redis.config_set("appendfsync", "always")
 
 
