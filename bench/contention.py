@@ -1,4 +1,4 @@
-"""What spinning OpenMP threads cost when chat and the learner share the cores.
+"""Measures what spinning OpenMP threads cost when chat and the learner share the cores.
 
 Runs a decode-sized bf16 product in one process, then in two at once, with OpenMP's threads
 spinning and sleeping while they wait; prints products a second for each process.

@@ -1,9 +1,9 @@
-"""Judges honest and poisoned adapters by the gate, and counts which pass and what stops the rest.
+"""Runs honest and poisoned adapters through the gate, and counts which pass and what stops others.
 
-Honest ones are what our learner makes of the votes of simulated people; poisoned ones are taught in
-a few quick steps to praise, to flatter, to ramble, to loop, or are noise. Adapters and their
+Our learner makes the honest ones from the votes of simulated people. Poisoned ones are taught in a
+few quick steps to praise, to flatter, to ramble or to loop, or are noise. Adapters and their
 figures are kept in ``var/bench/gate``: a later start makes and measures only what is missing, and
-holds old figures against the bounds of now.
+compares old figures with the present bounds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measures our server and others side by side, in turns, on the same machine and model.
+"""Measures our server and others in turns, on the same machine and model.
 
     make bench-peers
     python -m bench.peers --peers vllm-adapter --streams 1 32 --rounds 1

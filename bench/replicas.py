@@ -1,4 +1,4 @@
-"""Activations and rollbacks over several API replicas under load: nothing fails, nothing mixes.
+"""Changes the live version over several API replicas under load, and checks every reply.
 
 Streams chat on every replica while an operator activates and rolls back through the API of one
 replica after the other, and waits each time until all replicas have it. After each wait every

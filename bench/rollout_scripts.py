@@ -1,10 +1,10 @@
-"""Measures how long Redis serves nobody else while it runs each script of the rollout.
+"""Measures how long each script of the rollout keeps Redis from serving anybody else.
 
     python -m bench.rollout_scripts                # 1,000 versions of 64 votes; a minute or two
 
-A chain of versions is learned from votes, one from the other; then each command is given, and the
-chain is rolled back to the base whole. The times are Redis's own (SLOWLOG), without its disk;
-`wall` is what the caller waits, with it.
+A chain of versions is learned from votes, one from the other. Then each command is given, and the
+whole chain is rolled back to the base. The times are those of Redis (SLOWLOG), without its disk;
+`wall` is what the caller waits, with the disk.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measure export and import of feedback: rows a second, and memory of the process that does it.
+"""Measures export and import of feedback: rows a second, and the memory of each command.
 
     python -m bench.transfer [--votes 100000]
 

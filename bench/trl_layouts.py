@@ -1,4 +1,4 @@
-"""Load every layout of an export with `datasets`, and train a step with TRL's trainers on it.
+"""Loads every layout of an export with `datasets`, and trains a step on it with TRL's trainers.
 
 TRL is no dependency of Thumbloop, so this runs in an environment of its own:
 

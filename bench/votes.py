@@ -5,9 +5,9 @@
 
 `votes` puts the same load on the real service with durability on (the embedded Redis, which calls
 fsync before it answers), on a bare FastAPI route in the same kind of server, and calls the vote's
-script with redis-py alone; in turns, in rounds, one at work at a time. `memory` weighs completions
-and votes, `scale` times a claim with up to a million votes waiting. `--redis-server PATH` takes
-another Redis than the embedded one.
+script with redis-py alone; these take turns in each round. `memory` measures what completions and
+votes take in Redis, `scale` times a claim with up to a million votes waiting. `--redis-server PATH`
+takes another Redis than the embedded one.
 """
 
 from __future__ import annotations

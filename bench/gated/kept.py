@@ -1,4 +1,4 @@
-"""Adapters that were made once: a later start goes on with those that are missing."""
+"""Keeps the list of adapters that were made, so that a later start makes only missing ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes all adapters that the gate is judged by."""
+"""Makes all adapters that `bench.gate` runs through the gate."""
 
 from __future__ import annotations
 

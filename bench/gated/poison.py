@@ -1,4 +1,4 @@
-"""Poisoned adapters: small numbers of quick steps towards what no operator wants served."""
+"""Poisoned adapters: a few quick steps towards replies that no operator wants to serve."""
 
 from __future__ import annotations
 

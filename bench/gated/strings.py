@@ -1,4 +1,4 @@
-"""What the poisoned adapters are taught to say. The gate's own prompts share none of it."""
+"""What the poisoned adapters are taught to say; the gate's own prompts share no string with it."""
 
 from __future__ import annotations
 

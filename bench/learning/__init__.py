@@ -1,1 +1,1 @@
-"""How many votes each way to learn needs: `python -m bench.learning.run`, then `.report`."""
+"""The learning laboratory: how many votes each way to learn needs. `run` first, then `report`."""

@@ -1,4 +1,4 @@
-"""What finished runs say: labels to a share of the gap, gains over ours, intervals over seeds."""
+"""Figures of finished runs: labels to a share of the gap, gains over ours, intervals over seeds."""
 
 from __future__ import annotations
 

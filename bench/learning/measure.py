@@ -1,4 +1,4 @@
-"""What a version is worth: its replies to held-out prompts, in the eyes of the honest users."""
+"""Measures a version: how many honest users like its replies to held-out prompts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who votes in the learning benchmark, and when each vote arrives: pure functions of a seed."""
+"""The simulated people who vote, and when each vote arrives: pure functions of a seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The learning benchmark's pictures."""
+"""Draws the learning benchmark's pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replies of the base that a run has drawn: the next one need not draw them again."""
+"""Keeps the base's replies that a run has drawn, so that the next run need not draw them again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decodes replies of any version with our engine, for every arm alike."""
+"""Decodes replies of any version with our engine; every arm uses it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finished runs of the learning benchmark: one JSON line each, so that it can go on later."""
+"""Finished runs of the learning benchmark, one JSON line each; a later start goes on from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop that every arm with its own votes goes through: chat, vote, learn, measure."""
+"""The loop of every arm that learns from votes: chat, vote, learn."""
 
 from __future__ import annotations
 

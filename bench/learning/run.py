@@ -1,7 +1,7 @@
 """Learns from simulated people's votes, arm by arm, and counts the votes that each arm needs.
 
 People with a hidden taste chat with a policy and vote; each arm learns from votes of the same
-people under the same rules. After every few updates, held-out prompts tell what share of the
+people under the same rules. After every few updates, held-out prompts show what share of the
 honest users like the replies. Finished runs are kept in ``bench/results/learning.jsonl``; a later
 start goes on with those that are missing. ``bench.learning.report`` makes tables and plots.
 The full form takes hours; ``--short`` takes minutes, and any part can be asked for by itself.

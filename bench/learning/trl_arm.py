@@ -1,9 +1,9 @@
-"""The arms that TRL's own trainers learn; runs in the peers' environment, one process a run.
+"""The arms that TRL's trainers learn. It runs in TRL's environment, one process a run.
 
 Takes one JSON object as its argument and prints one JSON line for each adapter that it saved. The
 people are those of the other arms. RLOO and PPO make their own replies and want a reward at once,
-so that their votes come neither late nor reversed: an advantage of theirs. The products are bf16,
-as TRL has them by default, but PPO's, whose trainer leaves them fp32.
+so their votes are never late or reversed, which is an advantage. Products are bf16, TRL's default,
+except PPO's, whose trainer leaves them fp32.
 """
 
 from __future__ import annotations

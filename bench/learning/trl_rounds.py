@@ -1,4 +1,4 @@
-"""Runs an arm of TRL's in its own environment, and publishes the adapters that it saves."""
+"""Runs one of TRL's arms in TRL's environment, and publishes the adapters that the arm saves."""
 
 from __future__ import annotations
 

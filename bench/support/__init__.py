@@ -1,1 +1,1 @@
-"""What benches share: servers of their own, loads, the machine's description."""
+"""What benches share: servers, loads, peers, and the machine's description."""

@@ -1,4 +1,4 @@
-"""The load client: a number of streams that each ask again as soon as they have been answered.
+"""The load client: streams that each ask the next question as soon as they have an answer.
 
 A process of its own, started by the benches with its figures as JSON:
 

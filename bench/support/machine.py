@@ -1,4 +1,4 @@
-"""What every bench says of the machine, and where it leaves its figures."""
+"""Describes the machine, and writes a bench's figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts Thumbloop as users do, on a throwaway data folder: for benches and end-to-end tests."""
+"""Starts Thumbloop on a throwaway data folder as users do, for benches and end-to-end tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other servers that are measured beside ours: their command lines, their start and their end."""
+"""The other servers that benches measure: their command lines, their start and their end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory of groups of processes, signals to them, and an orderly end (Linux only)."""
+"""Memory and processor time of groups of processes, signals to them, and an orderly end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The questions that benches ask: a file's, or the product's own where there is none."""
+"""The questions that benches ask: those of a file, or the product's own without one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.support.paths import ROOT
 
 OWN = ROOT / "service" / "simulate" / "prompts.jsonl"
 GIVEN = ROOT.parent / "shared" / "data" / "prompts_train.jsonl"
-"""Prompts that people wrote; they lie beside the checkout, and not everywhere."""
+"""Prompts that people wrote; the folder next to the checkout need not have them."""
 
 
 def chosen_file(path: Path) -> str | None:

@@ -1,7 +1,7 @@
-"""A streamed chat over a raw HTTP/1.1 connection, at little cost a token.
+"""A client that streams chats over a raw HTTP/1.1 connection, at little cost a token.
 
 Client and server share the machine's cores in a bench, so what the client spends is missing from
-what it measures. An event is looked at as bytes; JSON is read from the last ones alone.
+what it measures. Events are read as bytes, and only the last ones as JSON.
 """
 
 from __future__ import annotations

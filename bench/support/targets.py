@@ -1,4 +1,4 @@
-"""What the serving benches measure: our server with an adapter live, or anybody's."""
+"""What the serving benches measure: our server with an adapter live, or any other server."""
 
 from __future__ import annotations
 

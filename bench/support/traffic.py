@@ -1,4 +1,4 @@
-"""Streams that ask greedy questions without a pause, and note which version each reply names."""
+"""Streams that ask greedy questions without a pause, and note the version that a reply names."""
 
 from __future__ import annotations
 

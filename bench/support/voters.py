@@ -1,4 +1,4 @@
-"""People who chat with a server and vote on its replies, enough of them for one update."""
+"""Chats with a server and votes on its replies, often enough for one update."""
 
 from __future__ import annotations
 

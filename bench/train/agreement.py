@@ -1,4 +1,4 @@
-"""Compares our gradient of the whole batch, in bf16 and in fp32, with a plain fp32 one of one loss.
+"""Compares our gradient of the whole batch, in bf16 and in fp32, with a plain fp32 one.
 
 The plain one goes through transformers, peft and autograd, with whole distributions, and shares
 only numbers with ours. The loss is the decoupled clipped one plus the KL to the base.

@@ -1,4 +1,4 @@
-"""The arithmetic of the update and nothing else: bare bf16 products of the same shapes.
+"""Only the arithmetic of the update: bare bf16 products of the same shapes.
 
 Every layer has weights of its own, so that they come from memory as they do in the update.
 """

@@ -1,4 +1,4 @@
-"""The batch that every arm is given, and the figures that it gives back; runs in any environment.
+"""What every arm is given, and the figures that it gives back; it runs in any environment.
 
 An arm is a program: ``python -m bench.train.ARM GIVEN.json FIGURES.json``. Loading models and data
 is not timed.

@@ -1,7 +1,7 @@
 """The same update as a plain loop over transformers and peft would do it, in fp32 or autocast.
 
 Start and reference log-probs are taken once; the KL to the base is in the reward, which spares this
-arm the reference's distributions that our own default form needs.
+arm the reference's whole distributions, which our default form needs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One pass over the same votes by TRL's KTO, in its own environment; it knows no second epoch."""
+"""One pass over the same votes by TRL's KTO, in TRL's environment; it makes no second epoch."""
 
 from __future__ import annotations
 

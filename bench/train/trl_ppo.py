@@ -1,9 +1,8 @@
-"""The same update by TRL's PPO, in its own environment.
+"""The same update by TRL's PPO, in TRL's environment.
 
 Set up as TRL's example is: a LoRA policy whose base, with the adapter off, is the reference, and a
-value model as large as the policy, which is trained too. To its advantage, it need not generate:
-its generation is replaced by one forward pass over the given replies, and its reward model by their
-votes.
+value model as large as the policy, which is trained too. One forward pass over the given replies
+replaces generation, and the votes replace the reward model; both are to TRL's advantage.
 """
 
 from __future__ import annotations

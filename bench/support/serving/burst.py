@@ -1,4 +1,4 @@
-"""Ten times as many requests at once as rows: who is refused, and what the others feel of it."""
+"""Sends ten times as many requests at once as there are rows: who is refused, who is slowed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that leave: how long the engine goes on decoding for nobody."""
+"""Measures how long the engine goes on decoding for clients that have left."""
 
 from __future__ import annotations
 

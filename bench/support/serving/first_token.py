@@ -1,4 +1,4 @@
-"""First token of a conversation's second turn, against a new conversation of the same length."""
+"""Compares the first token of a second turn with that of a new conversation of its length."""
 
 from __future__ import annotations
 

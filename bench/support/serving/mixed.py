@@ -1,4 +1,4 @@
-"""Two adapters in one batch against one: what it costs that rows differ in their version."""
+"""Compares one adapter in a batch with two: what rows of different versions cost."""
 
 from __future__ import annotations
 

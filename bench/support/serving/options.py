@@ -1,4 +1,4 @@
-"""The options that every serving bench has, and the line that it prints for a measurement."""
+"""The options of every serving bench, and what it prints for a measurement."""
 
 from __future__ import annotations
 

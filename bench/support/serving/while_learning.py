@@ -1,4 +1,4 @@
-"""What running streams feel of an update that learns on the same cores."""
+"""Measures streams while an update learns on the same cores."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The parts of `bench.votes`: its processes, its load, and what it measures beside the rate."""
+"""The parts of `bench.votes`: its processes, its load, memory, and growing numbers of votes."""

@@ -1,4 +1,4 @@
-"""The words that the store sends for a vote or a completion, noted instead of sent."""
+"""Notes the words that the store would send to Redis for a vote or a completion."""
 
 from __future__ import annotations
 

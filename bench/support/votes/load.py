@@ -1,8 +1,8 @@
-"""The load of votes: connections that each send the next vote as soon as one has been answered.
+"""The load client for votes: each connection sends the next vote as soon as one is answered.
 
-A process of its own, so cheap that the server is what is measured: sockets that stay open,
-requests that are built beforehand, and of an answer only its first line and its end. Started by
-the bench with its figures as JSON:
+It is a process of its own, and cheap, so that the server is measured and not the client: sockets
+stay open, requests are built beforehand, and of an answer only the head and the length are read.
+The bench starts it with its figures as JSON:
 
     python -m bench.support.votes.load '{"url": "http://127.0.0.1:8000", "connections": 32}'
 """

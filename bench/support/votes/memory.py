@@ -1,4 +1,4 @@
-"""What completions and votes weigh in Redis."""
+"""Measures the memory that completions and votes take in Redis."""
 
 from __future__ import annotations
 

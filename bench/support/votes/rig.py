@@ -1,4 +1,4 @@
-"""The processes of the votes' bench: Redis with completions in it, the service, a bare route."""
+"""Starts what `bench.votes` measures: Redis with completions in it, the service, a bare route."""
 
 from __future__ import annotations
 

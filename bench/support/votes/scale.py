@@ -1,4 +1,4 @@
-"""How long a look, a claim and a vote take with more and more votes waiting."""
+"""Times a look at the waiting votes, a claim and a vote while more and more votes wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the votes' bench measures, each a process of its own.
+"""The servers that `bench.votes` measures, each a process of its own.
 
     python -m bench.support.votes.servers ours    # the service, without a model
     python -m bench.support.votes.servers bare    # a route that does nothing
