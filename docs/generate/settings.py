@@ -22,22 +22,28 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parents[1] / "reference" / "settings.md"
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
-    ("Everything", Settings),
-    ("The base model and the decoding engine", ModelSettings),
-    ("The gate", GateSettings),
-    ("The learner", LearnerSettings),
-    ("The canary and the judge", JudgeSettings),
-    ("The record, and when votes make an update", FeedbackSettings),
+    ("The data folder", Settings),
     ("The HTTP service", ServiceSettings),
+    ("The base model, adapters and decoding", ModelSettings),
+    ("The record, rewards, and when votes make an update", FeedbackSettings),
+    ("The learner", LearnerSettings),
+    ("The gate", GateSettings),
+    ("The canary and the judge", JudgeSettings),
 )
 INTRODUCTION = """\
 # Settings
 
-Every setting is an environment variable. An unknown `THUMBLOOP_` variable, or a value of the
-wrong kind, stops the start with a line that names it. Durations are seconds (`30`, `0.5`) or
-ISO 8601 (`PT2M`, `P30D`).
+Every setting is an environment variable, read when a part starts:
 
-This page is written by `make pages` from the settings classes; a test holds it current.
+```sh
+THUMBLOOP_PORT=8080 THUMBLOOP_MIN_VOTES=32 thumbloop up
+```
+
+An unknown `THUMBLOOP_` variable, or a value of the wrong kind, stops every command with a line
+that names it. All parts need the same settings. Durations are seconds (`30`, `0.5`) or ISO 8601
+(`PT2M`, `P30D`).
+
+`make pages` writes this page from the settings classes; a test holds it current.
 """
 FOR_TESTS = f"""
 ## For tests of what may break
@@ -50,12 +56,10 @@ FOR_TESTS = f"""
 
 def page() -> str:
     """Return the page's text."""
-    seen: set[str] = set()
     parts = [INTRODUCTION]
     for title, settings in SECTIONS:
-        added = set(settings.model_fields) - seen
+        added = set(settings.model_fields) - _inherited(settings)
         rows = [_row(name, settings.model_fields[name]) for name in sorted(added)]
-        seen |= added
         parts.append(f"\n## {title}\n\n| variable | default | meaning |\n|---|---|---|\n")
         parts.extend(rows)
         parts.extend(
@@ -65,6 +69,11 @@ def page() -> str:
         )
     parts.append(FOR_TESTS)
     return "".join(parts)
+
+
+def _inherited(settings: type[BaseModel]) -> set[str]:
+    """Return the fields that a settings class has from those that it extends."""
+    return {name for base in settings.__bases__ for name in getattr(base, "model_fields", {})}
 
 
 def _row(name: str, field: FieldInfo) -> str:
