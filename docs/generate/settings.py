@@ -7,6 +7,7 @@ import sys
 from datetime import timedelta
 from html import escape
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from feedback.settings import FeedbackSettings, JudgeSettings
@@ -41,17 +42,16 @@ THUMBLOOP_PORT=8080 THUMBLOOP_MIN_VOTES=32 thumbloop up
 
 An unknown `THUMBLOOP_` variable, or a value of the wrong kind, stops every command with a line
 that names it. All parts need the same settings. Durations are seconds (`30`, `0.5`) or ISO 8601
-(`PT2M`, `P30D`).
+(`PT2M`, `P30D`). Defaults are in parentheses.
 
 `make pages` writes this page from the settings classes; a test holds it current.
 """
 FOR_TESTS = f"""
 ## For tests of what may break
 
-| variable | default | meaning |
-|---|---|---|
-| `{failpoints.VARIABLE}` | unset | Where processes break: [the points](faults.md#failpoints). |
+- `{failpoints.VARIABLE}` (unset): Where processes break: [the points](faults.md#failpoints).
 """
+WIDTH = 99
 
 
 def page() -> str:
@@ -60,7 +60,7 @@ def page() -> str:
     for title, settings in SECTIONS:
         added = set(settings.model_fields) - _inherited(settings)
         rows = [_row(name, settings.model_fields[name]) for name in sorted(added)]
-        parts.append(f"\n## {title}\n\n| variable | default | meaning |\n|---|---|---|\n")
+        parts.append(f"\n## {title}\n\n")
         parts.extend(rows)
         parts.extend(
             _bounds(name, field.default)
@@ -79,14 +79,17 @@ def _inherited(settings: type[BaseModel]) -> set[str]:
 def _row(name: str, field: FieldInfo) -> str:
     choices = _choices(field)
     meaning = (field.description or "") + (f" One of {choices}." if choices else "")
-    return f"| `THUMBLOOP_{name.upper()}` | {_default(field.default)} | {escape(meaning)} |\n"
+    entry = (
+        f"- `THUMBLOOP_{name.upper()}` ({_default(field.default)}): {escape(meaning, quote=False)}"
+    )
+    return fill(entry, WIDTH, subsequent_indent="  ", break_on_hyphens=False) + "\n"
 
 
 def _bounds(name: str, bounds: NamedBounds) -> str:
     """Return the table of what a setting of bounds can name."""
     rows = [
         f"| {title} | `{getattr(bounds, field):g}` "
-        f"| {escape(type(bounds).model_fields[field].description or '')} |\n"
+        f"| {escape(type(bounds).model_fields[field].description or '', quote=False)} |\n"
         for title, field in bounds.names().items()
     ]
     head = (

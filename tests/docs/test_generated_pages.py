@@ -23,7 +23,7 @@ def test_the_page_is_current(page: str) -> None:
 
 def test_the_settings_page_lists_every_variable_that_sets_something_and_no_other() -> None:
     rows = (DOCS / "reference" / "settings.md").read_text(encoding="utf-8").splitlines()
-    listed = [row.split("`")[1] for row in rows if row.startswith(f"| `{PREFIX}")]
+    listed = [row.split("`")[1] for row in rows if row.startswith(f"- `{PREFIX}")]
     assert len(listed) == len(set(listed))
     assert set(listed) == known_names()
     assert Settings.model_config["env_prefix"] == PREFIX
