@@ -69,6 +69,12 @@ class ServiceSettings(FeedbackSettings, ModelSettings):
         """Whether only this machine can reach the server."""
         return is_loopback(self.host)
 
+    @property
+    def local_url(self) -> str:
+        """The URL under which this machine reaches the server."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
 
 def is_loopback(host: str) -> bool:
     """Whether ``host``, a name or an address without port, can only mean this machine."""

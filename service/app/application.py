@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from feedback.store import Store, embedded_url
+from service.app.error_handlers import add_error_handlers
 from service.app.middleware import BodyLimit, Gate, Observer
-from service.error_handlers import add_error_handlers
 from service.routes import (
     admin,
     chat,
@@ -24,13 +24,20 @@ from service.routes import (
     users,
 )
 from service.routes.quick_votes import QuickVotes
-from service.runtime.runtime import Lifecycle, Runtime, State
+from service.runtime.lifecycle import Lifecycle
+from service.runtime.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from models.backends import Generator
     from service.settings import ServiceSettings
+
+
+class State(TypedDict):
+    """What the lifespan hands to every request."""
+
+    runtime: Runtime
 
 
 def create_app(

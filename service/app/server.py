@@ -17,7 +17,7 @@ import uvloop
 
 from service.app.application import create_app
 from service.errors import ConfigurationError
-from service.runtime.runtime import Lifecycle
+from service.runtime.lifecycle import Lifecycle
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -19,9 +19,9 @@ from service.cli.commands import (
     users,
     versions,
 )
+from service.cli.commands.simulate import simulate
 from service.cli.environment import check_environment
 from service.cli.errors import Commands
-from service.simulate.cli import simulate
 
 app = typer.Typer(
     name="thumbloop",

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from feedback.store import Store
-from service.runtime.runtime import RuntimeDep
+from service.routes.dependencies import RuntimeDep
 from service.schemas.admin import AuditParams, VersionAuditParams
 
 router = APIRouter(prefix="/audit")

@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from feedback.errors import UnknownCompletionError
-from feedback.types import Person
 from models.backends import Generator
 from models.errors import ModelsError
 from service.chat import openai_shapes
@@ -16,10 +15,10 @@ from service.chat.answer import Answer
 from service.chat.event_stream import EventStream, left
 from service.chat.openai_shapes import Chunks
 from service.chat.requests import ask
-from service.error_handlers import describe
-from service.errors import ApiError, NotFoundError
-from service.runtime.runtime import CallerDep, Runtime, RuntimeDep
+from service.errors import ApiError
+from service.routes.dependencies import CallerDep, RuntimeDep, UserQuery
 from service.schemas.chat import ChatCompletionOut, ChatRequest
+from service.schemas.error_answers import describe
 
 router = APIRouter(prefix="/v1/chat/completions")
 
@@ -27,8 +26,6 @@ BEGIN_SECONDS = 1.0
 """How long a stream waits for its first token, so that a refusal still gets a status of its own."""
 
 CLIENT_CLOSED = 499
-
-UserQuery = Annotated[str, Query(max_length=256)]
 
 
 @router.post("", response_model=ChatCompletionOut)
@@ -121,7 +118,7 @@ async def read(
     try:
         record = await runtime.store.completions.get_owned(completion_id, person)
     except UnknownCompletionError as error:
-        raise explain(runtime, error, completion_id, person) from error
+        raise runtime.unrecorded.explain(error, person, completion_id) from error
     return openai_shapes.stored(record)
 
 
@@ -134,18 +131,5 @@ async def delete(
     try:
         await runtime.store.completions.delete(completion_id, person)
     except UnknownCompletionError as error:
-        raise explain(runtime, error, completion_id, person) from error
+        raise runtime.unrecorded.explain(error, person, completion_id) from error
     return {"id": completion_id, "object": "chat.completion.deleted", "deleted": True}
-
-
-def explain(
-    runtime: Runtime, error: UnknownCompletionError, completion_id: str, person: Person
-) -> NotFoundError:
-    """Return the error for a completion that is not found: never recorded, or unknown."""
-    if (completion_id, person) in runtime.unrecorded:
-        return NotFoundError(
-            "This reply was served without a record, because Redis was away or the request said "
-            "`store: false`. It cannot be voted on.",
-            code="not_recorded",
-        )
-    return NotFoundError(str(error), code="completion_not_found")

@@ -6,11 +6,9 @@ from typing import Any
 from fastapi import APIRouter
 
 from feedback.errors import UnknownCompletionError
-from feedback.types import CurrentComparison, Person
-from service.errors import NotFoundError
-from service.routes.chat import UserQuery, explain
+from feedback.types import CurrentComparison
+from service.routes.dependencies import CallerDep, RuntimeDep, UserQuery
 from service.routes.feedback import shape
-from service.runtime.runtime import CallerDep, Runtime, RuntimeDep
 from service.schemas.chat import ComparisonOut, ComparisonRequest
 
 router = APIRouter(prefix="/v1/comparisons")
@@ -32,7 +30,7 @@ async def put(
             now=time.time(),
         )
     except UnknownCompletionError as error:
-        raise _explain(runtime, error, person, chosen_id, body.rejected_id) from error
+        raise runtime.unrecorded.explain(error, person, chosen_id, body.rejected_id) from error
     runtime.metrics.votes.labels("comparison").inc()
     return _shape(pair)
 
@@ -46,7 +44,7 @@ async def read(
     try:
         return _shape(await runtime.store.votes.get_comparison(chosen_id, person))
     except UnknownCompletionError as error:
-        raise _explain(runtime, error, person, chosen_id) from error
+        raise runtime.unrecorded.explain(error, person, chosen_id) from error
 
 
 @router.delete("/{chosen_id}")
@@ -58,16 +56,8 @@ async def withdraw(
     try:
         await runtime.store.votes.withdraw_comparison(chosen_id, person, now=time.time())
     except UnknownCompletionError as error:
-        raise _explain(runtime, error, person, chosen_id) from error
+        raise runtime.unrecorded.explain(error, person, chosen_id) from error
     return {"chosen_id": chosen_id, "withdrawn": True}
-
-
-def _explain(
-    runtime: Runtime, error: UnknownCompletionError, person: Person, *ids: str
-) -> NotFoundError:
-    """Return the error for a completion, on either side, that is never recorded or unknown."""
-    unrecorded = next((each for each in ids if (each, person) in runtime.unrecorded), ids[0])
-    return explain(runtime, error, unrecorded, person)
 
 
 def _shape(pair: CurrentComparison) -> ComparisonOut:

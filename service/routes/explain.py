@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from feedback.tracing import explain
-from service.runtime.runtime import RuntimeDep
+from service.routes.dependencies import RuntimeDep
 from service.schemas.admin import TextParams
 
 router = APIRouter(prefix="/explain")

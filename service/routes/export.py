@@ -15,7 +15,7 @@ from feedback.export.since import entry_before
 from feedback.export.writers import ParquetStream
 from feedback.store import Store
 from service.errors import InvalidRequestError
-from service.runtime.runtime import RuntimeDep
+from service.routes.dependencies import RuntimeDep
 
 router = APIRouter(prefix="/admin/feedback")
 

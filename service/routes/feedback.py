@@ -8,9 +8,9 @@ from fastapi import APIRouter
 from feedback.errors import UnknownCompletionError
 from feedback.rewards import reward
 from feedback.types import Feedback, Vote
-from service.routes.chat import UserQuery, explain
+from service.routes.dependencies import CallerDep, RuntimeDep, UserQuery
 from service.runtime.auth import Caller
-from service.runtime.runtime import CallerDep, Runtime, RuntimeDep
+from service.runtime.runtime import Runtime
 from service.schemas.chat import ComparedOut, FeedbackOut, FeedbackRequest
 
 router = APIRouter(prefix="/v1/feedback")
@@ -45,7 +45,7 @@ async def put_vote(
     try:
         found = await runtime.store.votes.put(completion_id, person, vote, score, now=time.time())
     except UnknownCompletionError as error:
-        raise explain(runtime, error, completion_id, person) from error
+        raise runtime.unrecorded.explain(error, person, completion_id) from error
     runtime.metrics.votes.labels(_kind(vote)).inc()
     return shape(found)
 
@@ -59,7 +59,7 @@ async def read(
     try:
         return shape(await runtime.store.votes.get(completion_id, person))
     except UnknownCompletionError as error:
-        raise explain(runtime, error, completion_id, person) from error
+        raise runtime.unrecorded.explain(error, person, completion_id) from error
 
 
 @router.delete("/{completion_id}")
@@ -71,7 +71,7 @@ async def withdraw(
     try:
         await runtime.store.votes.withdraw(completion_id, person, now=time.time())
     except UnknownCompletionError as error:
-        raise explain(runtime, error, completion_id, person) from error
+        raise runtime.unrecorded.explain(error, person, completion_id) from error
     return {"completion_id": completion_id, "withdrawn": True}
 
 

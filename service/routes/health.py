@@ -9,8 +9,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service.following.watcher import RolloutWatcher
 from service.metrics.rollout import RolloutSeen
+from service.routes.dependencies import RuntimeDep
 from service.runtime.record_health import describe
-from service.runtime.runtime import Runtime, RuntimeDep
+from service.runtime.runtime import Runtime
 
 router = APIRouter()
 

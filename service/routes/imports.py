@@ -19,7 +19,8 @@ from models.errors import AdapterError, AdapterStoreUnavailableError
 from models.types import BASE
 from service.errors import InvalidRequestError, NotFoundError, NotReadyError
 from service.operating.transfers import IMPORTS, import_version
-from service.runtime.runtime import CallerDep, Runtime, RuntimeDep
+from service.routes.dependencies import CallerDep, RuntimeDep
+from service.runtime.runtime import Runtime
 
 PATH = "/admin/versions"
 """Where archives are sent; the body limit of this one route is ``import_max_bytes``."""

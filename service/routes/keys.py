@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from feedback.types import ApiKey
 from service.errors import NotFoundError
-from service.runtime.runtime import RuntimeDep
+from service.routes.dependencies import RuntimeDep
 from service.schemas.admin import KeyRequest
 
 router = APIRouter(prefix="/keys")

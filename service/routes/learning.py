@@ -6,8 +6,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from service.routes.dependencies import CallerDep, RuntimeDep
 from service.runtime.record_health import seconds_since
-from service.runtime.runtime import CallerDep, Runtime, RuntimeDep
+from service.runtime.runtime import Runtime
 
 router = APIRouter(prefix="/learning")
 

@@ -8,7 +8,8 @@ from feedback.errors import StoreUnavailableError
 from models.types import BASE
 from service.chat.requests import OFFERED, PIN
 from service.errors import ModelNotFoundError
-from service.runtime.runtime import Runtime, RuntimeDep
+from service.routes.dependencies import RuntimeDep
+from service.runtime.runtime import Runtime
 
 router = APIRouter(prefix="/v1/models")
 

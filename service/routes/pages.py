@@ -1,7 +1,6 @@
 """The chat page and the operator's page."""
 
 from os import PathLike, stat_result
-from pathlib import Path
 
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
@@ -9,7 +8,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-WEB = Path(__file__).parent.parent / "web"
+from service.web import FOLDER
 
 router = APIRouter(include_in_schema=False)
 
@@ -32,7 +31,7 @@ class PageFiles(StaticFiles):
 
 def assets() -> PageFiles:
     """Return the application that serves the pages' files."""
-    return PageFiles(directory=WEB)
+    return PageFiles(directory=FOLDER)
 
 
 @router.get("/")
@@ -50,8 +49,8 @@ async def ops_page() -> FileResponse:
 @router.get("/favicon.ico")
 async def favicon() -> FileResponse:
     """Return the icon that browsers ask for by themselves."""
-    return FileResponse(WEB / "favicon.svg", media_type="image/svg+xml")
+    return FileResponse(FOLDER / "favicon.svg", media_type="image/svg+xml")
 
 
 def _page(name: str) -> FileResponse:
-    return FileResponse(WEB / name, headers={"cache-control": "no-cache"})
+    return FileResponse(FOLDER / name, headers={"cache-control": "no-cache"})

@@ -11,10 +11,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from feedback.errors import FeedbackError
-from service.error_handlers import describe
 from service.errors import ApiError
 from service.routes import feedback
 from service.schemas.chat import FeedbackRequest
+from service.schemas.error_answers import describe
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

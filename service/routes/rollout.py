@@ -12,8 +12,9 @@ from models.versions import Activate, Confirm, Kill, Rollback, StartCanary, Stop
 from service.errors import ConflictError
 from service.operating.changes import Asked, carry_out, described
 from service.operating.convergence import settled
+from service.routes.dependencies import CallerDep, RuntimeDep
 from service.runtime.auth import Caller
-from service.runtime.runtime import CallerDep, Runtime, RuntimeDep
+from service.runtime.runtime import Runtime
 from service.schemas.admin import (
     ActivateRequest,
     CanaryRequest,

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query
 
 from feedback.types import Run
 from service.errors import NotFoundError
+from service.routes.dependencies import CallerDep, RuntimeDep
 from service.routes.learning import learning
-from service.runtime.runtime import CallerDep, RuntimeDep
 from service.schemas.admin import ListParams
 
 router = APIRouter(prefix="/updates")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from service.runtime.runtime import CallerDep, RuntimeDep
+from service.routes.dependencies import CallerDep, RuntimeDep
 
 router = APIRouter(prefix="/admin/users")
 

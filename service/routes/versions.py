@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from feedback.tracing import made
 from service.operating.approval import version_row
 from service.routes.audit import page
-from service.runtime.runtime import RuntimeDep
+from service.routes.dependencies import RuntimeDep
 from service.schemas.admin import AuditParams, ListParams, TextParams
 
 router = APIRouter(prefix="/versions")

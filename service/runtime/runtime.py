@@ -1,64 +1,30 @@
 """What a running application holds, and how it comes up and goes down."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import logging
-from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Annotated, TypedDict
-
-from fastapi import Depends, Request
+from typing import TYPE_CHECKING
 
 from feedback.rewards import RewardScale
-from feedback.store import Store
-from feedback.types import Person
-from models.backends import Generator
 from service.errors import NotReadyError
 from service.following.last_known import LastKnown
 from service.following.watcher import RolloutWatcher
 from service.metrics.metrics import Metrics
-from service.runtime.auth import Authenticator, Caller
+from service.runtime.auth import Authenticator
 from service.runtime.pace import Pace
 from service.runtime.record_health import RecordWatch
 from service.runtime.tally import ReplyTally
-from service.settings import ServiceSettings
+from service.runtime.unrecorded import Unrecorded
+
+if TYPE_CHECKING:
+    from feedback.store import Store
+    from models.backends import Generator
+    from service.runtime.lifecycle import Lifecycle
+    from service.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
-
-MAX_UNRECORDED = 10_000
-
-
-@dataclass
-class Lifecycle:
-    """What the process and the application tell each other.
-
-    Attributes:
-        draining: Set by the process: no new work should be sent here.
-        failure: Set by the application: it cannot start.
-        loaded: Set by the application: what it needs for good is in memory.
-        url: Set by the process: where it listens.
-    """
-
-    draining: bool = False
-    failure: Exception | None = None
-    loaded: bool = False
-    url: str = ""
-
-
-class Unrecorded:
-    """The last replies that were served without a record, so that a vote on one can be told why."""
-
-    def __init__(self) -> None:
-        self._ids: OrderedDict[tuple[str, Person], None] = OrderedDict()
-
-    def add(self, completion_id: str, person: Person) -> None:
-        """Remember one, and forget the oldest if there are too many."""
-        self._ids[completion_id, person] = None
-        if len(self._ids) > MAX_UNRECORDED:
-            self._ids.popitem(last=False)
-
-    def __contains__(self, item: tuple[str, Person]) -> bool:
-        return item in self._ids
 
 
 class Runtime:
@@ -181,27 +147,3 @@ def _local_generator(settings: ServiceSettings) -> Generator:
     from models.backends.local import LocalGenerator  # noqa: PLC0415
 
     return LocalGenerator(settings)
-
-
-class State(TypedDict):
-    """The application's lifespan state."""
-
-    runtime: Runtime
-
-
-# FastAPI would run dependencies that are not coroutines in threads of a pool, which costs more than
-# the whole of a small request.
-async def get_runtime(request: Request) -> Runtime:
-    """Return the application's parts."""
-    runtime: Runtime = request.state.runtime
-    return runtime
-
-
-async def get_caller(request: Request) -> Caller:
-    """Return who sent the request, as the gate found out."""
-    caller: Caller = request.state.caller
-    return caller
-
-
-RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
-CallerDep = Annotated[Caller, Depends(get_caller)]

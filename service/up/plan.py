@@ -44,7 +44,7 @@ class StartPlan:
 def make_plan(settings: ServiceSettings) -> StartPlan:
     """Return the real parts for these settings, whose data folder is absolute."""
     environment = _environment(settings)
-    root = base_url(settings)
+    root = settings.local_url
     return StartPlan(
         redis=None if settings.redis_url else redis_part(EmbeddedRedis(settings.data_dir)),
         redis_answers=lambda: redis_answers(settings),
@@ -62,12 +62,6 @@ def make_plan(settings: ServiceSettings) -> StartPlan:
         ),
         environment=environment,
     )
-
-
-def base_url(settings: ServiceSettings) -> str:
-    """Return the URL under which this machine reaches the API."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 def plan_workers(settings: ServiceSettings) -> StartPlan:

@@ -18,7 +18,7 @@ import uvicorn
 from feedback.store import Store
 from service.app.application import create_app
 from service.app.server import Server, listen
-from service.runtime.runtime import Lifecycle
+from service.runtime.lifecycle import Lifecycle
 from service.settings import ServiceSettings
 from tests.support.fake_generator import FakeGenerator
 

@@ -24,7 +24,7 @@ from bench.support.votes.calls import noted_vote
 from bench.support.votes.load import THUMBS, VoteLoad, summarise
 from feedback.store import client
 from service.app.server import run, serve
-from service.runtime.runtime import Lifecycle
+from service.runtime.lifecycle import Lifecycle
 from service.settings import ServiceSettings
 from tests.support.fake_generator import FakeGenerator
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from service.cli.checks.system import examine
 from service.cli.output import JsonFlag, print_json
+from service.operating.checks.system import examine
 from service.settings import ServiceSettings
 
 if TYPE_CHECKING:
-    from service.cli.checks.findings import Finding
+    from service.operating.checks.findings import Finding
 
 
 def doctor(*, as_json: JsonFlag = False) -> None:

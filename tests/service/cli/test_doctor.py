@@ -10,9 +10,9 @@ import pytest
 from feedback.types import Judgement, Replica, Rollout, Run
 from models import failpoints
 from models.adapters import WEIGHTS_FILE
-from service.cli.checks.rollout import check_judge
-from service.cli.checks.system import check_folder, check_python
-from service.cli.checks.updates import check_updates
+from service.operating.checks.rollout import check_judge
+from service.operating.checks.system import check_folder, check_python
+from service.operating.checks.updates import check_updates
 from service.settings import ServiceSettings
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from feedback.store import Store
     from feedback.types import RunState
-    from service.cli.checks.findings import Finding
+    from service.operating.checks.findings import Finding
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 
 from feedback.retention import RecordHealth, SweepReport
 from models.errors import BaseModelError
-from service.error_handlers import describe
 from service.runtime.record_health import sweep_problem, worker_problem
+from service.schemas.error_answers import describe
 
 if TYPE_CHECKING:
     from feedback.store import Store

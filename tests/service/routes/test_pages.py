@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.routes.pages import WEB
+from service.web import FOLDER
 
 if TYPE_CHECKING:
     from feedback.store import Store
@@ -29,7 +29,7 @@ async def test_a_page_may_load_only_what_the_server_itself_has(running: Any, pat
 
 
 async def test_files_are_asked_for_again_and_answered_briefly(running: Any) -> None:
-    name = next(WEB.glob("*.js")).name
+    name = next(FOLDER.glob("*.js")).name
     answer = await running.client.get(f"/static/{name}")
     assert answer.headers["cache-control"] == "no-cache"
     assert "javascript" in answer.headers["content-type"]
@@ -48,5 +48,5 @@ async def test_pages_need_no_key(running: Any, store: Store) -> None:
     await store.keys.create("k", frozenset({"chat"}), now=1.0)
     await running.runtime.authenticator.refresh()
     assert (await running.client.get("/v1/models")).status_code == 401
-    for path in ("/", "/ops", "/favicon.ico", f"/static/{next(WEB.glob('*.css')).name}"):
+    for path in ("/", "/ops", "/favicon.ico", f"/static/{next(FOLDER.glob('*.css')).name}"):
         assert (await running.client.get(path)).status_code == 200

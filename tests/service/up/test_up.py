@@ -17,7 +17,7 @@ from rich.console import Console
 
 from service.settings import ServiceSettings
 from service.up.parts import beat_command, worker_command
-from service.up.plan import StartPlan, base_url, make_plan
+from service.up.plan import StartPlan, make_plan
 from service.up.supervisor import Part, ProcessKeeper
 from service.up.up import Supervisor, UpError, free_port, only_one
 
@@ -130,8 +130,8 @@ def test_port_0_becomes_a_free_one() -> None:
 
 
 def test_the_address_that_people_open() -> None:
-    assert base_url(ServiceSettings(host="0.0.0.0", port=80)) == "http://127.0.0.1:80"
-    assert base_url(ServiceSettings(host="::", port=80)) == "http://[::1]:80"
+    assert ServiceSettings(host="0.0.0.0", port=80).local_url == "http://127.0.0.1:80"
+    assert ServiceSettings(host="::", port=80).local_url == "http://[::1]:80"
 
 
 def test_the_plan_for_a_fresh_folder(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ SCRIPT = """
     import asyncio, sys
     from pathlib import Path
     from rich.console import Console
-    from service.up.plan import Plan
+    from service.up.plan import StartPlan
     from service.up.supervisor import Part
     from service.up.up import Supervisor
 
@@ -238,7 +238,7 @@ SCRIPT = """
     async def nothing(): return None
 
     part = Part("api", ("/bin/sh", "-c", "sleep 60 & echo part $! $$; wait"))
-    plan = Plan(None, yes, None, ((part,),), nothing, ("ready",))
+    plan = StartPlan(None, yes, None, ((part,),), nothing, ("ready",))
     asyncio.run(Supervisor(plan, Path(sys.argv[1]), Console()).run())
 """
 

@@ -12,7 +12,7 @@ from models.errors import GateError, ModelsError
 from models.gate.operator import read_operator_prompts
 from models.gate.settings import GateSettings
 from models.types import BASE
-from service.cli.checks.findings import Finding
+from service.operating.checks.findings import Finding
 from service.runtime.record_health import worker_problem
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from service.cli.checks.findings import Finding
+from service.operating.checks.findings import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,11 +14,10 @@ from feedback.errors import FeedbackError, StoreUnavailableError
 from feedback.store import Store, embedded_url
 from models.errors import ModelsError
 from models.failpoints import VARIABLE, armed
-from service.cli.checks.findings import Finding
-from service.cli.checks.rollout import check_prompts, check_rollout
-from service.cli.checks.updates import LOOKED_BACK, check_updates
+from service.operating.checks.findings import Finding
+from service.operating.checks.rollout import check_prompts, check_rollout
+from service.operating.checks.updates import LOOKED_BACK, check_updates
 from service.runtime.record_health import sweep_problem, unexported, worker_problem
-from service.up.plan import base_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -116,7 +115,7 @@ async def check_record(settings: ServiceSettings) -> AsyncIterator[Finding]:
 
 async def check_api(settings: ServiceSettings) -> Finding:
     """Check that the API answers and is ready."""
-    root = base_url(settings)
+    root = settings.local_url
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
             reply = await client.get(f"{root}/readyz")

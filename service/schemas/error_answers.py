@@ -1,10 +1,10 @@
-"""Turns every error into OpenAI's shape."""
+"""How each error is answered: its HTTP status, headers, and a body in OpenAI's shape."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -12,7 +12,6 @@ from starlette.responses import JSONResponse, Response
 
 from feedback.errors import (
     DifferentPromptsError,
-    FeedbackError,
     InvalidVoteError,
     OwnerNeededError,
     RolloutConflictError,
@@ -28,14 +27,10 @@ from models.errors import (
     BaseModelError,
     EngineError,
     ImportRefusedError,
-    ModelsError,
     PromptTooLongError,
     QueueFullError,
 )
 from service.errors import ApiError, error_body
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI, Request
 
 _KNOWN: dict[type[Exception], tuple[int, str]] = {
     PromptTooLongError: (400, "context_length_exceeded"),
@@ -57,7 +52,6 @@ _KNOWN: dict[type[Exception], tuple[int, str]] = {
 }
 _PARAMS: dict[str, str] = {"context_length_exceeded": "messages", "owner_needed": "owner"}
 _RETRY_AFTER = {503: "1"}
-TOO_MANY = 429
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 _FIELD_CODES = {
     "extra_forbidden": "unsupported_parameter",
@@ -84,7 +78,7 @@ class ErrorAnswer:
 
 
 def describe(error: Exception) -> ErrorAnswer:
-    """Return how ``error`` is answered; one that nobody foresaw is not told, the server logs it."""
+    """Return how ``error`` is answered; an unexpected one is logged, and its text is kept back."""
     if isinstance(error, ApiError):
         return ErrorAnswer(error.status, error.body(), error.headers)
     if isinstance(error, RequestValidationError):
@@ -123,24 +117,3 @@ def _describe_invalid(error: RequestValidationError) -> ErrorAnswer:
         message = f"`{name}`: {message}"
     code = _FIELD_CODES.get(kind, "invalid_value")
     return ErrorAnswer(400, error_body(400, message, code, name or None))
-
-
-async def _answer(request: Request, error: Exception) -> Response:
-    described = describe(error)
-    if described.status == TOO_MANY:
-        described.headers["retry-after"] = str(request.state.runtime.retry_after())
-    return described.response()
-
-
-def add_error_handlers(app: FastAPI) -> None:
-    """Answer all errors of ``app`` in OpenAI's shape."""
-    kinds = (
-        ApiError,
-        FeedbackError,
-        ModelsError,
-        RequestValidationError,
-        HTTPException,
-        Exception,
-    )
-    for kind in kinds:
-        app.add_exception_handler(kind, _answer)

@@ -10,9 +10,8 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
+from service.cli.commands import simulate as command
 from service.cli.errors import Commands
-from service.simulate import cli
-from service.simulate.cli import simulate
 from service.simulate.records import Click, SimulationPlan, SimulationResult
 from service.simulate.scoring import Score
 from service.simulate.show import plot_result, print_result
@@ -59,7 +58,7 @@ def plan() -> SimulationPlan:
 @pytest.fixture
 def app() -> typer.Typer:
     app = typer.Typer(cls=Commands, pretty_exceptions_enable=False)
-    app.command()(simulate)
+    app.command()(command.simulate)
     app.callback()(lambda: None)
     return app
 
@@ -89,7 +88,7 @@ def test_json_is_all_that_goes_to_standard_output(
     async def run(_: Any, plan: SimulationPlan, *__: Any) -> SimulationResult:
         return make_result(plan)
 
-    monkeypatch.setattr(cli, "_run", run)
+    monkeypatch.setattr(command, "_run", run)
     outcome = CliRunner().invoke(app, ["simulate", "--taste", "polite", "--json"])
     assert outcome.exit_code == 0
     printed = json.loads(outcome.stdout)

@@ -1,0 +1,40 @@
+"""Answers every error of the application in OpenAI's shape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from feedback.errors import FeedbackError
+from models.errors import ModelsError
+from service.errors import ApiError
+from service.schemas.error_answers import describe
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI, Request
+    from starlette.responses import Response
+
+TOO_MANY = 429
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    described = describe(error)
+    if described.status == TOO_MANY:
+        described.headers["retry-after"] = str(request.state.runtime.retry_after())
+    return described.response()
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer all errors of ``app`` in OpenAI's shape."""
+    kinds = (
+        ApiError,
+        FeedbackError,
+        ModelsError,
+        RequestValidationError,
+        HTTPException,
+        Exception,
+    )
+    for kind in kinds:
+        app.add_exception_handler(kind, _answer)
