@@ -23,8 +23,9 @@ from bench.support.machine import describe, write_results
 from bench.support.votes.rig import redis_server
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, client
-from feedback.types import Completion, FrozenVote, Person, Vote
+from feedback.types import Audit, Completion, FrozenVote, Person, Vote
 from models.types import Message, Sampling
+from models.versions import Activate, PromoteCanary, RecordGateVerdict, Rollback, StartCanary
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -33,7 +34,7 @@ VOTES = 64
 REPEATS = 21
 SHORTEST_US = 25
 """Microseconds below which Redis does not log a script."""
-OP: dict[str, Any] = {"who": "bench", "why": "measured", "now": 2.0}
+OP = Audit("bench", "measured", 2.0)
 SCRIPTS = (
     "rollout_read",
     "rollout_write",
@@ -62,8 +63,8 @@ async def learn(store: Store, number: int) -> str:
     version = f"v{run.number:06d}-0123456789ab"
     await store.runs.commit(run, version=version, manifest={}, report={}, now=1.0)
     await store.runs.finish(run, "approved", figures={"kl": 0.5}, reason=None, now=1.0)
-    because = {"who": "learner", "why": f"run {run.number} passed its gate", "now": 1.0}
-    await store.rollout.activate(version, expected_live=parent, figures={"kl": 0.5}, **because)
+    passed = Audit("learner", f"run {run.number} passed its gate", 1.0, {"kl": 0.5})
+    await store.rollout.do(Activate(version, expected_live=parent), passed)
     return version
 
 
@@ -72,14 +73,14 @@ async def command_all(store: Store, versions: list[str]) -> None:
     last, other = versions[-1], versions[-2]
     rollout = store.rollout
     for number in range(REPEATS):
-        await rollout.activate(other, **OP)
-        await rollout.start_canary(last, 0.1, **OP)
-        await rollout.promote_canary(expected=last, **OP)
+        await rollout.do(Activate(other), OP)
+        await rollout.do(StartCanary(last, 0.1), OP)
+        await rollout.do(PromoteCanary(last), OP)
         await rollout.events(100, version=versions[len(versions) // 2])
         await store.versions.lineage(last)
         new = f"v{await store.versions.next_sequence():06d}-0123456789ab"
         await store.versions.add(new, parent=last, manifest={}, state="candidate", now=1.0)
-        await rollout.verdict(new, "rejected", figures={}, reason=str(number), now=1.0)
+        await rollout.do(RecordGateVerdict(new, "rejected"), Audit("gate", str(number), 1.0))
 
 
 async def timed(redis: Redis, work: Awaitable[Any]) -> tuple[float, dict[str, list[float]]]:
@@ -112,7 +113,7 @@ async def measure(url: str, count: int) -> dict[str, Any]:
         await redis.config_set("slowlog-max-len", 20_000)
         store = Store.connect(url, FeedbackSettings())
         _, commands = await timed(redis, command_all(store, versions))
-        wall, whole = await timed(redis, store.rollout.rollback(to="base", **OP))
+        wall, whole = await timed(redis, store.rollout.do(Rollback("base"), OP))
         waiting = await store.votes.count_waiting()
         sweep, swept = await timed(redis, store.retention.sweep(now=3.0, seconds=60.0))
         all_waiting = await store.votes.count_waiting()

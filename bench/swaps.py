@@ -30,7 +30,9 @@ from bench.support.progress import overwrite, say
 from bench.support.traffic import PROMPTS, Reply, Traffic, ask, chat_on, pinned
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, embedded_url
+from feedback.types import Audit
 from models.types import BASE
+from models.versions import Activate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 async def swap(store: Store, traffic: Traffic, version: str) -> tuple[float, float]:
     """Activate a version; return when, and when its first reply began."""
     seen = len(traffic.replies)
-    await store.rollout.activate(version, who="bench", why="swap", now=time.time())
+    await store.rollout.do(Activate(version), Audit("bench", "swap", time.time()))
     activated = time.monotonic()
 
     def first() -> Reply | None:

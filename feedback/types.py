@@ -249,8 +249,25 @@ def is_event_id(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Audit:
+    """What the audit keeps of a command besides its effect.
+
+    Attributes:
+        who: Who gives the command.
+        why: The reason.
+        now: When, in seconds since the epoch.
+        figures: The measurements behind the decision.
+    """
+
+    who: str
+    why: str
+    now: float
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutEvent:
-    """One line of the audit stream."""
+    """One entry of the audit."""
 
     id: str
     at: float

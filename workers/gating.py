@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from feedback.errors import RolloutConflictError, StoreUnavailableError
+from feedback.types import Audit
 from models.errors import BaseModelError
 from models.gate import GateVerdict, blocked, judge
 from models.timing import Stopwatch
+from models.versions import RecordGateVerdict
 from workers.lease import StopFlag
 
 if TYPE_CHECKING:
@@ -132,12 +134,9 @@ async def _write(place: UpdateResources, found: GateOutcome) -> bool:
     """Write a verdict down; False where somebody else had the version judged already."""
     passed, reason = found.verdict.passed, found.verdict.reason
     try:
-        await place.store.rollout.verdict(
-            found.version,
-            "approved" if passed else "rejected",
-            figures=found.figures,
-            reason=reason,
-            now=place.clock(),
+        await place.store.rollout.do(
+            RecordGateVerdict(found.version, "approved" if passed else "rejected"),
+            Audit("gate", reason or "", place.clock(), found.figures),
         )
     except RolloutConflictError as error:
         logger.info("The verdict on %s is not needed any more: %s", found.version, error)

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 
 from feedback.errors import RolloutConflictError
 from feedback.judging import VersionComparison, judge, pool
-from feedback.types import Judgement
+from feedback.types import Audit, Judgement
 from models.types import BASE
+from models.versions import Confirm, PromoteCanary, RejectCanary, Rollback
 
 if TYPE_CHECKING:
     from feedback.judging import JudgeVerdict
     from feedback.settings import JudgeSettings
     from feedback.store import Store
     from feedback.types import Rollout
+    from models.versions import Command
 
 logger = logging.getLogger(__name__)
 
@@ -157,37 +159,21 @@ async def _change(
     """
     if verdict.state == "hold":
         return None
-    rollout, roll_back = case.rollout, verdict.state == "roll_back"
-    why = " ".join(verdict.reasons)
+    command, done = _command(case.rollout, roll_back=verdict.state == "roll_back")
+    audit = Audit(WHO, " ".join(verdict.reasons), now, verdict.figures)
+    await store.rollout.do(command, audit, expected_generation=case.rollout.generation)
+    return done
+
+
+def _command(rollout: Rollout, *, roll_back: bool) -> tuple[Command, str]:
+    """Return what the verdict asks of the rollout, and how to say that it was done."""
     if rollout.canary is not None:
-        change = store.rollout.reject_canary if roll_back else store.rollout.promote_canary
-        await change(
-            expected=rollout.canary,
-            expected_generation=rollout.generation,
-            who=WHO,
-            why=why,
-            figures=verdict.figures,
-            now=now,
-        )
-        return f"{rollout.canary} is {'rolled back' if roll_back else 'live'}"
-    confirmed = rollout.confirmed or BASE
+        canary = rollout.canary
+        if roll_back:
+            return RejectCanary(canary), f"{canary} is rolled back"
+        return PromoteCanary(canary), f"{canary} is live"
     if roll_back:
-        await store.rollout.rollback(
-            to=confirmed,
-            expected_live=rollout.live,
-            expected_generation=rollout.generation,
-            who=WHO,
-            why=why,
-            figures=verdict.figures,
-            now=now,
-        )
-        return f"{rollout.live} is rolled back to {confirmed}"
-    await store.rollout.confirm(
-        rollout.live,
-        expected_generation=rollout.generation,
-        who=WHO,
-        why=why,
-        figures=verdict.figures,
-        now=now,
-    )
-    return f"{rollout.live} is confirmed"
+        confirmed = rollout.confirmed or BASE
+        command = Rollback(confirmed, expected_live=rollout.live)
+        return command, f"{rollout.live} is rolled back to {confirmed}"
+    return Confirm(rollout.live), f"{rollout.live} is confirmed"

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from feedback.errors import RolloutConflictError
+from feedback.types import Audit
 from models.failpoints import failpoint
+from models.versions import Activate, StartCanary
 
 if TYPE_CHECKING:
     from feedback.types import Run
@@ -32,11 +34,14 @@ async def promote(place: UpdateResources, run: Run, passed: PassedVersion) -> No
     An operator's choice meanwhile stands.
     """
     fraction = place.settings.canary_fraction
+    command = (
+        StartCanary(passed.version, fraction, expected_live=run.parent)
+        if fraction > 0
+        else Activate(passed.version, expected_live=run.parent, only_from="approved")
+    )
+    why = f"run {run.number} passed its gate"
     try:
-        if fraction > 0:
-            await _start_canary(place, run, passed, fraction)
-        else:
-            await _activate(place, run, passed)
+        await place.store.rollout.do(command, Audit(WHO, why, place.clock(), passed.figures))
     except RolloutConflictError as error:
         if (await place.store.versions.get(passed.version)).state not in {"live", "canary"}:
             logger.warning("%s is not promoted: %s", passed.version, error)
@@ -54,33 +59,3 @@ async def promote_newest(place: UpdateResources) -> Run | None:
     version = await place.store.versions.get(run.version)
     await promote(place, run, PassedVersion(version.version, version.figures))
     return run
-
-
-async def _activate(place: UpdateResources, run: Run, passed: PassedVersion) -> None:
-    await place.store.rollout.activate(
-        passed.version,
-        who=WHO,
-        why=_why(run),
-        expected_live=run.parent,
-        only_from="approved",
-        figures=passed.figures,
-        now=place.clock(),
-    )
-
-
-async def _start_canary(
-    place: UpdateResources, run: Run, passed: PassedVersion, fraction: float
-) -> None:
-    await place.store.rollout.start_canary(
-        passed.version,
-        fraction,
-        who=WHO,
-        why=_why(run),
-        expected_live=run.parent,
-        figures=passed.figures,
-        now=place.clock(),
-    )
-
-
-def _why(run: Run) -> str:
-    return f"run {run.number} passed its gate"

@@ -16,6 +16,8 @@ from bench.support.own_server import Server
 from bench.support.processes import MemoryWatch
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, embedded_url
+from feedback.types import Audit
+from models.versions import Activate
 
 if TYPE_CHECKING:
     import argparse
@@ -104,6 +106,6 @@ async def _go_live(own: Own) -> None:
     try:
         await register(store, own.manifests)
         version = own.manifests[0].version
-        await store.rollout.activate(version, who="bench", why="bench", now=time.time())
+        await store.rollout.do(Activate(version), Audit("bench", "bench", time.time()))
     finally:
         await store.close()

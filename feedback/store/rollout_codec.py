@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from feedback.types import Rollout, RolloutEvent
 from models.types import BASE
@@ -12,10 +12,11 @@ from models.versions import Snapshot, VersionFacts
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from feedback.types import Audit
     from models.versions import StateChange, Transition, VersionState
 
 
-def read_rollout(found: Mapping[str, str]) -> Rollout:
+def decode_rollout(found: Mapping[str, str]) -> Rollout:
     """Return what the hash ``tl:rollout`` says, also where an older Thumbloop wrote it."""
     live = found.get("live", BASE)
     return Rollout(
@@ -31,15 +32,15 @@ def read_rollout(found: Mapping[str, str]) -> Rollout:
     )
 
 
-def read_snapshot(
+def decode_snapshot(
     found: Mapping[str, str], *, paused: bool, walked: Sequence[str], facts: Iterable[Sequence[str]]
 ) -> Snapshot:
     """Return what ``rollout_read.lua`` found; ``walked`` is the history of an older record."""
     history = json.loads(found["history"]) if "history" in found else walked
-    return Snapshot(read_rollout(found), tuple(history), read_facts(facts), paused)
+    return Snapshot(decode_rollout(found), tuple(history), decode_facts(facts), paused)
 
 
-def read_facts(found: Iterable[Sequence[str]]) -> dict[str, VersionFacts]:
+def decode_facts(found: Iterable[Sequence[str]]) -> dict[str, VersionFacts]:
     """Return versions by id, in order, from name, state, parent, run and when it was stopped."""
     return {
         name: VersionFacts(
@@ -49,53 +50,38 @@ def read_facts(found: Iterable[Sequence[str]]) -> dict[str, VersionFacts]:
     }
 
 
-def spell_change(
-    change: Transition,
-    before: Snapshot,
-    *,
-    who: str,
-    why: str,
-    figures: Mapping[str, Any],
-    now: float,
-) -> str:
+def encode_change(change: Transition, before: Snapshot, audit: Audit) -> str:
     """Return what ``rollout_write.lua`` is to compare and write, as JSON; '' deletes a field."""
     new = change.rollout
     generation = before.rollout.generation
-    moved_on = new.generation != generation
-    is_verdict = any(move.old == "candidate" for move in change.moves)
-    spelled = {
+    encoded = {
         "generation": str(generation),
-        "rollout": _rollout_fields(new, change.history) if moved_on else {},
+        "rollout": _rollout_fields(new, change.history) if new.generation != generation else {},
         "moves": [
-            {
-                "version": move.version,
-                "old": move.old,
-                "fields": _version_fields(move, who, why, now)
-                | ({"figures": json.dumps(figures), "reason": why} if is_verdict else {}),
-            }
+            {"version": move.version, "old": move.old, "fields": _version_fields(move, audit)}
             for move in change.moves
         ],
         "returns": [
-            f"{move.returns} {move.version} was rolled back: {why}"
+            f"{move.returns} {move.version} was rolled back: {audit.why}"
             for move in change.moves
             if move.returns is not None
         ],
-        "paused_by": who if change.pause else "",
+        "paused_by": audit.who if change.pause else "",
         "was_paused": int(before.paused),
         "event": {
-            "at": repr(now),
-            "who": who,
+            "at": repr(audit.now),
+            "who": audit.who,
             "action": change.action,
             "old": change.old,
             "new": change.new,
-            "why": why,
-            "figures": json.dumps({**figures, **change.figures}),
+            "why": audit.why,
+            "figures": json.dumps({**audit.figures, **change.figures}),
         },
     }
-    return json.dumps(spelled)
+    return json.dumps(encoded)
 
 
-def read_event(event_id: str, event: Mapping[str, str]) -> RolloutEvent:
+def decode_event(event_id: str, event: Mapping[str, str]) -> RolloutEvent:
     """Return one entry of the audit."""
     return RolloutEvent(
         id=event_id,
@@ -124,14 +110,17 @@ def _rollout_fields(rollout: Rollout, history: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _version_fields(move: StateChange, who: str, why: str, now: float) -> dict[str, str]:
-    fields = {"state": move.new, "changed_at": repr(now), "changed_by": who}
+def _version_fields(move: StateChange, audit: Audit) -> dict[str, str]:
+    now = repr(audit.now)
+    fields = {"state": move.new, "changed_at": now, "changed_by": audit.who}
     if move.new == "rolled_back":
-        fields["reason"] = f"It was rolled back: {why}"
+        fields["reason"] = f"It was rolled back: {audit.why}"
     elif move.old == "rolled_back":
         fields["reason"] = ""
+    elif move.old == "candidate":
+        fields |= {"figures": json.dumps(audit.figures), "reason": audit.why}
     if (move.old, move.new) == ("canary", "approved"):
-        fields["stopped_at"] = repr(now)
+        fields["stopped_at"] = now
     elif move.new in {"live", "canary"}:
         fields["stopped_at"] = ""
     return fields

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from feedback.errors import RolloutConflictError, UnknownVersionError
 from feedback.store import keys
-from feedback.store.rollout_codec import read_facts
+from feedback.store.rollout_codec import decode_facts
 from feedback.types import VersionRecord
 from models.types import BASE
 from models.versions import sequence_of
@@ -127,7 +127,7 @@ async def read_lineage(
     while version not in known and (most is None or len(known) < most):
         piece = _ANCESTORS_AT_ONCE if most is None else min(_ANCESTORS_AT_ONCE, most - len(known))
         found = await client.script("version_chain", [], [version, piece, *until])
-        known |= read_facts(found)
+        known |= decode_facts(found)
         if len(found) < piece:
             break
         version = found[-1][2]

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Activate:
-    """Make a version live, or ``base``. ``only_from`` is the one state that it may be in."""
+    """Make a version live, or ``base``, and retire the one before.
+
+    The version is confirmed too, unless the learner gives the command.
+
+    Attributes:
+        version: The version to serve, or ``base``.
+        only_from: The one state that the version may be in; None for each that may go live. Where
+            ``expected_live`` was left and came back meanwhile, only the version's own state shows
+            it.
+    """
 
     version: str
     expected_live: str | None = None
@@ -24,6 +33,8 @@ class Activate:
 @dataclass(frozen=True, slots=True)
 class Rollback:
     """Take the live version back, with all that it was built on since ``to``.
+
+    The votes that these versions learned wait again, and ``to`` is confirmed.
 
     Attributes:
         to: Where to go; None for the version that was live before.
@@ -51,14 +62,14 @@ class StopCanary:
 
 @dataclass(frozen=True, slots=True)
 class PromoteCanary:
-    """Make the canary live."""
+    """Make the canary live and confirmed."""
 
     expected: str
 
 
 @dataclass(frozen=True, slots=True)
 class RejectCanary:
-    """Roll the canary back."""
+    """Roll the canary back; the votes that it learned wait again."""
 
     expected: str
 
@@ -73,7 +84,10 @@ class Confirm:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """Serve the base, end the canary and pause learning."""
+    """Serve the base, end the canary and pause learning, all at once.
+
+    No votes are given back: wanting the base now is no verdict on what was learned.
+    """
 
 
 @dataclass(frozen=True, slots=True)

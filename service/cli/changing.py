@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from feedback.types import Audit
 from models.adapters import AdapterStore
 from models.settings import ModelSettings
 from service.cli.asking import ask
@@ -93,7 +94,7 @@ async def _plan(store: Store, asked: Asked, who: str) -> tuple[Transition | None
 async def _do(
     store: Store, asked: Asked, who: str, why: str, wait: float
 ) -> tuple[Rollout, Convergence | None]:
-    after = await carry_out(store, asked, who=who, why=why, check=_check_files, now=time.time())
+    after = await carry_out(store, asked, Audit(who, why, time.time()), check=_check_files)
     return after, await settled(store, after.generation, wait) if wait else None
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from feedback.store import Store
-    from feedback.types import Rollout
+    from feedback.types import Audit, Rollout
     from models.versions import Transition
 
 Asked = Activate | Rollback | StartCanary | StopCanary | Confirm | Kill
@@ -23,33 +23,25 @@ Asked = Activate | Rollback | StartCanary | StopCanary | Confirm | Kill
 
 
 async def carry_out(
-    store: Store,
-    asked: Asked,
-    *,
-    who: str,
-    why: str,
-    check: Callable[[str], Awaitable[None]],
-    now: float,
+    store: Store, asked: Asked, audit: Audit, *, check: Callable[[str], Awaitable[None]]
 ) -> Rollout:
     """Do what is asked, once every version that users would newly get is known to be whole.
 
     Args:
         store: The record.
         asked: What is wanted.
-        who: Who wants it, for the audit.
-        why: The reason.
+        audit: Who wants it, why and when.
         check: Called with each such version; it raises where that cannot be served.
-        now: Seconds since the epoch.
 
     Raises:
         UnknownVersionError: There is no such version.
         RolloutConflictError: The rules do not allow it, or something has moved meanwhile.
         StoreUnavailableError: Redis is away.
     """
-    change = await store.rollout.preview(asked, who=who, now=now)
+    change = await store.rollout.preview(asked, who=audit.who, now=audit.now)
     for version in newly_served(change):
         await check(version)
-    return await _apply(store, pinned(asked, change), who=who, why=why, now=now)
+    return await store.rollout.do(pinned(asked, change), audit)
 
 
 def newly_served(change: Transition | None) -> tuple[str, ...]:
@@ -86,37 +78,3 @@ def described(change: Transition | None, rollout: Rollout) -> dict[str, Any]:
         "runs_given_back": [each.returns for each in moves if each.returns is not None],
         "pauses_learning": change.pause if change else False,
     }
-
-
-async def _apply(store: Store, asked: Asked, *, who: str, why: str, now: float) -> Rollout:
-    rollout = store.rollout
-    match asked:
-        case Activate():
-            return await rollout.activate(
-                asked.version, expected_live=asked.expected_live, who=who, why=why, now=now
-            )
-        case Rollback():
-            return await rollout.rollback(
-                to=asked.to, expected_live=asked.expected_live, who=who, why=why, now=now
-            )
-        case StartCanary():
-            return await rollout.start_canary(
-                asked.version,
-                asked.fraction,
-                expected_live=asked.expected_live,
-                who=who,
-                why=why,
-                now=now,
-            )
-        case StopCanary():
-            return await rollout.stop_canary(expected=asked.expected, who=who, why=why, now=now)
-        case Confirm():
-            return await rollout.confirm(
-                asked.version,
-                expected_confirmed=asked.expected_confirmed,
-                who=who,
-                why=why,
-                now=now,
-            )
-        case Kill():
-            return await rollout.kill(who=who, why=why, now=now)

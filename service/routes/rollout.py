@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from feedback.errors import StoreUnavailableError
+from feedback.types import Audit
 from models.errors import AdapterError, AdapterStoreUnavailableError
 from models.versions import Activate, Confirm, Kill, Rollback, StartCanary, StopCanary
 from service.errors import ConflictError
@@ -126,7 +127,7 @@ async def _change(
     async def check(version: str) -> None:
         await _load(runtime, version)
 
-    changed = await carry_out(store, asked, who=caller.owner, why=why, check=check, now=now)
+    changed = await carry_out(store, asked, Audit(caller.owner, why, now), check=check)
     if not wait:
         return asdict(changed)
     return asdict(changed) | {"settled": asdict(await settled(store, changed.generation, wait))}

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.async_api import expect
 
-from feedback.types import Person
+from feedback.types import Audit, Person
+from models.versions import Activate
 
 if TYPE_CHECKING:
     from conftest import Site
@@ -41,7 +42,7 @@ async def stored_vote(page: Page, store: Store) -> Feedback:
 
 async def go_live(store: Store, version: str) -> None:
     await store.versions.add(version, parent="base", manifest={}, state="approved", now=1.0)
-    await store.rollout.activate(version, who="test", why="test", now=2.0)
+    await store.rollout.do(Activate(version), Audit("test", "test", 2.0))
 
 
 async def test_a_reply_is_rendered_as_markdown_and_its_html_does_nothing(

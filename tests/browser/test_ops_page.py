@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.async_api import expect
 
-from feedback.types import Completion, FrozenVote, Judgement, Person, Replica, Vote
+from feedback.types import Audit, Completion, FrozenVote, Judgement, Person, Replica, Vote
 from models.types import Sampling
+from models.versions import Activate
 
 if TYPE_CHECKING:
     from conftest import Site
@@ -32,7 +33,7 @@ async def versions(site: Site) -> None:
         await site.store.versions.add(
             version, parent="base", manifest={}, state="approved", now=float(number)
         )
-    await site.store.rollout.activate(OLD, who="test", why="first", now=3.0)
+    await site.store.rollout.do(Activate(OLD), Audit("test", "first", 3.0))
 
 
 async def vote(store: Store, number: int, thumb: Thumb) -> None:
@@ -106,7 +107,7 @@ async def test_what_changed_meanwhile_is_not_overridden(
 ) -> None:
     await page.goto("/ops")
     await page.get_by_role("button", name="Activate v000002").click()
-    await site.store.rollout.activate("base", who="test", why="meanwhile", now=6.0)
+    await site.store.rollout.do(Activate("base"), Audit("test", "meanwhile", 6.0))
     await page.get_by_role("dialog").get_by_role("button", name="Activate").click()
     await expect(page.locator("#live")).to_have_text("base")
     assert (await site.store.rollout.get()).live == "base"
@@ -247,13 +248,13 @@ async def test_older_entries_of_the_audit_are_shown_and_stay(
 ) -> None:
     for number in range(55):
         for version in (NEW, OLD):
-            await site.store.rollout.activate(version, who="test", why=f"n{number}", now=9.0)
+            await site.store.rollout.do(Activate(version), Audit("test", f"n{number}", 9.0))
     await page.goto("/ops")
     await expect(page.locator("#audit li")).to_have_count(100)
     await page.get_by_role("button", name="Show older").click()
     await expect(page.locator("#audit li")).to_have_count(113)  # 110, the first one, two imports
     await expect(page.get_by_role("button", name="Show older")).to_have_count(0)
-    await site.store.rollout.activate(NEW, who="test", why="the newest", now=9.0)
+    await site.store.rollout.do(Activate(NEW), Audit("test", "the newest", 9.0))
     await expect(page.locator("#audit li").first).to_contain_text("the newest")
     await expect(page.locator("#audit li")).to_have_count(114)
 
@@ -265,7 +266,7 @@ async def test_a_reply_is_explained(site: Site, versions: None, page: Page) -> N
     version = f"v{run.number:06d}-cccccccccccc"
     await site.store.runs.commit(run, version=version, manifest={}, report={}, now=7.0)
     await site.store.runs.finish(run, "approved", figures={}, reason=None, now=7.0)
-    await site.store.rollout.activate(version, who="learner", why="run 1", now=8.0)
+    await site.store.rollout.do(Activate(version), Audit("learner", "run 1", 8.0))
     await page.goto("/ops")
     await page.get_by_label("Id of the reply").fill("chatcmpl-1")
     await page.keyboard.press("Enter")

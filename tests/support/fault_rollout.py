@@ -11,7 +11,9 @@ import httpx
 import numpy as np
 from safetensors.numpy import save_file
 
+from feedback.types import Audit
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE, AdapterStore, Origin
+from models.versions import Activate
 from tests.support.fault_processes import happens
 
 if TYPE_CHECKING:
@@ -54,8 +56,8 @@ class Versions:
 
     async def activate(self, version: str) -> int:
         """Make a version live in the record, past the API's own check; return the generation."""
-        changed = await self.store.rollout.activate(
-            version, who="learner", why="test", now=time.time()
+        changed = await self.store.rollout.do(
+            Activate(version), Audit("learner", "test", time.time())
         )
         return changed.generation
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from feedback.types import Audit
+from models.versions import Activate
+
 if TYPE_CHECKING:
     from feedback.store import Store
 
@@ -12,4 +15,4 @@ V9 = "v000009-000000000009"
 
 
 async def activate(store: Store, version: str) -> None:
-    await store.rollout.activate(version, who="test", why="test", now=1.0)
+    await store.rollout.do(Activate(version), Audit("test", "test", 1.0))

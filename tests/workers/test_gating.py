@@ -12,9 +12,11 @@ import pytest
 
 from feedback.errors import StoreUnavailableError
 from feedback.store import keys
+from feedback.types import Audit
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE, Origin
 from models.errors import AdapterError, GateError
 from models.types import Progress
+from models.versions import RecordGateVerdict
 from tests.support.fake_learner import GOOD, LIKE_THE_BASE
 from workers.gating import MOST_GATINGS, gate, gate_imported
 from workers.update import run_update
@@ -214,7 +216,7 @@ async def test_a_verdict_that_comes_second_changes_nothing(
 ) -> None:
     place, _ = workplace
     version = await imported(place)
-    await store.rollout.verdict(version, "rejected", figures={}, reason="by another", now=1.0)
+    await store.rollout.do(RecordGateVerdict(version, "rejected"), Audit("gate", "by another", 1.0))
     place.store.versions.ungated = _always(version)  # type: ignore[method-assign]
     assert await gate_imported(place) is None
     record = await store.versions.get(version)

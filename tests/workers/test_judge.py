@@ -10,7 +10,8 @@ import pytest
 from feedback.judging import Replies
 from feedback.rewards import reward
 from feedback.store import Store, keys
-from feedback.types import Person, Vote
+from feedback.types import Audit, Person, Vote
+from models.versions import Activate, Confirm, Rollback, StartCanary, StopCanary
 from tests.support.fake_learner import make_place
 from workers import judge as judging
 from workers.judge import run_judge
@@ -94,7 +95,7 @@ async def test_a_canary_that_a_crash_kept_from_starting_is_started_by_the_next(
 
     await vote_on("ud")
     with monkeypatch.context() as patch:
-        patch.setattr(store.rollout, "start_canary", die)
+        patch.setattr(store.rollout, "do", die)
         with pytest.raises(Killed):
             await run_update(trying)
     assert (await store.rollout.get()).canary is None
@@ -211,7 +212,7 @@ async def test_a_canary_that_is_stopped_leaves_the_counts_of_the_others_as_they_
 ) -> None:
     await say("base", 6, each=1)
     first = await learned(place, vote_on)
-    await store.rollout.confirm(first, who="ops", why="good", now=2.0)
+    await store.rollout.do(Confirm(first), Audit("ops", "good", 2.0))
     await say(first, 6, each=1)
     second = await learned(place, vote_on, start=2)
     await say(second, 6, each=1)
@@ -219,9 +220,9 @@ async def test_a_canary_that_is_stopped_leaves_the_counts_of_the_others_as_they_
     before = (await run_judge(store, place.settings, now=20.0)).figures
     other = "v000077-0123456789ab"
     await store.versions.add(other, parent="base", manifest={}, state="approved", now=20.0)
-    await store.rollout.start_canary(other, 0.5, who="ops", why="try", now=21.0)
+    await store.rollout.do(StartCanary(other, 0.5), Audit("ops", "try", 21.0))
     assert (await run_judge(store, place.settings, now=22.0)).test == (other,)
-    await store.rollout.stop_canary(who="ops", why="tried", now=23.0)
+    await store.rollout.do(StopCanary(), Audit("ops", "tried", 23.0))
     after = await run_judge(store, place.settings, now=24.0)
     assert (after.test, after.control) == ((third, second), (first, "base"))
     assert after.figures == before
@@ -316,20 +317,20 @@ async def test_what_an_operator_does_meanwhile_stands(
 ) -> None:
     await say("base", 7, whom="a")
     version = await learned(place, vote_on)
-    by = {"who": "ops", "why": "I know better", "now": 15.0}
+    by = Audit("ops", "I know better", 15.0)
     if what == "stops":
-        await store.rollout.activate("base", **by)
-        await store.rollout.start_canary(version, 0.5, **by)
+        await store.rollout.do(Activate("base"), by)
+        await store.rollout.do(StartCanary(version, 0.5), by)
         await say("base", 7, whom="b")
     await say(version, 3, whom="c")
 
     async def act() -> None:
         if what == "confirms":
-            await store.rollout.activate(version, **by)
+            await store.rollout.do(Activate(version), by)
         elif what == "rolls back":
-            await store.rollout.rollback(to="base", **by)
+            await store.rollout.do(Rollback("base"), by)
         else:
-            await store.rollout.stop_canary(**by)
+            await store.rollout.do(StopCanary(), by)
 
     change = judging._change
 

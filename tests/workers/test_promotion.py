@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
+from feedback.types import Audit
+from models.versions import Activate, Kill, Rollback
 from tests.support.acting import states
 from tests.support.fake_learner import make_place
 from workers.observation import next_batch
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from feedback.store import Store
+    from models.versions import Command
     from tests.support.fake_learner import FakeLearner
     from workers.resources import UpdateResources
 
@@ -44,11 +47,11 @@ async def test_an_operators_choice_during_a_run_stands(
     loop = asyncio.get_running_loop()
 
     def operator_goes_back(_progress: object) -> None:
-        by: dict[str, Any] = {"who": "ops", "why": "worse", "now": 1.0}
+        by = Audit("ops", "worse", 1.0)
         if goes_back == "activate":
-            call = store.rollout.activate("base", **by)
+            call = store.rollout.do(Activate("base"), by)
         else:
-            call = store.rollout.rollback(to="base", **by)
+            call = store.rollout.do(Rollback("base"), by)
         asyncio.run_coroutine_threadsafe(call, loop).result()
 
     learner.during = operator_goes_back
@@ -78,7 +81,7 @@ async def test_a_kill_during_a_run_is_not_undone_by_its_end(
     loop = asyncio.get_running_loop()
 
     def operator_kills(_progress: object) -> None:
-        call = store.rollout.kill(who="ops", why="harm", now=1.0)
+        call = store.rollout.do(Kill(), Audit("ops", "harm", 1.0))
         asyncio.run_coroutine_threadsafe(call, loop).result()
 
     learner.during = operator_kills
@@ -104,16 +107,17 @@ async def test_a_rollback_between_gate_and_promotion_stands(
     slow, _ = workplace
     await vote_on("ud")
     quick, _ = make_place(store, tmp_path)
-    activate = store.rollout.activate
+    do = store.rollout.do
 
-    async def sleep_first(version: str, **options: Any) -> object:
-        monkeypatch.setattr(store.rollout, "activate", activate)
+    async def sleep_first(command: Command, audit: Audit) -> object:
+        assert isinstance(command, Activate)
+        monkeypatch.setattr(store.rollout, "do", do)
         await run_update(quick)
-        assert (await store.rollout.get()).live == version
-        await store.rollout.rollback(who="ops", why="worse", now=1.0)
-        return await activate(version, **options)
+        assert (await store.rollout.get()).live == command.version
+        await store.rollout.do(Rollback(), Audit("ops", "worse", 1.0))
+        return await do(command, audit)
 
-    monkeypatch.setattr(store.rollout, "activate", sleep_first)
+    monkeypatch.setattr(store.rollout, "do", sleep_first)
     run = await run_update(slow)
     assert run is not None
     assert (await store.rollout.get()).live == "base"

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from feedback.types import Replica
+from feedback.types import Audit, Replica
 from models.adapters import MANIFEST_FILE
 from models.errors import AdapterError
+from models.versions import Activate, StartCanary
 from tests.support.fake_learner import Learned
 from workers.observation import next_batch
 from workers.tidy import tidy
@@ -64,7 +65,7 @@ async def test_what_is_in_use_and_the_newest_keep_their_weights(
 ) -> None:
     place, _ = workplace
     for version in (versions[0], versions[2]):  # the first becomes `previous`
-        await store.rollout.activate(version, who="ann", why="", now=20.0)
+        await store.rollout.do(Activate(version), Audit("ann", "", 20.0))
     pinned = Replica("r", versions[3], ("base", versions[3], versions[6]), 1, 20.0)
     await store.replicas.report(pinned, timedelta(seconds=60))
     await tidy(store, place.adapters, run, keep=3)
@@ -88,10 +89,10 @@ async def test_a_canary_and_the_confirmed_version_stay(
     run: Run,
 ) -> None:
     place, _ = workplace
-    await store.rollout.activate(versions[1], who="ann", why="", now=20.0)  # confirms it
+    await store.rollout.do(Activate(versions[1]), Audit("ann", "", 20.0))  # confirms it
     for version in versions[2:4]:
-        await store.rollout.activate(version, who="learner", why="", now=20.0)
-    await store.rollout.start_canary(versions[0], 0.5, who="ann", why="", now=20.0)
+        await store.rollout.do(Activate(version), Audit("learner", "", 20.0))
+    await store.rollout.do(StartCanary(versions[0], 0.5), Audit("ann", "", 20.0))
     rollout = await store.rollout.get()
     assert (rollout.confirmed, rollout.canary) == (versions[1], versions[0])
     await tidy(store, place.adapters, run, keep=1)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from feedback.rewards import RewardScale, reward
-from feedback.types import Vote
+from feedback.types import Audit, Vote
+from models.versions import Rollback
 from tests.support.acting import ANN, states
 from tests.support.fake_learner import GOOD, Learned, make_place
 from workers.observation import watch
@@ -153,7 +154,7 @@ async def test_votes_of_a_version_that_was_rolled_back_are_learned_more_cautious
     ids = await vote_on("ud")
     first = await run_update(place)
     assert (await store.rollout.get()).live == first.version
-    await store.rollout.rollback(who="judge", why="liked less", now=9.0)
+    await store.rollout.do(Rollback(), Audit("judge", "liked less", 9.0))
     assert await states(store, ids) == ["pending", "pending"]
     second = await run_update(place)
     assert (second.state, second.parent) == ("approved", "base")

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.anyio
         ("completions", "get_many", 1),  # before learning
         ("runs", "commit", 1),  # after the adapter was published
         ("runs", "finish", 1),  # after the commit
-        ("rollout", "activate", 1),  # after the gate
+        ("rollout", "do", 1),  # after the gate
     ],
 )
 async def test_a_learner_that_dies_between_steps_leaves_exactly_one_version(
@@ -233,7 +233,7 @@ async def test_learners_that_stop_when_asked_are_no_reason_for_quarantine(
     )
     for _ in range(20):
         await store.runs.release(run)
-        run = await store.runs.take_over(now=2.0)
+        run = await store.runs.take_over()
     await store.runs.release(run)
     run = await run_update(place)
     assert (run.state, run.attempts, run.deaths) == ("approved", 22, 0)

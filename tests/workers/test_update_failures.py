@@ -11,7 +11,9 @@ import pytest
 
 from feedback.settings import FeedbackSettings
 from feedback.store import Store
+from feedback.types import Audit
 from models.errors import AdapterError, GateError, LearningError
+from models.versions import Activate
 from tests.support.acting import raising, states
 from tests.support.fake_learner import make_place
 from workers.update import run_update
@@ -107,7 +109,7 @@ async def test_votes_of_a_parent_that_was_given_up_are_learned_from_the_next(
 
     learner.during = raising(AdapterError(f"{parent} was altered."))
     assert (await run_update(place)).state == "claimed"
-    await store.rollout.activate("base", who="ops", why="it is broken", now=5.0)
+    await store.rollout.do(Activate("base"), Audit("ops", "it is broken", 5.0))
     run = await run_update(place)
     assert (run.number, run.state, run.reason) == (2, "quarantined", f"{parent} was altered.")
     assert await states(store, ids) == ["pending", "pending"]

@@ -9,6 +9,8 @@ import pytest
 
 from feedback.errors import StoreUnavailableError
 from feedback.store import Store, keys
+from feedback.types import Audit
+from models.versions import Activate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,7 +36,7 @@ async def add_versions(store: Store) -> None:
 
 
 async def activate(store: Store, version: str) -> None:
-    await store.rollout.activate(version, who="test", why="test", now=1.0)
+    await store.rollout.do(Activate(version), Audit("test", "test", 1.0))
 
 
 async def test_a_change_ends_the_wait(store: Store, news: RolloutNotifications) -> None:

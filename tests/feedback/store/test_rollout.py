@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from feedback.errors import RolloutConflictError, UnknownVersionError
-from feedback.types import Person, Rollout
+from feedback.types import Audit, Person, Rollout
+from models.versions import Activate, Rollback
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,13 +28,13 @@ async def versions(store: Store) -> None:
 
 
 async def activate(store: Store, version: str, expected: str | None = None) -> Rollout:
-    return await store.rollout.activate(
-        version, who="op", why="better", expected_live=expected, figures={"kl": 2.5}, now=50.0
+    return await store.rollout.do(
+        Activate(version, expected_live=expected), Audit("op", "better", 50.0, {"kl": 2.5})
     )
 
 
 async def rollback(store: Store, to: str | None = None) -> Rollout:
-    return await store.rollout.rollback(to=to, who="op", why="worse", now=60.0)
+    return await store.rollout.do(Rollback(to), Audit("op", "worse", 60.0))
 
 
 async def state(store: Store, version: str) -> VersionState:

@@ -15,7 +15,16 @@ from feedback.store import Store, keys
 from feedback.store import rollout as rollout_module
 from feedback.store import versions as versions_module
 from feedback.store import votes as votes_module
-from feedback.types import Person
+from feedback.types import Audit, Person
+from models.versions import (
+    Activate,
+    Confirm,
+    Kill,
+    PromoteCanary,
+    Rollback,
+    StartCanary,
+    StopCanary,
+)
 from tests.support.rollout_audit import Told
 
 if TYPE_CHECKING:
@@ -28,7 +37,7 @@ pytestmark = pytest.mark.anyio
 
 ANN = Person("k1", "ann")
 V1, V2, V3 = (f"v00000{i}-0123456789ab" for i in (1, 2, 3))
-OP: dict[str, Any] = {"who": "op", "why": "worse", "now": 60.0}
+OP = Audit("op", "worse", 60.0)
 
 
 @pytest.fixture
@@ -40,8 +49,8 @@ def learn(store: Store, claimed: Callable[..., Awaitable[Run]]) -> Callable[...,
         version = f"v{run.number:06d}-0123456789ab"
         await store.runs.commit(run, version=version, manifest={}, report={}, now=10.0)
         await store.runs.finish(run, "approved", figures={}, reason=None, now=20.0)
-        told: dict[str, Any] = {"who": "learner", "why": "passed", "now": 30.0}
-        await store.rollout.activate(version, expected_live=run.parent, **told)
+        passed = Audit("learner", "passed", 30.0)
+        await store.rollout.do(Activate(version, expected_live=run.parent), passed)
         return version
 
     return make
@@ -56,7 +65,7 @@ async def chain(store: Store, count: int) -> list[str]:
     names = [f"v{i:06d}-0123456789ab" for i in range(1, count + 1)]
     for parent, name in zip(["base", *names], names, strict=False):
         await store.versions.add(name, parent=parent, manifest={}, state="approved", now=1.0)
-        await store.rollout.activate(name, who="learner", why="", now=2.0)
+        await store.rollout.do(Activate(name), Audit("learner", "", 2.0))
     return names
 
 
@@ -65,7 +74,7 @@ async def test_the_votes_of_a_whole_chain_wait_again_once(
 ) -> None:
     for start in (0, 2, 4):
         await learn(2, start)
-    after = await store.rollout.rollback(to="base", **OP)
+    after = await store.rollout.do(Rollback("base"), OP)
     assert (after.live, after.confirmed) == ("base", "base")
     assert [(await store.versions.get(v)).state for v in (V1, V2, V3)] == ["rolled_back"] * 3
     assert await states(store, 6) == ["pending"] * 6
@@ -73,7 +82,7 @@ async def test_the_votes_of_a_whole_chain_wait_again_once(
     assert event.figures == {"rolled_back": [V1, V2, V3]}
 
     await learn(1, 6)
-    await store.rollout.rollback(to="base", **OP)
+    await store.rollout.do(Rollback("base"), OP)
     assert await states(store, 7) == ["discarded"] * 6 + ["pending"]
     reason = (await store.votes.get("c0", ANN)).reason
     assert reason == "v000004-0123456789ab was rolled back: worse"
@@ -85,7 +94,7 @@ async def test_a_rollback_within_the_chain_keeps_what_was_learned_before(
 ) -> None:
     for start in (0, 1, 2):
         await learn(1, start)
-    await store.rollout.rollback(to=V1, **OP)
+    await store.rollout.do(Rollback(V1), OP)
     assert await states(store, 3) == ["learned", "pending", "pending"]
     assert (await store.rollout.get()).previous == "base"
 
@@ -101,7 +110,7 @@ async def test_votes_that_a_crash_left_behind_are_given_back_by_the_next_sweep(
 
     monkeypatch.setattr(store.votes, "return_rolled_back", killed)
     with pytest.raises(ConnectionError):
-        await store.rollout.rollback(to="base", **OP)
+        await store.rollout.do(Rollback("base"), OP)
     monkeypatch.undo()
     assert (await store.rollout.get()).live == "base"
     assert await states(store, 4) == ["learned"] * 4
@@ -118,7 +127,7 @@ async def test_giving_back_stops_after_enough_votes(
     monkeypatch.setattr(rollout_module, "_PIECES", 2)
     for start in (0, 2, 4):
         await learn(2, start)
-    await store.rollout.rollback(to="base", **OP)
+    await store.rollout.do(Rollback("base"), OP)
     assert await states(store, 6) == ["pending"] * 4 + ["learned"] * 2
     swept = await store.retention.sweep(now=100.0, seconds=1.0)
     assert (swept.returned_runs, await states(store, 6)) == (1, ["pending"] * 6)
@@ -135,7 +144,7 @@ async def test_a_long_chain_is_read_in_pieces_and_taken_back_whole(
         zip(names, ["base", *names], strict=False)
     )
     assert list(await store.versions.lineage(names[-1], until={names[12]})) == names[:12:-1]
-    await store.rollout.rollback(to=names[2], **OP)
+    await store.rollout.do(Rollback(names[2]), OP)
     found = {record.version: record.state for record in await store.versions.list()}
     assert [found[name] for name in names] == ["retired", "retired", "live", *["rolled_back"] * 27]
 
@@ -144,14 +153,14 @@ async def test_a_lineage_that_bites_its_tail_ends(store: Store) -> None:
     for version, parent in ((V1, V2), (V2, V1), (V3, V3)):
         await store.versions.add(version, parent=parent, manifest={}, state="approved", now=1.0)
     assert list(await store.versions.lineage(V1)) == [V1, V2]
-    await store.rollout.activate(V1, who="op", why="", now=2.0)
-    assert (await store.rollout.rollback(**OP)).live == "base"
+    await store.rollout.do(Activate(V1), Audit("op", "", 2.0))
+    assert (await store.rollout.do(Rollback(), OP)).live == "base"
 
 
 async def test_of_two_rollbacks_at_once_that_name_nothing_one_is_refused(store: Store) -> None:
     names = await chain(store, 3)
     outcomes = await asyncio.gather(
-        *(store.rollout.rollback(**OP) for _ in range(2)), return_exceptions=True
+        *(store.rollout.do(Rollback(), OP) for _ in range(2)), return_exceptions=True
     )
     refused = [each for each in outcomes if isinstance(each, RolloutConflictError)]
     assert len(refused) == 1
@@ -186,27 +195,27 @@ async def test_an_old_record_reads_as_before(store: Store) -> None:
 
 async def test_rollbacks_walk_back_on_an_old_record(store: Store) -> None:
     await old_record(store, V1, V2, V3)
-    assert (await store.rollout.rollback(**OP)).live == V2
-    assert (await store.rollout.rollback(**OP)).live == V1
-    assert (await store.rollout.rollback(**OP)).live == "base"
+    assert (await store.rollout.do(Rollback(), OP)).live == V2
+    assert (await store.rollout.do(Rollback(), OP)).live == V1
+    assert (await store.rollout.do(Rollback(), OP)).live == "base"
     with pytest.raises(RolloutConflictError, match="nothing to roll back to"):
-        await store.rollout.rollback(**OP)
+        await store.rollout.do(Rollback(), OP)
 
 
 async def test_an_old_record_that_swings_does_not_hang(store: Store) -> None:
     await old_record(store, V1, V2)
     await store._client.command("HSET", keys.version(V1), "before", V2)
     assert (await store.rollout.snapshot()).history == (V1,)
-    assert (await store.rollout.rollback(**OP)).live == V1
-    assert (await store.rollout.rollback(**OP)).live == "base"
+    assert (await store.rollout.do(Rollback(), OP)).live == V1
+    assert (await store.rollout.do(Rollback(), OP)).live == "base"
 
 
 async def test_every_command_works_on_an_old_record(store: Store) -> None:
     await old_record(store, V1, V2)
-    assert (await store.rollout.confirm(V2, **OP)).confirmed == V2
-    assert (await store.rollout.start_canary(V1, 0.2, **OP)).canary == V1
-    assert (await store.rollout.promote_canary(expected=V1, **OP)).previous == V2
-    assert (await store.rollout.kill(**OP)).live == "base"
+    assert (await store.rollout.do(Confirm(V2), OP)).confirmed == V2
+    assert (await store.rollout.do(StartCanary(V1, 0.2), OP)).canary == V1
+    assert (await store.rollout.do(PromoteCanary(V1), OP)).previous == V2
+    assert (await store.rollout.do(Kill(), OP)).live == "base"
     assert await store.learning.paused()
 
 
@@ -226,10 +235,10 @@ async def test_whenever_redis_is_killed_the_audit_and_the_rollout_agree(
         while True:
             version = dice.choice([*names, "base"])
             calls: list[Any] = [
-                lambda v=version: rollout.activate(v, **OP),
-                lambda: rollout.rollback(**OP),
-                lambda v=version: rollout.start_canary(v, 0.1, **OP),
-                lambda: rollout.stop_canary(**OP),
+                lambda v=version: rollout.do(Activate(v), OP),
+                lambda: rollout.do(Rollback(), OP),
+                lambda v=version: rollout.do(StartCanary(v, 0.1), OP),
+                lambda: rollout.do(StopCanary(), OP),
             ]
             try:
                 accepted.append(await dice.choice(calls)())
@@ -271,7 +280,7 @@ async def test_the_history_of_a_version_is_found_among_all_others(
 ) -> None:
     monkeypatch.setattr(rollout_module, "_EVENTS_AT_ONCE", 3)
     names = await chain(store, 8)
-    await store.rollout.rollback(to=names[1], **OP)
+    await store.rollout.do(Rollback(names[1]), OP)
     all_events = await store.rollout.events(100)
     assert len(all_events) == 17
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from feedback.errors import FencedError
-from feedback.types import FrozenVote, Run, Vote
+from feedback.types import Audit, FrozenVote, Run, Vote
+from models.versions import Activate, Rollback
 from tests.support.running import (
     ANN,
     V1,
@@ -107,8 +108,8 @@ async def test_a_vote_that_was_refused_before_does_not_outlive_a_rollback(
     again = await claimed()
     await commit(store, again, V2)
     await finish(store, again, "approved")
-    await store.rollout.activate(V2, who="learner", why="", now=3200.0)
-    await store.rollout.rollback(who="ops", why="worse", now=3300.0)
+    await store.rollout.do(Activate(V2), Audit("learner", "", 3200.0))
+    await store.rollout.do(Rollback(), Audit("ops", "worse", 3300.0))
     assert await states(store, "c0") == ["discarded"]
 
 

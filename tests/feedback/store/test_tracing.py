@@ -7,7 +7,8 @@ import pytest
 from feedback import tracing
 from feedback.errors import UnknownCompletionError, UnknownVersionError
 from feedback.tracing import explain, made
-from feedback.types import FrozenVote, Person, Vote
+from feedback.types import Audit, FrozenVote, Person, Vote
+from models.versions import Activate, Confirm, Rollback
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,7 +31,7 @@ def learned(store: Store, claimed: Callable[..., Awaitable[Run]]) -> Callable[..
         report = {"replayed": len(replayed), "replayed_ids": list(replayed)}
         await store.runs.commit(run, version=version, manifest={}, report=report, now=3001.0)
         await store.runs.finish(run, "approved", figures={}, reason=None, now=3002.0)
-        await store.rollout.activate(version, who="learner", why="a test", now=3003.0)
+        await store.rollout.do(Activate(version), Audit("learner", "a test", 3003.0))
         return version
 
     return learn
@@ -88,14 +89,14 @@ async def test_a_vote_leads_to_what_learned_it_and_where_that_is_served(
     older = found.learned_by[1]
     assert (older.revision, older.score, older.state) == (1, -1.0, "retired")
     assert older.served_in == ("live",)
-    await store.rollout.confirm(second, who="judge", why="liked", now=3004.0)
+    await store.rollout.do(Confirm(second), Audit("judge", "liked", 3004.0))
     served = (await explain(store, "c1")).learned_by[0].served_in
     assert set(served) == {"live", "confirmed"}
 
 
 async def test_what_was_rolled_back_is_told_as_such(store: Store, learned: Any) -> None:
     version = await learned("ud")
-    await store.rollout.rollback(to="base", who="ann", why="rude", now=3004.0)
+    await store.rollout.do(Rollback("base"), Audit("ann", "rude", 3004.0))
     found = await explain(store, "c0")
     (only,) = found.learned_by
     assert (only.version, only.state, only.served_in, only.stands) == (

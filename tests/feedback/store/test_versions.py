@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from feedback.errors import RolloutConflictError, UnknownVersionError
+from feedback.types import Audit
+from models.versions import Activate, RecordGateVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,7 +32,7 @@ async def test_there_is_always_the_base(store: Store) -> None:
 
 async def test_the_base_retires_while_another_is_live(store: Store) -> None:
     await add(store, V1)
-    await store.rollout.activate(V1, who="op", why="", now=200.0)
+    await store.rollout.do(Activate(V1), Audit("op", "", 200.0))
     assert (await store.versions.get("base")).state == "retired"
 
 
@@ -89,8 +91,12 @@ async def test_a_candidate_that_no_run_made_waits_for_its_verdict(store: Store) 
     event = (await store.rollout.events(1))[0]
     assert (event.action, event.who, event.why, event.new) == ("import", "op", "ours", V1)
 
-    await store.rollout.verdict(V1, "rejected", figures={"kl": 9.0}, reason="too far", now=300.0)
-    await store.rollout.verdict(V1, "rejected", figures={"kl": 9.0}, reason="too far", now=301.0)
+    await store.rollout.do(
+        RecordGateVerdict(V1, "rejected"), Audit("gate", "too far", 300.0, {"kl": 9.0})
+    )
+    await store.rollout.do(
+        RecordGateVerdict(V1, "rejected"), Audit("gate", "too far", 301.0, {"kl": 9.0})
+    )
     found = await store.versions.get(V1)
     assert (found.state, found.reason, found.figures) == ("rejected", "too far", {"kl": 9.0})
     assert (found.origin, found.changed_at, found.changed_by) == ("imported", 300.0, "gate")
@@ -99,10 +105,10 @@ async def test_a_candidate_that_no_run_made_waits_for_its_verdict(store: Store) 
     assert (await store.rollout.get()).generation == 0
 
     assert await store.versions.ungated() == V7
-    await store.rollout.verdict(V7, "approved", figures={}, reason=None, now=302.0)
+    await store.rollout.do(RecordGateVerdict(V7, "approved"), Audit("gate", "", 302.0))
     assert await store.versions.ungated() is None
     with pytest.raises(RolloutConflictError, match="waits for no verdict"):
-        await store.rollout.verdict(V7, "rejected", figures={}, reason=None, now=303.0)
+        await store.rollout.do(RecordGateVerdict(V7, "rejected"), Audit("gate", "", 303.0))
 
 
 async def test_numbers_are_taken_once(store: Store, claimed: Callable[..., Awaitable[Run]]) -> None:

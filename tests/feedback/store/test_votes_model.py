@@ -26,8 +26,9 @@ from feedback.errors import (
 from feedback.rewards import reward
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, keys
-from feedback.types import Completion, FrozenVote, Person, Run, StaleVote, Vote
+from feedback.types import Audit, Completion, FrozenVote, Person, Run, StaleVote, Vote
 from models.types import Message, Sampling
+from models.versions import Activate, Rollback
 from tests.support.votes_model import Expected, Model
 
 if TYPE_CHECKING:
@@ -368,13 +369,13 @@ class VoteStore(RuleBasedStateMachine):
     def promote(self) -> None:
         newest = max(self.versions)
         if newest != self.live:
-            self.do(self.store.rollout.activate(newest, who="op", why="", now=self.clock))
+            self.do(self.store.rollout.do(Activate(newest), Audit("op", "", self.clock)))
             self.live = newest
 
     @precondition(lambda self: self.live != "base")
     @rule()
     def roll_back(self) -> None:
-        call = self.store.rollout.rollback(to="base", who="op", why="worse", now=self.clock)
+        call = self.store.rollout.do(Rollback("base"), Audit("op", "worse", self.clock))
         self.do(call)
         while self.live != "base":  # with all that the live version is built on
             if self.live in self.versions:

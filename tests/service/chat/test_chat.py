@@ -12,8 +12,9 @@ import pytest
 
 import service.following.watcher
 from feedback.store import Store
-from feedback.types import Person
+from feedback.types import Audit, Person
 from models.types import Message
+from models.versions import RecordGateVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -211,7 +212,7 @@ async def test_only_operators_may_try_what_the_gate_has_not_passed(
     if state is not None:
         await store.versions.add(V2, parent="base", manifest={}, state="candidate", now=1.0)
     if state not in {None, "candidate"}:
-        await store.rollout.verdict(V2, state, figures={}, reason=None, now=2.0)
+        await store.rollout.do(RecordGateVerdict(V2, state), Audit("gate", "", 2.0))
     _, anns = await store.keys.create("ann", frozenset({"chat"}), now=1.0)
     _, ops = await store.keys.create("ops", frozenset({"chat", "admin"}), now=1.0)
     await happens(lambda: running.runtime.authenticator.keyed)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from feedback.types import Judgement, Replica, Rollout, Run
+from feedback.types import Audit, Judgement, Replica, Rollout, Run
 from models import failpoints
 from models.adapters import WEIGHTS_FILE
+from models.versions import Activate
 from service.operating.checks.rollout import check_judge
 from service.operating.checks.system import check_folder, check_python
 from service.operating.checks.updates import check_updates
@@ -113,7 +114,7 @@ def test_a_damaged_live_version_is_a_problem(findings: Any, operator: Any) -> No
 def test_a_damaged_canary_or_confirmed_version_is_a_problem(findings: Any, operator: Any) -> None:
     first, second, third = (operator.add_version(number) for number in (1, 2, 3))
     operator.run("versions", "activate", first)
-    operator.in_store(lambda s: s.rollout.activate(second, who="learner", why="run 2", now=9.0))
+    operator.in_store(lambda s: s.rollout.do(Activate(second), Audit("learner", "run 2", 9.0)))
     operator.run("canary", "start", third)
     found = findings()
     assert [found[name]["found"] for name in ("live version", "confirmed version", "canary")] == [

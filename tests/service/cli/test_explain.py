@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from feedback.types import Completion, FrozenVote, Person, Vote
+from feedback.types import Audit, Completion, FrozenVote, Person, Vote
 from models.types import Message, Sampling
+from models.versions import Activate
 
 if TYPE_CHECKING:
     from feedback.store import Store
@@ -53,7 +54,7 @@ def learned(operator: Any) -> str:
         }
         figures = {"kl_per_reply": 1.5, "checks": [check]}
         await store.runs.finish(run, "approved", figures=figures, reason=None, now=3002.0)
-        await store.rollout.activate(version, who="learner", why="run 1", now=3003.0)
+        await store.rollout.do(Activate(version), Audit("learner", "run 1", 3003.0))
         await store.completions.record(reply("mine", version))
         return version
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
-from feedback.types import Judgement, Replica
+from feedback.types import Audit, Judgement, Replica
 from models.adapters import WEIGHTS_FILE
+from models.versions import Activate
 from service.cli import app
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def test_what_moved_while_the_operator_was_asked_stays(
         thread = threading.Thread(
             target=operator.in_store,
             args=(
-                lambda store: store.rollout.activate(second, who="ann", why="meanwhile", now=9.0),
+                lambda store: store.rollout.do(Activate(second), Audit("ann", "meanwhile", 9.0)),
             ),
         )
         thread.start()
@@ -173,7 +174,7 @@ def test_a_version_is_confirmed(operator: Any, two: tuple[str, str]) -> None:
     first, second = two
 
     async def promote(store: Store) -> None:
-        await store.rollout.activate(second, who="learner", why="run 2", now=9.0)
+        await store.rollout.do(Activate(second), Audit("learner", "run 2", 9.0))
 
     operator.in_store(promote)
     assert operator.ask("rollout", "show")["confirmed"] == first

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from feedback.types import Audit
+from models.versions import PromoteCanary, StartCanary, StopCanary
 from tests.support.watching import V1, V9, activate
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def start_canary(store: Store, version: str, fraction: float = 1.0) -> None:
-    await store.rollout.start_canary(version, fraction, who="test", why="test", now=1.0)
+    await store.rollout.do(StartCanary(version, fraction), Audit("test", "test", 1.0))
 
 
 async def test_nobody_gets_the_canary_before_it_is_loaded(
@@ -58,7 +60,7 @@ async def test_a_canary_that_cannot_be_loaded_leaves_the_live_version_to_all(
     assert (replica.canary, replica.read_generation) == (None, 2)
     assert replica.generation < 2
     assert V9 in (replica.problem or "")
-    await store.rollout.stop_canary(who="test", why="test", now=2.0)
+    await store.rollout.do(StopCanary(), Audit("test", "test", 2.0))
     await watcher.look()
     assert watcher.problem is None
     assert watcher.generation == 3
@@ -80,7 +82,7 @@ async def test_the_share_of_the_canary_follows_the_rollout_until_it_ends(
         shares.append(on_canary())
     assert 0 < len(shares[0]) < len(shares[1]) < 400
     assert shares[0] < shares[1]
-    await store.rollout.stop_canary(who="test", why="test", now=2.0)
+    await store.rollout.do(StopCanary(), Audit("test", "test", 2.0))
     await watcher.look()
     assert on_canary() == set()
 
@@ -96,7 +98,7 @@ async def test_a_promoted_canary_is_served_to_all_without_a_load(
         pytest.fail(f"{version} was read again.")
 
     monkeypatch.setattr(generator, "load", never)
-    await store.rollout.promote_canary(who="test", why="test", expected=V1, now=2.0)
+    await store.rollout.do(PromoteCanary(V1), Audit("test", "test", 2.0))
     await watcher.look()
     assert watcher.serving == V1
     assert watcher.route.canary is None

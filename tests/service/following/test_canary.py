@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import service.following.watcher
+from feedback.types import Audit
+from models.versions import Activate, StartCanary, StopCanary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +25,8 @@ V1, V2 = "v000001-000000000001", "v000002-000000000002"
 async def canary(running: Any, store: Store, happens: Any) -> None:
     for version in (V1, V2):
         await store.versions.add(version, parent="base", manifest={}, state="approved", now=1.0)
-    await store.rollout.activate(V1, who="test", why="test", now=1.0)
-    await store.rollout.start_canary(V2, 0.4, who="test", why="test", now=1.0)
+    await store.rollout.do(Activate(V1), Audit("test", "test", 1.0))
+    await store.rollout.do(StartCanary(V2, 0.4), Audit("test", "test", 1.0))
     await happens(lambda: running.runtime.watcher.generation == 2)
 
 
@@ -111,12 +113,12 @@ async def test_a_stream_keeps_its_version_when_the_canary_ends_and_frees_it_afte
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(service.following.watcher, "LINGER_SECONDS", 0.0)
-    await store.rollout.start_canary(V2, 1.0, who="test", why="test", now=2.0)
+    await store.rollout.do(StartCanary(V2, 1.0), Audit("test", "test", 2.0))
     await happens(lambda: running.runtime.watcher.generation == 3)
     generator.held.clear()
     asking = asyncio.create_task(chat(running, stream=True))
     await happens(lambda: generator.requests)
-    await store.rollout.stop_canary(who="test", why="test", now=3.0)
+    await store.rollout.do(StopCanary(), Audit("test", "test", 3.0))
     await happens(lambda: V2 not in generator.loaded())
     assert running.runtime.watcher.version_for("anybody") == V1
     generator.held.set()

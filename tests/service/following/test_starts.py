@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from feedback.types import Audit
+from models.versions import Activate
 from service.following.last_known import LastKnown
 from tests.support.watching import V1, V2, V9, activate
 
@@ -70,7 +72,7 @@ async def test_a_start_with_a_broken_live_version_and_memory_serves_the_confirme
     broken = "v000008-000000000008"
     await store.versions.add(broken, parent=V1, manifest={}, state="approved", now=1.0)
     await activate(store, V1)
-    await store.rollout.activate(broken, who="learner", why="test", now=2.0)
+    await store.rollout.do(Activate(broken), Audit("learner", "test", 2.0))
     if remembered:
         LastKnown(service_settings.data_dir).remember(live=remembered)
     watcher = make_watcher()

@@ -12,6 +12,8 @@ import pytest
 import service.following.watcher
 from feedback.errors import StoreUnavailableError
 from feedback.store import keys
+from feedback.types import Audit
+from models.versions import Kill
 from service.errors import ModelNotFoundError
 from service.following.last_known import LastKnown
 from tests.support.watching import V1, V2, V3, V9, activate
@@ -284,7 +286,7 @@ async def test_a_slow_load_does_not_hold_up_the_next_change(
     await activate(store, V2)
     await happens(lambda: watcher.rollout.live == V2)
     assert watcher.serving == V1
-    await store.rollout.kill(who="test", why="test", now=2.0)
+    await store.rollout.do(Kill(), Audit("test", "test", 2.0))
     await happens(lambda: watcher.serving == "base", seconds=2)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

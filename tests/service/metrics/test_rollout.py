@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from feedback.types import Judgement
+from feedback.types import Audit, Judgement
+from models.versions import Activate, StartCanary
 
 if TYPE_CHECKING:
     from feedback.store import Store
@@ -38,8 +39,8 @@ async def test_what_is_served_and_tried_is_counted(
     assert "thumbloop_verdict_seconds" not in before
     for version, parent in ((V1, "base"), (V2, V1)):
         await store.versions.add(version, parent=parent, manifest={}, state="approved", now=5.0)
-    await store.rollout.activate(V1, who="test", why="a test", now=6.0)
-    await store.rollout.start_canary(V2, 0.25, who="test", why="a test", now=7.0)
+    await store.rollout.do(Activate(V1), Audit("test", "a test", 6.0))
+    await store.rollout.do(StartCanary(V2, 0.25), Audit("test", "a test", 7.0))
     await running.runtime.watcher.look()
     found = await figures()
     roles = [name for name in found if name.startswith("thumbloop_version_info")]
@@ -57,7 +58,7 @@ async def test_a_replica_that_cannot_follow_is_a_figure(
 ) -> None:
     broken = "v000009-000000000009"
     await store.versions.add(broken, parent="base", manifest={}, state="approved", now=5.0)
-    await store.rollout.activate(broken, who="test", why="a test", now=6.0)
+    await store.rollout.do(Activate(broken), Audit("test", "a test", 6.0))
     await running.runtime.watcher.look()
     found = await figures()
     assert found["thumbloop_rollout_problem"] == 1

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from feedback.types import Judgement
+from feedback.types import Audit, Judgement
+from models.versions import Activate
 
 if TYPE_CHECKING:
     from feedback.store import Store
@@ -67,7 +68,7 @@ async def test_the_kill_switch_works_without_a_body_and_waits_for_nothing_to_loa
 
 
 async def test_the_live_version_is_confirmed(store: Store, post: Any) -> None:
-    await store.rollout.activate(V1, who="learner", why="run 1", now=6.0)
+    await store.rollout.do(Activate(V1), Audit("learner", "run 1", 6.0))
     assert (await post("confirm", version=V1))["confirmed"] == V1
     await post("confirm", 409, version=V2)
     await post("confirm", 409, version=V1, expected_confirmed=V2)
