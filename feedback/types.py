@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from feedback.errors import InvalidVoteError
+from models.types import FinishReason, Message, Sampling  # noqa: TC001 - codecs read them
 from models.versions import Rollout as Rollout  # noqa: PLC0414 - the record's word for it too
-
-if TYPE_CHECKING:
-    from models.types import FinishReason, Message, Sampling
-    from models.versions import VersionState
+from models.versions import VersionState  # noqa: TC001 - codecs read it
 
 Thumb = Literal["up", "down"]
 Side = Literal["chosen", "rejected"]
@@ -208,8 +206,7 @@ class VersionRecord:
 
     Attributes:
         origin: Whether an update run made it. The base, too, came from elsewhere.
-        changed_at: When its state last changed, in seconds since the epoch; None where an older
-            Thumbloop did not write it down.
+        changed_at: When its state last changed, in seconds since the epoch; None of the base.
         changed_by: Who changed it.
         stopped_at: When a canary of it was stopped; None once it is served again.
         removed: Whether its weights were removed, as it was old: it cannot be loaded any more.

@@ -6,9 +6,10 @@ import hashlib
 import hmac
 import re
 import secrets
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from feedback.store import keys
+from feedback.store.codec import HashCodec, flat
 from feedback.types import ApiKey
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from feedback.store.client import Client
     from feedback.types import Scope
+
+_CODEC = HashCodec(ApiKey)
 
 _KEY = re.compile(r"tl_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 _NO_HASH = "0" * 64
@@ -39,7 +42,7 @@ class ApiKeys:
                 await self._client.promise(
                     "key_create",
                     [keys.api_key(key.public_id), keys.API_KEYS],
-                    [key.public_id, *_encode(key, _hash(secret))],
+                    [key.public_id, *flat(_CODEC.encode(key) | {"hash": _hash(secret)})],
                 )
             )
         return key, f"tl_{key.public_id}_{secret}"
@@ -56,14 +59,14 @@ class ApiKeys:
         right = hmac.compare_digest(found.get("hash", _NO_HASH), _hash(parts[2]))
         if not right or not found:
             return None
-        known = _decode(found)
+        known = _CODEC.decode(found)
         return None if known.revoked else known
 
     async def list(self) -> builtins.list[ApiKey]:
         """Return all keys, revoked ones too, oldest first."""
         ids = await self._client.command("SMEMBERS", keys.API_KEYS)
         found = await self._client.hashes([keys.api_key(each) for each in ids])
-        return sorted(map(_decode, found), key=lambda key: (key.created_at, key.public_id))
+        return sorted(map(_CODEC.decode, found), key=lambda key: (key.created_at, key.public_id))
 
     async def revoke(self, public_id: str) -> bool:
         """Revoke a key for good; False if there is none of that public id."""
@@ -76,26 +79,3 @@ class ApiKeys:
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _encode(key: ApiKey, secret_hash: str) -> builtins.list[str]:
-    """Return the fields of the hash, name after value."""
-    whole = {
-        "public_id": key.public_id,
-        "name": key.name,
-        "scopes": " ".join(sorted(key.scopes)),
-        "created_at": repr(key.created_at),
-        "hash": secret_hash,
-        "revoked": "",
-    }
-    return [word for pair in whole.items() for word in pair]
-
-
-def _decode(found: dict[str, str]) -> ApiKey:
-    return ApiKey(
-        public_id=found["public_id"],
-        name=found["name"],
-        scopes=cast("frozenset[Scope]", frozenset(found["scopes"].split())),
-        created_at=float(found["created_at"]),
-        revoked=bool(found["revoked"]),
-    )

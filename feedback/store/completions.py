@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from feedback.errors import UnknownCompletionError
 from feedback.store import keys
+from feedback.store.codec import HashCodec, flat
 from feedback.types import Completion, Person
-from models.types import Message, Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 
     from feedback.store.client import Client
 
-_PLAIN = ("id", "conversation", "version", "text", "finish_reason")
-_JSON = ("messages", "prompt_ids", "response_ids", "behaviour_logprobs", "sampling", "metadata")
+_CODEC = HashCodec(Completion, without={"person", "behaviour_logprobs"})
 
 
 class Completions:
@@ -50,7 +48,7 @@ class Completions:
                 self._ttl_ms,
                 self._ttl_ms + self._vote_ttl_ms,
                 completion.created_at,
-                *encode_completion(completion),
+                *flat(encode_completion(completion)),
             ],
         )
 
@@ -106,55 +104,29 @@ def unknown(completion_id: str) -> UnknownCompletionError:
     )
 
 
-def encode_completion(completion: Completion) -> list[str]:
-    """Return the fields of a completion's hash, name after value."""
-    plain = {name: getattr(completion, name) for name in _PLAIN}
-    spelled = {
-        name: json.dumps(_jsonable(getattr(completion, name)), separators=(",", ":"))
-        for name in _JSON
+def encode_completion(completion: Completion) -> dict[str, str]:
+    """Return the fields of a completion's hash."""
+    person, logprobs = completion.person, map(_short, completion.behaviour_logprobs)
+    return {
+        **_CODEC.encode(completion),
+        "owner": person.owner,
+        "user": person.user,
+        "behaviour_logprobs": f"[{','.join(logprobs)}]",
     }
-    spelled["behaviour_logprobs"] = f"[{','.join(map(_short, completion.behaviour_logprobs))}]"
-    person = {"owner": completion.person.owner, "user": completion.person.user}
-    whole = {**plain, **spelled, **person, "created_at": repr(completion.created_at)}
-    if completion.pinned:
-        whole["pinned"] = "1"
-    return [word for pair in whole.items() for word in pair]
-
-
-def _short(logprob: float) -> str:
-    """Spell a log-prob with nine digits, which tell any two float32 numbers apart.
-
-    Engines reckon in float32; as a double such a number takes up to twice the digits.
-    """
-    return repr(float(f"{logprob:.9g}")) if math.isfinite(logprob) else json.dumps(logprob)
-
-
-def _jsonable(value: Any) -> Any:
-    """Return a value of a completion as JSON has it."""
-    if isinstance(value, Sampling):
-        return asdict(value)
-    if isinstance(value, tuple):
-        return [asdict(each) if isinstance(each, Message) else each for each in value]
-    return value
 
 
 def decode_completion(found: dict[str, str]) -> Completion:
     """Return the completion that a hash holds."""
-    parsed = {name: json.loads(found[name]) for name in _JSON}
-    sampling = parsed["sampling"]
-    return Completion(
-        id=found["id"],
+    return _CODEC.decode(
+        found,
         person=Person(found["owner"], found["user"]),
-        conversation=found["conversation"],
-        version=found["version"],
-        messages=tuple(Message(**each) for each in parsed["messages"]),
-        text=found["text"],
-        prompt_ids=tuple(parsed["prompt_ids"]),
-        response_ids=tuple(parsed["response_ids"]),
-        behaviour_logprobs=tuple(parsed["behaviour_logprobs"]),
-        sampling=Sampling(**{**sampling, "stop": tuple(sampling["stop"])}),
-        finish_reason="length" if found["finish_reason"] == "length" else "stop",
-        created_at=float(found["created_at"]),
-        metadata=parsed["metadata"],
-        pinned="pinned" in found,
+        behaviour_logprobs=json.loads(found["behaviour_logprobs"]),
     )
+
+
+def _short(logprob: float) -> str:
+    """Return a log-prob with nine digits, which tell any two float32 numbers apart.
+
+    Engines compute in float32; as a double such a number takes up to twice the digits.
+    """
+    return repr(float(f"{logprob:.9g}")) if math.isfinite(logprob) else json.dumps(logprob)

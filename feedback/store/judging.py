@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from feedback.store import keys
+from feedback.store.codec import JsonCodec
 from feedback.types import Judgement
 
 if TYPE_CHECKING:
     from feedback.store.client import Client
+
+_CODEC = JsonCodec(Judgement)
 
 
 class Judging:
@@ -22,12 +23,8 @@ class Judging:
     async def last(self) -> Judgement | None:
         """Return the last verdict; None before the first."""
         found = await self._client.command("GET", keys.JUDGING)
-        if found is None:
-            return None
-        said = json.loads(found)
-        lists = {name: tuple(said[name]) for name in ("test", "control", "reasons")}
-        return Judgement(**{**said, **lists})
+        return None if found is None else _CODEC.decode(found)
 
     async def write(self, judgement: Judgement) -> None:
         """Remember a verdict in place of the last."""
-        await self._client.command("SET", keys.JUDGING, json.dumps(asdict(judgement)))
+        await self._client.command("SET", keys.JUDGING, _CODEC.encode(judgement))

@@ -7,10 +7,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from feedback.store import keys
+from feedback.store.codec import HashCodec, flat
 from feedback.types import UpdateRequest
 
 if TYPE_CHECKING:
     from feedback.store.client import Client
+
+_CODEC = HashCodec(UpdateRequest)
 
 _REQUEST_TTL = timedelta(days=7)
 
@@ -39,7 +42,12 @@ class Learning:
         await self._client.promise(
             "request_add",
             [keys.request(request.id), keys.REQUESTS],
-            [request.id, who, now, round(_REQUEST_TTL.total_seconds() * 1000)],
+            [
+                request.id,
+                now,
+                round(_REQUEST_TTL.total_seconds() * 1000),
+                *flat(_CODEC.encode(request)),
+            ],
         )
         return request
 
@@ -47,7 +55,7 @@ class Learning:
         """Return the requests that nobody has answered, oldest first."""
         ids = await self._client.command("ZRANGE", keys.REQUESTS, 0, -1)
         found = await self._client.hashes([keys.request(each) for each in ids])
-        return [_decode(each) for each in found if each]
+        return [_CODEC.decode(each) for each in found if each]
 
     async def answer(self, request_id: str, *, run: int | None, answer: str) -> None:
         """Answer a request: the run it led to, or why there is none; the first answer stays."""
@@ -60,7 +68,7 @@ class Learning:
     async def get_request(self, request_id: str) -> UpdateRequest | None:
         """Return a request; None if there is none of that id, or it is older than a week."""
         found = await self._client.hash(keys.request(request_id))
-        return _decode(found) if found else None
+        return _CODEC.decode(found) if found else None
 
     async def looked(self, now: float) -> None:
         """Remember that a worker has looked for work."""
@@ -73,14 +81,3 @@ class Learning:
 
     async def _set(self, action: str, who: str) -> None:
         await self._client.promise("learning_set", [keys.LEARNING], [action, who])
-
-
-def _decode(found: dict[str, str]) -> UpdateRequest:
-    return UpdateRequest(
-        id=found["id"],
-        who=found["who"],
-        asked_at=float(found["asked_at"]),
-        state="answered" if found["state"] == "answered" else "waiting",
-        run=int(found["run"]) if "run" in found else None,
-        answer=found.get("answer"),
-    )

@@ -9,7 +9,7 @@ from feedback.export.records import VoteRecord
 from feedback.retention import position
 from feedback.store import keys
 from feedback.store.completions import decode_completion
-from feedback.store.vote_codec import read_vote
+from feedback.store.vote_codec import decode_vote
 from feedback.types import Person
 
 if TYPE_CHECKING:
@@ -95,14 +95,13 @@ class FeedbackLog:
 
 
 def _entry(entry_id: str, found: dict[str, str]) -> LogEntry:
-    milliseconds, _ = position(entry_id)
     return LogEntry(
         id=entry_id,
         event=cast("Event", found["event"]),
         completion_id=found["id"],
-        revision=int(found.get("revision") or 1),
-        at=float(found.get("at") or milliseconds / 1000),
-        learned_by=found.get("learned_by") or None,
+        revision=int(found["revision"]),
+        at=float(found["at"]),
+        learned_by=found["learned_by"] or None,
     )
 
 
@@ -116,8 +115,6 @@ def _record(entry: LogEntry, vote: dict[str, str], reply: dict[str, str]) -> Vot
         return None  # It was deleted and imported again, and the import is its latest event.
     if vote["state"] == "withdrawn":
         return _tombstone(entry, "withdrawn")
-    if "owner" not in vote and not reply:
-        return None  # Of an older Thumbloop, whose votes expire with their replies.
     return _standing(entry, vote, reply)
 
 
@@ -132,7 +129,6 @@ def _tombstone(entry: LogEntry, state: RecordState) -> VoteRecord:
 
 
 def _standing(entry: LogEntry, vote: dict[str, str], reply: dict[str, str]) -> VoteRecord:
-    whose = vote if "owner" in vote else reply
     state = cast("RecordState", vote["state"])
     return VoteRecord(
         id=entry.completion_id,
@@ -140,9 +136,9 @@ def _standing(entry: LogEntry, vote: dict[str, str], reply: dict[str, str]) -> V
         revision=entry.revision,
         updated_at=float(vote["updated_at"]),
         learned_by=vote.get("version"),
-        person=Person(whose["owner"], whose["user"]),
-        version=vote.get("made_by") or reply["version"],
-        vote=read_vote(vote["vote"]),
+        person=Person(vote["owner"], vote["user"]),
+        version=vote["made_by"],
+        vote=decode_vote(vote["vote"]),
         score=float(vote["score"]) if vote["score"] else None,
         scored_revision=int(vote["scored"]),
         voted_at=float(vote["voted_at"]),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from feedback.store import keys
+from feedback.store.codec import flat
 from feedback.store.completions import encode_completion
-from feedback.store.vote_codec import spell_vote
+from feedback.store.vote_codec import encode_vote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +57,7 @@ def _words(record: VoteRecord) -> list[str | int | float]:
     if record.person is None or record.version is None or record.vote is None:
         raise ValueError(f"{record.id} is a tombstone")
     reply = record.completion
-    reply_words = encode_completion(reply) if reply else []
+    reply_words = flat(encode_completion(reply)) if reply else []
     vote_words = _vote_words(record)
     time = reply.created_at if reply else record.updated_at
     return [
@@ -77,7 +78,7 @@ def _vote_words(record: VoteRecord) -> list[str]:
     vote, person = record.vote, record.person
     if vote is None or person is None:
         return []
-    spelled, worth = spell_vote(vote, record.score)
+    spelled, worth = encode_vote(vote, record.score)
     whole = {
         "vote": spelled,
         "score": worth,

@@ -18,6 +18,7 @@ from feedback.retention import (
 )
 from feedback.store import keys
 from feedback.store.client import fields
+from feedback.store.codec import HashCodec, flat
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from feedback.settings import FeedbackSettings
     from feedback.store.client import Client
     from feedback.store.votes import Votes
+
+_CODEC = HashCodec(SweepReport, without={"rewrite"})
 
 PIECE = 500
 """Entries that one script takes on: about a millisecond in which Redis serves nobody else."""
@@ -198,24 +201,8 @@ class Retention:
         return int(forgotten)
 
     async def _remember(self, swept: SweepReport, cursor: str) -> None:
-        words = {name: getattr(swept, name) for name in _NUMBERS}
-        words |= {"finished": int(swept.finished), "cursor": cursor}
-        flat = [word for pair in words.items() for word in pair]
-        await self._client.command("HSET", keys.RETENTION, *flat)
-
-
-_NUMBERS = (
-    "at",
-    "seconds",
-    "expired_votes",
-    "returned_runs",
-    "trimmed_events",
-    "trimmed_audit",
-    "forgotten_ids",
-    "log_events",
-    "unexported_events",
-)
-"""Fields of ``SweepReport`` that are numbers, as the hash has them."""
+        words = flat(_CODEC.encode(swept) | {"cursor": cursor})
+        await self._client.command("HSET", keys.RETENTION, *words)
 
 
 async def _repeat(piece: Callable[[], Awaitable[int]], seconds: float) -> tuple[int, bool]:
@@ -238,11 +225,4 @@ async def _repeat(piece: Callable[[], Awaitable[int]], seconds: float) -> tuple[
 def _decode(found: dict[str, str]) -> SweepReport | None:
     if "at" not in found:
         return None
-    whole = {name: int(found.get(name, 0)) for name in _NUMBERS if name not in {"at", "seconds"}}
-    return SweepReport(
-        at=float(found["at"]),
-        seconds=float(found["seconds"]),
-        finished=found["finished"] == "1",
-        rewrite=cast("Rewrite", found.get("rewrite", "")),
-        **whole,
-    )
+    return _CODEC.decode(found, rewrite=found.get("rewrite", ""))

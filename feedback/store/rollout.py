@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from feedback.errors import RolloutConflictError, StoreUnavailableError, UnknownVersionError
 from feedback.store import keys
+from feedback.store.client import fields
 from feedback.store.rollout_codec import (
     decode_event,
     decode_rollout,
@@ -93,11 +94,10 @@ class RolloutStore:
 
     async def snapshot(self, *versions: str) -> Snapshot:
         """Return what the rules look at: the rollout, its versions, and those that are named."""
-        found, paused, walked, facts = await self._client.script(
+        found, paused, facts = await self._client.script(
             "rollout_read", [keys.ROLLOUT, keys.LEARNING], versions
         )
-        spelled = dict(zip(found[::2], found[1::2], strict=True))
-        return decode_snapshot(spelled, paused=bool(paused), walked=walked, facts=facts)
+        return decode_snapshot(fields(found), paused=bool(paused), facts=facts)
 
     async def preview(self, command: Command, *, who: str, now: float) -> Transition | None:
         """Return what a command would change now; None where it would change nothing."""
@@ -123,10 +123,7 @@ class RolloutStore:
             entries, last = await self._client.script(
                 "events_of", [keys.EVENTS], [start, _EVENTS_AT_ONCE, version, limit - len(events)]
             )
-            events += [
-                decode_event(event_id, dict(zip(flat[::2], flat[1::2], strict=True)))
-                for event_id, flat in entries
-            ]
+            events += [decode_event(event_id, fields(flat)) for event_id, flat in entries]
             start = f"({last}" if last else ""
         return events
 

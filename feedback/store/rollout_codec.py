@@ -1,10 +1,11 @@
-"""How the rollout, a change of it and the audit are spelled in Redis, and read from it."""
+"""How the rollout, a change of it and the audit are stored in Redis."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, cast
 
+from feedback.store.codec import HashCodec
 from feedback.types import Rollout, RolloutEvent
 from models.types import BASE
 from models.versions import Snapshot, VersionFacts
@@ -16,27 +17,22 @@ if TYPE_CHECKING:
     from models.versions import StateChange, Transition, VersionState
 
 
+_ROLLOUT = HashCodec(Rollout)
+_EVENT = HashCodec(RolloutEvent, without={"id"})
+_NEW = {"live": BASE, "generation": "0"}
+"""The rollout to which no command was ever given."""
+
+
 def decode_rollout(found: Mapping[str, str]) -> Rollout:
-    """Return what the hash ``tl:rollout`` says, also where an older Thumbloop wrote it."""
-    live = found.get("live", BASE)
-    return Rollout(
-        live=live,
-        generation=int(found.get("generation", 0)),
-        previous=found.get("previous") or (None if live == BASE else BASE),
-        confirmed=found.get("confirmed") or None,
-        canary=found.get("canary") or None,
-        fraction=float(found.get("fraction", 0)),
-        live_since=_time(found.get("live_since")),
-        canary_since=_time(found.get("canary_since")),
-        confirmed_since=_time(found.get("confirmed_since")),
-    )
+    """Return what the hash ``tl:rollout`` says."""
+    return _ROLLOUT.decode({**_NEW, **found})
 
 
 def decode_snapshot(
-    found: Mapping[str, str], *, paused: bool, walked: Sequence[str], facts: Iterable[Sequence[str]]
+    found: Mapping[str, str], *, paused: bool, facts: Iterable[Sequence[str]]
 ) -> Snapshot:
-    """Return what ``rollout_read.lua`` found; ``walked`` is the history of an older record."""
-    history = json.loads(found["history"]) if "history" in found else walked
+    """Return what ``rollout_read.lua`` found."""
+    history = json.loads(found.get("history", "[]"))
     return Snapshot(decode_rollout(found), tuple(history), decode_facts(facts), paused)
 
 
@@ -83,31 +79,12 @@ def encode_change(change: Transition, before: Snapshot, audit: Audit) -> str:
 
 def decode_event(event_id: str, event: Mapping[str, str]) -> RolloutEvent:
     """Return one entry of the audit."""
-    return RolloutEvent(
-        id=event_id,
-        at=float(event["at"]),
-        who=event["who"],
-        action=event["action"],
-        old=event["old"],
-        new=event["new"],
-        why=event["why"],
-        figures=json.loads(event["figures"]),
-    )
+    return _EVENT.decode(event, id=event_id)
 
 
 def _rollout_fields(rollout: Rollout, history: Sequence[str]) -> dict[str, str]:
-    return {
-        "live": rollout.live,
-        "generation": str(rollout.generation),
-        "previous": rollout.previous or "",
-        "history": json.dumps(history),
-        "confirmed": rollout.confirmed or "",
-        "canary": rollout.canary or "",
-        "fraction": repr(rollout.fraction) if rollout.canary else "",
-        "live_since": _spelled_time(rollout.live_since),
-        "canary_since": _spelled_time(rollout.canary_since),
-        "confirmed_since": _spelled_time(rollout.confirmed_since),
-    }
+    unset = dict.fromkeys(_ROLLOUT.names, "")
+    return {**unset, **_ROLLOUT.encode(rollout), "history": json.dumps(history)}
 
 
 def _version_fields(move: StateChange, audit: Audit) -> dict[str, str]:
@@ -124,11 +101,3 @@ def _version_fields(move: StateChange, audit: Audit) -> dict[str, str]:
     elif move.new in {"live", "canary"}:
         fields["stopped_at"] = ""
     return fields
-
-
-def _time(found: str | None) -> float | None:
-    return float(found) if found else None
-
-
-def _spelled_time(seconds: float | None) -> str:
-    return "" if seconds is None else repr(seconds)

@@ -9,6 +9,7 @@ from feedback.batching import vote_json
 from feedback.errors import FencedError, UnknownRunError
 from feedback.store import keys
 from feedback.store.client import fields
+from feedback.store.codec import HashCodec
 from feedback.types import FrozenVote, Run
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from feedback.store.client import Client
     from feedback.types import RunState
+
+_CODEC = HashCodec(Run, without={"votes"})
 
 
 class Runs:
@@ -255,19 +258,5 @@ def _hold(run: Run, outcome: object) -> None:
 
 
 def _decode(found: dict[str, str]) -> Run:
-    finished_at = found.get("finished_at")
-    return Run(
-        number=int(found["number"]),
-        state=cast("RunState", found["state"]),
-        fence=int(found["fence"]),
-        parent=found["parent"],
-        votes=tuple(FrozenVote(*vote) for vote in json.loads(found["votes"])),
-        batch_hash=found["batch_hash"],
-        attempts=int(found["attempts"]),
-        deaths=int(found.get("deaths", 0)),
-        claimed_at=float(found["claimed_at"]),
-        version=found.get("version"),
-        report=json.loads(found.get("report", "{}")),
-        reason=found.get("reason") or None,
-        finished_at=float(finished_at) if finished_at else None,
-    )
+    votes = tuple(FrozenVote(*vote) for vote in json.loads(found["votes"]))
+    return _CODEC.decode(found, votes=votes)

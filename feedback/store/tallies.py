@@ -31,7 +31,6 @@ class Tallies:
 
     Votes are counted by the scripts that change votes, so that the two never differ. A version is
     counted from the moment that it is served, until ``keep`` drops it; of at most 10,000 people.
-    One that an older Thumbloop served begins with nothing.
     """
 
     def __init__(self, client: Client) -> None:

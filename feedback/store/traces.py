@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from feedback.store import keys
-from feedback.store.vote_codec import decode_vote
+from feedback.store.vote_codec import decode_feedback
 
 if TYPE_CHECKING:
     from feedback.store.client import Client
@@ -65,7 +65,7 @@ class Traces:
         source, found = await self._client.hashes(
             [keys.completion(completion_id), keys.feedback(completion_id)]
         )
-        vote = decode_vote(completion_id, found, gone=not source) if "vote" in found else None
+        vote = decode_feedback(completion_id, found, gone=not source) if "vote" in found else None
         return ReplyTrace(
             version=source.get("version") or found.get("made_by"),
             created_at=float(source["created_at"]) if source else None,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from feedback.errors import RolloutConflictError, UnknownVersionError
 from feedback.store import keys
+from feedback.store.codec import HashCodec
 from feedback.store.rollout_codec import decode_facts
 from feedback.types import VersionRecord
 from models.types import BASE
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from feedback.store.client import Client
     from models.versions import VersionFacts, VersionState
+
+_CODEC = HashCodec(VersionRecord, without={"version", "origin"})
 
 _ANCESTORS_AT_ONCE = 200
 """Versions that one script walks back over."""
@@ -142,25 +145,5 @@ def unknown_version(version: str) -> UnknownVersionError:
 
 
 def _decode(version: str, found: dict[str, str]) -> VersionRecord:
-    return VersionRecord(
-        version=version,
-        state=cast("VersionState", found["state"]),
-        parent=found["parent"],
-        created_at=float(found["created_at"]),
-        run=int(found["run"]) if "run" in found else None,
-        manifest=json.loads(found.get("manifest", "{}")),
-        figures=json.loads(found.get("figures", "{}")),
-        reason=found.get("reason") or None,
-        completions=int(found.get("completions", 0)),
-        up=int(found.get("up", 0)),
-        down=int(found.get("down", 0)),
-        origin="learned" if "run" in found else "imported",
-        changed_at=_time(found.get("changed_at")),
-        changed_by=found.get("changed_by"),
-        stopped_at=_time(found.get("stopped_at")),
-        removed="removed" in found,
-    )
-
-
-def _time(found: str | None) -> float | None:
-    return float(found) if found else None
+    origin = "learned" if "run" in found else "imported"
+    return _CODEC.decode(found, version=version, origin=origin)

@@ -1,55 +1,39 @@
-"""How a vote is spelled in its hash ``tl:feedback:{id}``, and read from it."""
+"""How a vote is stored in its hash ``tl:feedback:{id}``."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING, cast
+from typing import Any
 
-from feedback.types import Comparison, Feedback, Vote
+from feedback.store.codec import HashCodec, JsonCodec
+from feedback.types import Feedback, Vote
 
-if TYPE_CHECKING:
-    from feedback.types import VoteState
-
-_SAID = ("thumb", "rating", "comment", "tags", "correction")
+_VOTE = JsonCodec(Vote)
+_FEEDBACK = HashCodec(Feedback, without={"completion_id"})
 
 EXPIRED = "The reply expired before an update could learn from this vote."
 """The reason that an expired vote has."""
 
 
-def spell_vote(vote: Vote, score: float | None) -> tuple[str, str]:
-    """Return a vote and its score as the hash has them; equal votes are spelled alike."""
-    said = {name: getattr(vote, name) for name in _SAID}
-    if vote.comparison is not None:  # else spelled as before there were comparisons
-        said["comparison"] = asdict(vote.comparison)
-    return json.dumps(said, sort_keys=True), "" if score is None else repr(float(score))
+def encode_vote(vote: Vote, score: float | None) -> tuple[str, str]:
+    """Return a vote and its score as its hash has them; equal votes have equal texts."""
+    return _VOTE.encode(vote), "" if score is None else repr(float(score))
 
 
-def read_vote(spelled: str) -> Vote:
-    """Return the vote that a hash's field ``vote`` spells."""
-    said = json.loads(spelled)
-    compared = said.pop("comparison", None)
-    comparison = Comparison(**compared) if compared else None
-    return Vote(**{**said, "tags": tuple(said["tags"]), "comparison": comparison})
+def decode_vote(text: str) -> Vote:
+    """Return the vote that the field ``vote`` of a hash holds."""
+    return _VOTE.decode(text)
 
 
-def decode_vote(
+def decode_feedback(
     completion_id: str, found: dict[str, str], *, gone: bool = False, vote: Vote | None = None
 ) -> Feedback:
     """Return the vote of a hash; one that still waits but whose completion is gone has expired.
 
-    Where the caller knows the ``vote``, as who has just put it does, it is not read again.
+    Where the caller knows the ``vote``, as who has just put it does, it is not decoded again.
     """
-    state = cast("VoteState", found["state"])
-    if gone and state == "pending":
-        state = "expired"
-    return Feedback(
-        completion_id=completion_id,
-        vote=vote or read_vote(found["vote"]),
-        score=float(found["score"]) if found["score"] else None,
-        revision=int(found["revision"]),
-        state=state,
-        updated_at=float(found["updated_at"]),
-        version=found.get("version"),
-        reason=EXPIRED if state == "expired" else found.get("reason"),
-    )
+    known: dict[str, Any] = {"completion_id": completion_id}
+    if vote is not None:
+        known["vote"] = vote
+    if found["state"] == "expired" or (gone and found["state"] == "pending"):
+        known |= {"state": "expired", "reason": EXPIRED}
+    return _FEEDBACK.decode(found, **known)

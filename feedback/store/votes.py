@@ -9,7 +9,7 @@ from feedback.rewards import DEFAULT_SCALE, reward
 from feedback.store import keys
 from feedback.store.client import fields
 from feedback.store.completions import check_id, unknown
-from feedback.store.vote_codec import decode_vote, read_vote, spell_vote
+from feedback.store.vote_codec import decode_feedback, decode_vote, encode_vote
 from feedback.types import Comparison, CurrentComparison, Feedback, Person, Vote, WaitingVote
 
 if TYPE_CHECKING:
@@ -55,11 +55,18 @@ class Votes:
         flat = await self._client.promise(
             "vote_put",
             _keys(completion_id),
-            [completion_id, person.owner, person.user, *spell_vote(vote, score), now, self._ttl_ms],
+            [
+                completion_id,
+                person.owner,
+                person.user,
+                *encode_vote(vote, score),
+                now,
+                self._ttl_ms,
+            ],
         )
         if flat is None:
             raise unknown(completion_id)
-        return decode_vote(completion_id, fields(flat), vote=vote)
+        return decode_feedback(completion_id, fields(flat), vote=vote)
 
     async def compare(
         self,
@@ -86,7 +93,7 @@ class Votes:
         chosen = Vote(comment=comment, comparison=Comparison("chosen", rejected_id))
         rejected = Vote(comment=comment, comparison=Comparison("rejected", chosen_id))
         votes = (chosen, rejected)
-        words = [word for vote in votes for word in spell_vote(vote, reward(vote, scale))]
+        words = [word for vote in votes for word in encode_vote(vote, reward(vote, scale))]
         outcome, *found = await self._client.promise(
             "comparison_put",
             [
@@ -107,7 +114,8 @@ class Votes:
                 "the same conversation, such as the choices of one request with `n`."
             )
         return CurrentComparison(
-            decode_vote(chosen_id, fields(found[0])), decode_vote(rejected_id, fields(found[1]))
+            decode_feedback(chosen_id, fields(found[0])),
+            decode_feedback(rejected_id, fields(found[1])),
         )
 
     async def get(self, completion_id: str, person: Person) -> Feedback:
@@ -125,7 +133,7 @@ class Votes:
             raise unknown(completion_id)
         if "vote" not in found:
             raise _no_vote(completion_id)
-        return decode_vote(completion_id, found, gone=not source)
+        return decode_feedback(completion_id, found, gone=not source)
 
     async def get_comparison(self, chosen_id: str, person: Person) -> CurrentComparison:
         """Return a person's comparison by its chosen side.
@@ -254,7 +262,7 @@ class Votes:
         """
         found = await self._client.hashes([keys.feedback(v.completion_id) for v in votes])
         return [
-            read_vote(now["vote"]).correction
+            decode_vote(now["vote"]).correction
             if now.get("state") == "claimed" and now.get("scored") == str(vote.revision)
             else None
             for vote, now in zip(votes, found, strict=True)

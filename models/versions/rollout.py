@@ -21,8 +21,8 @@ class Rollout:
         previous: What a rollback goes back to when it is not told; None where there is nothing.
         confirmed: The version that later ones are judged against; None counts as ``base``.
         canary: The version that serves ``fraction`` of the users.
-        live_since: When the live version became live, in seconds since the epoch; so for the
-            others. None where an older Thumbloop did not write it down.
+        live_since: When the live version became live, in seconds since the epoch; None until a
+            version ever was. ``canary_since`` and ``confirmed_since`` likewise.
     """
 
     live: str

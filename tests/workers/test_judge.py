@@ -353,7 +353,7 @@ async def test_what_an_operator_does_meanwhile_stands(
         assert (await store.versions.get(version)).state == "approved"
 
 
-async def test_versions_of_an_older_thumbloop_wait_for_votes(
+async def test_versions_that_nothing_was_counted_of_wait_for_votes(
     store: Store, place: UpdateResources, vote_on: VoteOn, say: Say
 ) -> None:
     await say("base", 7)

@@ -15,8 +15,8 @@
 -- Only the comparison is decoded: the words of a vote may be no valid Unicode. No comment looks
 -- like it, because quotation marks inside a text are escaped.
 local function other_of(vote, side)
-  local spelled = (vote or ''):match('"comparison": ({"other": ".-", "side": "%a+"})')
-  local comparison = spelled and cjson.decode(spelled) or {}
+  local text = (vote or ''):match('"comparison": ({"side": "%a+", "other": ".-"})')
+  local comparison = text and cjson.decode(text) or {}
   return comparison.side == side and comparison.other or nil
 end
 

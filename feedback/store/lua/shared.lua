@@ -118,7 +118,7 @@ local function tally_vote(id, owner, user, version, score)
   local number = tonumber(score)
   if not number or number == 0 then return end
   local made = redis.call('HMGET', completion_key(id), 'conversation', 'created_at', 'pinned')
-  if made[3] then return end
+  if made[3] == '1' then return end
   local names = tallies_of(version, tonumber(made[2] or '') or 0)
   local person = person_of(id, owner, user, made[1])
   local up = number > 0 and 1 or 0
@@ -138,8 +138,8 @@ local function untally_vote(id, score, withdrawn)
   redis.call('HDEL', feedback_key(id), 'tallied')
   local up = tonumber(score) > 0 and 1 or 0
   local person, where = string.match(tallied, '^(%S+) (.*)$')
-  for name, which in string.gmatch(where, '([^%s=]+)=?(%S*)') do
-    if which == '' or which == which_tally(name) then
+  for name, which in string.gmatch(where, '([^%s=]+)=(%S*)') do
+    if which == which_tally(name) then
       add_to_tally(name, person, -up, up - 1, withdrawn)
     end
   end
@@ -174,8 +174,8 @@ local function version_facts(version)
   return {version, found[1], found[2] or '', found[3] or '', found[4] or ''}
 end
 
--- Returns whose vote it is, and the version that wrote the reply: owner, user, version. A hash that
--- does not say so was written by an older Thumbloop, and lives no longer than its completion.
+-- Returns who may vote on a reply, and the version that wrote it: owner, user, version. The vote's
+-- hash has them, which outlives the completion; before the first vote only the completion does.
 local function voter_of(id)
   local found = redis.call('HMGET', feedback_key(id), 'owner', 'user', 'made_by')
   if found[1] then return found end

@@ -6,12 +6,13 @@
 -- built    tl:feedback:{id}      hash  state
 -- built    tl:feedback:totals    hash  counters
 --
--- ARGV: most votes to look at in each, time. Returns how many have expired.
+-- ARGV: most votes to read in each, time. Returns how many have expired.
 --
--- The oldest are looked at as well because votes of an older Thumbloop are only there.
+-- The oldest are read as well, for completions that went before their time: evicted, or deleted by
+-- hand.
 
 local expired = 0
-local function look(id)
+local function check(id)
   local ttl = redis.call('PTTL', completion_key(id))
   if ttl == -2 then
     expire_vote(id)
@@ -22,9 +23,9 @@ end
 
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[2], 'LIMIT', 0, ARGV[1])
 for _, id in ipairs(due) do
-  local ttl = look(id)
+  local ttl = check(id)
   if ttl > 0 then redis.call('ZADD', KEYS[1], ARGV[2] + ttl / 1000, id) end
   if ttl == -1 then redis.call('ZREM', KEYS[1], id) end
 end
-for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, ARGV[1] - 1)) do look(id) end
+for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, ARGV[1] - 1)) do check(id) end
 return expired

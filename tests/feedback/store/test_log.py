@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from feedback.store import keys
 from feedback.store.log import START
 from feedback.types import Person, Vote
 
@@ -105,12 +104,3 @@ async def test_the_mark_rises_only_without_a_gap(store: Store) -> None:
     assert await store.log.exported() == "10-0"
     assert await store.log.raise_exported(since="9-9", until="10-2")
     assert await store.log.exported() == "10-2"
-
-
-async def test_a_vote_of_an_older_thumbloop_goes_with_its_reply(store: Store, voted: Any) -> None:
-    await voted("uu")
-    await store._client.command("HDEL", keys.feedback("c0"), "owner", "user", "made_by")
-    entries = await store.log.read(START, 9)
-    assert [record.id for record in await store.log.records(entries)] == ["c0", "c1"]
-    await store._client.command("DEL", keys.completion("c0"), keys.completion("c1"))
-    assert [record.id for record in await store.log.records(entries)] == ["c1"]

@@ -263,36 +263,6 @@ async def test_stale_votes_are_discarded_with_their_reason(store: Store, voted: 
     assert (fresh.state, fresh.reason) == ("pending", None)
 
 
-async def test_a_vote_of_an_older_thumbloop_goes_on_while_its_completion_lives(
-    store: Store, voted: Voted, claimed: Callable[..., Awaitable[Any]]
-) -> None:
-    await voted("uuu")
-    client = store._client
-    for each in ("c0", "c1", "c2"):
-        await client.command("HDEL", keys.feedback(each), "owner", "user", "made_by")
-        await client.command("HSET", keys.feedback(each), "vote", OLD_VOTE)
-    await client.command("DEL", keys.TURNS, keys.WAITING, keys.EXPIRING)
-    assert (await store.votes.get("c0", ANN)).vote == UP
-    with pytest.raises(UnknownCompletionError):
-        await store.votes.get("c0", Person("k1", "bob"))
-    assert (await store.votes.put("c0", ANN, UP, 1.0, now=2500.0)).revision == 1
-    waiting = await store.votes.waiting(9, turns=9)
-    assert [vote.completion_id for vote in waiting] == ["c0", "c1", "c2"]
-    await store.votes.withdraw("c1", ANN, now=2501.0)
-    await client.command("DEL", keys.completion("c2"), keys.feedback("c2"))
-    assert await store.votes.expire(9, now=2502.0) == 1
-    run = await claimed()
-    name = "v000001-0123456789ab"
-    await store.runs.commit(run, version=name, manifest={}, report={}, now=3100.0)
-    await store.runs.finish(run, "rejected", figures={}, reason="x", now=3200.0)
-    assert await queues(store) == ({"c0"}, {"c0"}, {"k1:ann": "1"})
-    stats = await store.votes.stats()
-    assert (stats["pending"], stats["expired"], stats["up"]) == (1, 1, 2)
-
-
-OLD_VOTE = '{"comment": null, "correction": null, "rating": null, "tags": [], "thumb": "up"}'
-
-
 COUNTED = re.compile(r"cmdstat_(exists|pttl|z\w+|h(del|get|getall|incrby|mget|set))")
 
 

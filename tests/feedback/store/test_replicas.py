@@ -60,11 +60,3 @@ async def test_a_replica_that_stops_is_forgotten_at_once(store: Store) -> None:
     await store.replicas.remove("a")
     assert [replica.id for replica in await store.replicas.list()] == ["b"]
     assert await store._client.command("SMEMBERS", keys.REPLICAS) == {"b"}
-
-
-async def test_a_report_of_an_older_thumbloop_is_read(store: Store) -> None:
-    await store._client.command("SADD", keys.REPLICAS, "a")
-    old = ("id", "a", "serving", "base", "loaded", '["base"]', "generation", 2, "seen_at", "5.5")
-    await store._client.command("HSET", keys.replica("a"), *old, "problem", "")
-    (found,) = await store.replicas.list()
-    assert (found.generation, found.read_generation, found.canary) == (2, 2, None)

@@ -1,4 +1,4 @@
-"""Chains of versions, their votes, older records, and what a crash leaves behind."""
+"""Chains of versions, their votes, and what a crash leaves behind."""
 
 from __future__ import annotations
 
@@ -11,16 +11,13 @@ import pytest
 
 from feedback.errors import FeedbackError, RolloutConflictError
 from feedback.settings import FeedbackSettings
-from feedback.store import Store, keys
+from feedback.store import Store
 from feedback.store import rollout as rollout_module
 from feedback.store import versions as versions_module
 from feedback.store import votes as votes_module
 from feedback.types import Audit, Person
 from models.versions import (
     Activate,
-    Confirm,
-    Kill,
-    PromoteCanary,
     Rollback,
     StartCanary,
     StopCanary,
@@ -166,57 +163,6 @@ async def test_of_two_rollbacks_at_once_that_name_nothing_one_is_refused(store: 
     assert len(refused) == 1
     assert f"The live version is {names[1]} now" in str(refused[0])
     assert (await store.rollout.get()).live == names[1]
-
-
-# What an older Thumbloop wrote
-
-
-async def old_record(store: Store, *lives: str) -> None:
-    """Write the rollout as it was written before: each version has in 'before' what it followed."""
-    command = store._client.command
-    for parent, version in zip(["base", *lives], lives, strict=False):
-        state = "live" if version == lives[-1] else "retired"
-        await command("HSET", keys.version(version), "state", state, "parent", parent)
-        await command("HSET", keys.version(version), "created_at", 1.0, "before", parent)
-        await command("ZADD", keys.VERSIONS, 1.0, version)
-    previous = (["base", *lives])[-2]
-    await command("HSET", keys.ROLLOUT, "live", lives[-1], "previous", previous)
-    await command("HSET", keys.ROLLOUT, "generation", len(lives))
-
-
-async def test_an_old_record_reads_as_before(store: Store) -> None:
-    await old_record(store, V1, V2)
-    found = await store.rollout.get()
-    assert (found.live, found.previous, found.generation) == (V2, V1, 2)
-    assert (found.confirmed, found.canary, found.live_since) == (None, None, None)
-    assert (await store.rollout.snapshot()).history == ("base", V1)
-    assert (await store.versions.get(V1)).changed_by is None
-
-
-async def test_rollbacks_walk_back_on_an_old_record(store: Store) -> None:
-    await old_record(store, V1, V2, V3)
-    assert (await store.rollout.do(Rollback(), OP)).live == V2
-    assert (await store.rollout.do(Rollback(), OP)).live == V1
-    assert (await store.rollout.do(Rollback(), OP)).live == "base"
-    with pytest.raises(RolloutConflictError, match="nothing to roll back to"):
-        await store.rollout.do(Rollback(), OP)
-
-
-async def test_an_old_record_that_swings_does_not_hang(store: Store) -> None:
-    await old_record(store, V1, V2)
-    await store._client.command("HSET", keys.version(V1), "before", V2)
-    assert (await store.rollout.snapshot()).history == (V1,)
-    assert (await store.rollout.do(Rollback(), OP)).live == V1
-    assert (await store.rollout.do(Rollback(), OP)).live == "base"
-
-
-async def test_every_command_works_on_an_old_record(store: Store) -> None:
-    await old_record(store, V1, V2)
-    assert (await store.rollout.do(Confirm(V2), OP)).confirmed == V2
-    assert (await store.rollout.do(StartCanary(V1, 0.2), OP)).canary == V1
-    assert (await store.rollout.do(PromoteCanary(V1), OP)).previous == V2
-    assert (await store.rollout.do(Kill(), OP)).live == "base"
-    assert await store.learning.paused()
 
 
 # Redis killed at any moment

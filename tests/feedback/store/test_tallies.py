@@ -276,7 +276,7 @@ async def test_a_tally_is_bounded(live: Store) -> None:
     assert weight < 2_000_000
 
 
-async def test_a_vote_of_an_older_thumbloop_is_not_taken_out(live: Store) -> None:
+async def test_a_vote_that_is_in_no_tally_is_taken_out_of_none(live: Store) -> None:
     ann = await voted(live, "a")
     await voted(live, "b")
     await live._client.command("HDEL", keys.feedback("a"), "tallied")
