@@ -11,6 +11,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from feedback.store import keys
 from feedback.store.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -25,9 +26,10 @@ Argument = str | int | float
 
 @cache
 def source(name: str) -> str:
-    """Return a script with the helpers that all scripts share in front of it."""
-    shared = (_SCRIPTS / "shared.lua").read_text(encoding="utf-8")
-    return shared + (_SCRIPTS / f"{name}.lua").read_text(encoding="utf-8")
+    """Return a script, after the keys that it names and the functions that all scripts share."""
+    files = (_SCRIPTS / "shared.lua", _SCRIPTS / f"{name}.lua")
+    script = "".join(file.read_text(encoding="utf-8") for file in files)
+    return keys.lua(script) + script
 
 
 @cache

@@ -57,7 +57,7 @@ class HashCodec(Generic[T]):
             if each.name not in without
         )
         self._without = set(without)
-        self._may_be_none = frozenset(name for name in self.names if _may_be_none(hints[name]))
+        self._nothing = {name: None for name in self.names if type(None) in get_args(hints[name])}
         self._json = tuple(name for name in self.names if not _is_scalar(hints[name]))
 
     def encode(self, value: T) -> dict[str, str]:
@@ -67,9 +67,8 @@ class HashCodec(Generic[T]):
 
     def decode(self, found: Mapping[str, str], **known: Any) -> T:
         """Return the value of a hash; ``known`` has what the hash does not, or what replaces it."""
-        values: dict[str, Any] = {
-            name: None if not each and name in self._may_be_none else each
-            for name, each in found.items()
+        values: dict[str, Any] = self._nothing | {
+            name: each for name, each in found.items() if each or name not in self._nothing
         }
         for name in self._json:
             if name not in known and (text := values.get(name)) is not None:
@@ -86,10 +85,6 @@ def _encoded(value: Any) -> str:
     if isinstance(value, str):
         return value
     return str(int(value)) if isinstance(value, bool) else json.dumps(value)
-
-
-def _may_be_none(hint: Any) -> bool:
-    return type(None) in get_args(hint)
 
 
 def _is_scalar(hint: Any) -> bool:

@@ -42,12 +42,19 @@
 | ``tl:key:{public id}`` | hash | for ever | an API key: name, scopes, SHA-256 of its secret |
 | ``tl:keys`` | set | for ever | public ids of the API keys |
 
-Scripts get the keys that are known beforehand through ``KEYS`` and build the others from ids that
-they read, with the same prefixes. Redis Cluster would refuse that; Celery's broker cannot be a
-cluster either, so none is supported.
+Scripts get the keys that are known beforehand through ``KEYS``. They build the others from ids that
+they read, with the declarations that ``lua`` makes of this module. Redis Cluster would refuse that;
+Celery's broker cannot be a cluster either, so none is supported.
 """
 
 from __future__ import annotations
+
+import inspect
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FEEDBACK_LOG = "tl:feedback:log"
 EXPORTED = "tl:feedback:exported"
@@ -140,3 +147,36 @@ def replica(replica_id: str) -> str:
 def api_key(public_id: str) -> str:
     """Return the key of an API key."""
     return f"tl:key:{public_id}"
+
+
+_families: tuple[Callable[..., str], ...] = (
+    completion,
+    feedback,
+    user,
+    run,
+    version,
+    tally_votes,
+    tally_replies,
+    replica,
+)
+
+
+def lua(script: str) -> str:
+    """Return declarations of the keys that a script names, to be put in front of it.
+
+    A constant has its name here, as ``READY``; a family of keys is a function, as
+    ``completion_key(id)``.
+    """
+    constants = {name: value for name, value in globals().items() if isinstance(value, str)}
+    named = set(re.findall(r"\w+", script))
+    lines = [f"local {name} = '{value}'" for name, value in constants.items() if name in named]
+    lines += [_function(each) for each in _families if f"{each.__name__}_key" in named]
+    return "\n".join([*lines, ""])
+
+
+def _function(family: Callable[..., str]) -> str:
+    """Return a family of keys as a function in Lua."""
+    words = tuple(inspect.signature(family).parameters)
+    built = family(*(f"' .. {word} .. '" for word in words))
+    key = f"'{built}'".removesuffix(" .. ''")
+    return f"local function {family.__name__}_key({', '.join(words)}) return {key} end"

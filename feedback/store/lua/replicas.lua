@@ -5,7 +5,7 @@
 
 local found = {}
 for _, id in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-  local replica = redis.call('HGETALL', 'tl:replica:' .. id)
+  local replica = redis.call('HGETALL', replica_key(id))
   if #replica > 0 then found[#found + 1] = replica else redis.call('SREM', KEYS[1], id) end
 end
 return found

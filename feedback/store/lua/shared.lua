@@ -1,4 +1,6 @@
--- Put in front of every script: names of keys, totals, the audit, votes of a run.
+-- Put in front of every script: totals, tallies, the queue, the audit, votes of a run.
+--
+-- keys.py declares the keys that are named here, such as READY and completion_key(id).
 --
 -- tl:completion:{id}      hash    one reply
 -- tl:user:{owner}:{user}  zset    a user's completions and votes
@@ -16,20 +18,9 @@
 -- tl:tally:votes:{name}   hash    of a version, or a side of the trial: 'up down withdrawn' by person
 -- tl:trial                string  the canary and the live version whose trial the two sides are of
 
-local TOTALS, READY, EVENTS = 'tl:feedback:totals', 'tl:feedback:ready', 'tl:rollout:events'
-local LOG = 'tl:feedback:log'
-local TURNS, WAITING = 'tl:feedback:turns', 'tl:feedback:waiting'
-local EXPIRING = 'tl:feedback:expiring'
-local TALLIES, TRIAL = 'tl:tallies', 'tl:trial'
 -- People beyond so many are not counted for a version: they would not change the verdict, and a
 -- tally stays below about 1 MB.
 local MOST_PEOPLE = 10000
-local function tally_key(kind, name) return 'tl:tally:' .. kind .. ':' .. name end
-local function completion_key(id) return 'tl:completion:' .. id end
-local function feedback_key(id) return 'tl:feedback:' .. id end
-local function user_key(owner, user) return 'tl:user:' .. owner .. ':' .. user end
-local function version_key(v) return 'tl:version:' .. v end
-local function run_key(n) return 'tl:run:' .. n end
 
 -- Counts a score as an approving (> 0) or disapproving (< 0) vote on a version, or takes it back.
 local function count_thumb(version, score, by)
@@ -44,13 +35,13 @@ end
 -- canary. Tallies of another trial are emptied: a canary that has another live version beside it from
 -- now on is compared afresh.
 local function current_trial()
-  local found = redis.call('HMGET', 'tl:rollout', 'canary', 'canary_since', 'live', 'live_since')
+  local found = redis.call('HMGET', ROLLOUT, 'canary', 'canary_since', 'live', 'live_since')
   if (found[1] or '') == '' then return nil end
   local canary_since, live_since = found[2] or '', found[4] or ''
   local trial = table.concat({found[1], canary_since, found[3] or 'base', live_since}, '@')
   if redis.call('GET', TRIAL) ~= trial then
     for _, side in ipairs({'canary', 'beside'}) do
-      redis.call('UNLINK', tally_key('votes', side), tally_key('replies', side))
+      redis.call('UNLINK', tally_votes_key(side), tally_replies_key(side))
     end
     redis.call('SET', TRIAL, trial)
   end
@@ -61,7 +52,7 @@ end
 -- live, confirmed or the canary, or was counted until now; and that of its side of the trial if the
 -- reply was made since that began.
 local function tallies_of(version, made_at)
-  local found = redis.call('HMGET', 'tl:rollout', 'live', 'confirmed', 'canary')
+  local found = redis.call('HMGET', ROLLOUT, 'live', 'confirmed', 'canary')
   local live, confirmed, canary = found[1] or 'base', found[2] or '', found[3]
   if confirmed == '' then confirmed = 'base' end
   local names = {}
@@ -91,7 +82,7 @@ end
 
 -- Adds to what a person said of a tally; returns whether the person is counted there.
 local function add_to_tally(name, person, up, down, withdrawn)
-  local key = tally_key('votes', name)
+  local key = tally_votes_key(name)
   local old = redis.call('HGET', key, person)
   if not old and (up + down < 0 or redis.call('HLEN', key) >= MOST_PEOPLE) then return false end
   local a, b, c = string.match(old or '0 0 0', '(%d+) (%d+) (%d+)')
@@ -241,7 +232,7 @@ local function set_vote(id, source, vote, score, now, ttl)
     if score ~= '' then enter_queue(id, now) end
   end
   redis.call('PEXPIRE', key, ttl)
-  redis.call('XADD', LOG, '*', 'event', 'put', 'id', id, 'revision', revision, 'score', score,
+  redis.call('XADD', FEEDBACK_LOG, '*', 'event', 'put', 'id', id, 'revision', revision, 'score', score,
     'at', now, 'learned_by', not same_score and old[5] or '')
   return redis.call('HGETALL', key)
 end
@@ -257,7 +248,7 @@ local function withdraw_vote(id, made_by, now)
   local revision = tonumber(old[3]) + 1
   redis.call('HDEL', key, 'vote', 'score', 'version', 'reason', 'run', 'returned', 'voted_at')
   redis.call('HSET', key, 'state', 'withdrawn', 'revision', revision, 'updated_at', now)
-  redis.call('XADD', LOG, '*', 'event', 'withdrawn', 'id', id, 'revision', revision,
+  redis.call('XADD', FEEDBACK_LOG, '*', 'event', 'withdrawn', 'id', id, 'revision', revision,
     'at', now, 'learned_by', old[4] or '')
 end
 
@@ -327,7 +318,7 @@ local function delete_completion(id, owner, user)
   leave_queue(id)
   redis.call('ZREM', user_key(owner, user), id)
   redis.call('DEL', completion_key(id), key)
-  redis.call('XADD', LOG, '*', 'event', 'deleted', 'id', id,
+  redis.call('XADD', FEEDBACK_LOG, '*', 'event', 'deleted', 'id', id,
     'revision', (tonumber(vote[5]) or 0) + 1, 'at', server_time(), 'learned_by', vote[3] or '')
   return {current = current, version = vote[3], run = vote[4]}
 end

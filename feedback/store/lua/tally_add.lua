@@ -13,7 +13,7 @@ while at <= #ARGV do
   local last = at + 1 + ARGV[at + 1]
   for _, name in ipairs(tallies_of(ARGV[at], math.huge)) do
     for i = at + 2, last, 2 do
-      redis.call('HINCRBY', tally_key('replies', name), ARGV[i], ARGV[i + 1])
+      redis.call('HINCRBY', tally_replies_key(name), ARGV[i], ARGV[i + 1])
     end
   end
   at = last + 1

@@ -13,7 +13,7 @@ local needed = {base = rollout[1] == false or rollout[2] == false or nil}
 for i = 1, 3 do needed[rollout[i] or ''] = true end
 for _, version in ipairs(ARGV) do needed[version] = true end
 
-local function drop(name) redis.call('UNLINK', tally_key('votes', name), tally_key('replies', name)) end
+local function drop(name) redis.call('UNLINK', tally_votes_key(name), tally_replies_key(name)) end
 
 local dropped = 0
 for _, version in ipairs(redis.call('SMEMBERS', KEYS[1])) do

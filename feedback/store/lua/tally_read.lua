@@ -10,7 +10,7 @@
 current_trial()
 local found = {}
 for _, name in ipairs(ARGV) do
-  found[#found + 1] = redis.call('HGETALL', tally_key('votes', name))
-  found[#found + 1] = redis.call('HGETALL', tally_key('replies', name))
+  found[#found + 1] = redis.call('HGETALL', tally_votes_key(name))
+  found[#found + 1] = redis.call('HGETALL', tally_replies_key(name))
 end
 return found

@@ -19,7 +19,9 @@ def shape(key: str) -> str:
 
 
 def test_every_key_of_the_module_is_in_its_table() -> None:
-    constants = {value for name, value in vars(keys).items() if name.isupper()}
+    constants = {
+        value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)
+    }
     built = {
         keys.completion("{}"),
         keys.feedback("{}"),
@@ -58,3 +60,19 @@ def test_a_script_opens_with_the_table_of_its_keys(script: Path) -> None:
     used = {int(number) for number in re.findall(r"KEYS\[(\d)\]", body)}
     assert numbered == sorted(numbered)
     assert used <= set(numbered)
+
+
+def test_scripts_build_the_keys_that_python_builds() -> None:
+    script = "return {READY, feedback_key(ARGV[1]), user_key(ARGV[1], ARGV[2])}"
+    assert keys.lua(script).splitlines() == [
+        "local READY = 'tl:feedback:ready'",
+        "local function feedback_key(completion_id) return 'tl:feedback:' .. completion_id end",
+        "local function user_key(owner, name) return 'tl:user:' .. owner .. ':' .. name end",
+    ]
+    assert keys.lua("return 1") == ""
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_spells_no_key_itself(script: Path) -> None:
+    lines = script.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if "tl:" in line and not line.startswith("--")] == []
