@@ -50,6 +50,7 @@ docs: setup-dev  ## Build the documentation as a site in build/site; a warning s
 pages: setup  ## Write the pages of the reference that come from the code
 	$(BIN)/python docs/generate/settings.py
 	$(BIN)/python docs/generate/commands.py
+	$(BIN)/python docs/generate/columns.py
 
 bench-training: setup-dev  ## Time one update beside plain loops and TRL (half an hour)
 	$(BIN)/python -m bench.training

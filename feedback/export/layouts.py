@@ -9,9 +9,10 @@ https://www.tensorzero.com/docs/gateway/api-reference/datasets-datapoints.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from feedback.export.records import VoteRecord, as_messages, as_row
+from feedback.export.row import MessagePart, RecordRow
 
 if TYPE_CHECKING:
     from feedback.export.pairs import PreferencePair
@@ -20,6 +21,76 @@ if TYPE_CHECKING:
 Layout = Literal["records", "kto", "preference", "reward", "sft", "triplets"]
 Format = Literal["jsonl", "parquet"]
 Row = dict[str, Any]
+
+
+class KtoRow(TypedDict):
+    """A reply, and whether it was liked."""
+
+    prompt: list[MessagePart]
+    completion: list[MessagePart]
+    label: bool
+
+
+class PreferenceRow(TypedDict):
+    """A better and a worse reply to one prompt."""
+
+    prompt: list[MessagePart]
+    chosen: list[MessagePart]
+    rejected: list[MessagePart]
+
+
+class RewardRow(TypedDict):
+    """The same, with the prompt in both."""
+
+    chosen: list[MessagePart]
+    rejected: list[MessagePart]
+
+
+class SftRow(TypedDict):
+    """A reply that is worth imitating."""
+
+    prompt: list[MessagePart]
+    completion: list[MessagePart]
+
+
+class TextBlock(TypedDict):
+    """A piece of what was said."""
+
+    type: str
+    text: str
+
+
+class SpokenMessage(TypedDict):
+    """A message in blocks."""
+
+    role: str
+    content: list[TextBlock]
+
+
+class TripletInput(TypedDict):
+    """The prompt, the system's text apart."""
+
+    system: str | None
+    messages: list[SpokenMessage]
+
+
+class TripletRow(TypedDict):
+    """Input, output and reward."""
+
+    input: TripletInput
+    output: list[TextBlock]
+    reward: float
+
+
+ROWS: dict[Layout, type] = {
+    "records": RecordRow,
+    "kto": KtoRow,
+    "preference": PreferenceRow,
+    "reward": RewardRow,
+    "sft": SftRow,
+    "triplets": TripletRow,
+}
+"""What a row of each layout holds."""
 
 PAIRED: frozenset[Layout] = frozenset({"preference", "reward"})
 """Layouts whose rows are made of two replies."""

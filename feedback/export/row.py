@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -61,38 +61,63 @@ Id = Annotated[str, Field(pattern=r"^chatcmpl-[A-Za-z0-9._-]{1,200}$")]
 TokenIds = list[Annotated[int, Field(ge=0)]]
 
 
-class RecordRow(_Part):
-    """A row of the layout ``records``, the columns in their order."""
+def _says(description: str) -> Any:
+    """Return a column that every row has, if only with null; what it says is for the docs."""
+    return Field(description=description)
 
-    id: Id
-    state: RecordState
-    revision: Annotated[int, Field(ge=1)]
-    updated_at: Annotated[float, Field(ge=0)]
-    learned_by: Text | None
-    owner: Annotated[Text, Field(pattern=r"^[^:]+$")] | None
-    user: Text | None
-    version: Text | None
-    thumb: Thumb | None
-    rating: float | None
-    comparison: ComparisonPart | None
-    comment: Text | None
-    tags: list[Text] | None
-    correction: Text | None
-    score: Annotated[float, Field(ge=-1, le=1)] | None
-    scored_revision: Annotated[int, Field(ge=1)] | None
-    voted_at: Annotated[float, Field(ge=0)] | None
-    reason: Text | None
-    returned: Annotated[int, Field(ge=0)]
-    conversation: Text | None
-    messages: list[MessagePart] | None
-    reply: Text | None
-    finish_reason: FinishReason | None
-    prompt_ids: TokenIds | None
-    response_ids: TokenIds | None
-    behaviour_logprobs: list[float] | None
-    sampling: SamplingPart | None
-    metadata: dict[Text, Text] | None
-    created_at: Annotated[float, Field(ge=0)] | None
+
+class RecordRow(_Part):
+    """A row of the layout ``records``: the one list of its columns, in their order.
+
+    What an import checks, the types in Parquet (``feedback.export.schema``) and the page
+    ``docs/reference/columns.md`` follow from it.
+    """
+
+    id: Id = _says("The completion that was voted on.")
+    state: RecordState = _says(
+        "`pending`, `claimed`, `learned`, `expired`, `discarded`; `withdrawn` or `deleted`."
+    )
+    revision: Annotated[int, Field(ge=1)] = _says("Rises with every change of the vote.")
+    updated_at: Annotated[float, Field(ge=0)] = _says("When the vote last changed.")
+    learned_by: Text | None = _says(
+        "The version that learned the vote; of a withdrawn or deleted one, that had."
+    )
+    owner: Annotated[Text, Field(pattern=r"^[^:]+$")] | None = _says(
+        "The public id of the API key that asked; `open` where there was none."
+    )
+    user: Text | None = _says("The request's `user`.")
+    version: Text | None = _says("The version that wrote the reply.")
+    thumb: Thumb | None = _says("`up` or `down`.")
+    rating: float | None = _says("0 to 5, in steps of 0.5.")
+    comparison: ComparisonPart | None = _says(
+        "`side`, `chosen` or `rejected`, and `other`, the other reply's id."
+    )
+    comment: Text | None = _says("What the person wrote of the reply.")
+    tags: list[Text] | None = _says("The tags of the vote.")
+    correction: Text | None = _says("What the person would rather have read.")
+    score: Annotated[float, Field(ge=-1, le=1)] | None = _says(
+        "The reward that the vote became, -1 to 1; null where there is nothing to learn."
+    )
+    scored_revision: Annotated[int, Field(ge=1)] | None = _says(
+        "The revision that last changed the score."
+    )
+    voted_at: Annotated[float, Field(ge=0)] | None = _says("When the score last changed.")
+    reason: Text | None = _says("Why the vote was discarded, or expired.")
+    returned: Annotated[int, Field(ge=0)] = _says(
+        "How often the vote went back to waiting, as a version was refused or taken back."
+    )
+    conversation: Text | None = _says("The request's conversation; empty where it named none.")
+    messages: list[MessagePart] | None = _says("The prompt.")
+    reply: Text | None = _says("The reply's text.")
+    finish_reason: FinishReason | None = _says("`stop` or `length`.")
+    prompt_ids: TokenIds | None = _says("The tokens of the prompt.")
+    response_ids: TokenIds | None = _says("The tokens of the reply.")
+    behaviour_logprobs: list[float] | None = _says(
+        "The log-prob of each token of the reply when it was drawn, in nats."
+    )
+    sampling: SamplingPart | None = _says("How the reply was drawn.")
+    metadata: dict[Text, Text] | None = _says("The request's `metadata`; in Parquet as JSON.")
+    created_at: Annotated[float, Field(ge=0)] | None = _says("When the reply was written.")
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -122,16 +147,6 @@ class RecordRow(_Part):
             raise ValueError(f"{missing[0]}: {why}")
 
 
+COLUMNS = tuple(RecordRow.model_fields)
 _VOTE = ("owner", "user", "version", "tags", "scored_revision", "voted_at")
-_COMPLETION = (
-    "conversation",
-    "messages",
-    "reply",
-    "finish_reason",
-    "prompt_ids",
-    "response_ids",
-    "behaviour_logprobs",
-    "sampling",
-    "metadata",
-    "created_at",
-)
+_COMPLETION = COLUMNS[COLUMNS.index("conversation") :]

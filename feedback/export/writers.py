@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from feedback.export.schema import schema
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import pyarrow as pa
 
     from feedback.export.layouts import Layout, Row
 
@@ -96,73 +96,3 @@ def _parquet_row(row: Row) -> Row:
     if isinstance(row.get("metadata"), dict):
         row["metadata"] = json.dumps(row["metadata"], ensure_ascii=False)
     return row
-
-
-def schema(layout: Layout) -> pa.Schema:
-    """Return the types of a layout's columns."""
-    import pyarrow as pa  # noqa: PLC0415
-
-    text = pa.string()
-    message = pa.struct([("role", text), ("content", text)])
-    block = pa.list_(pa.struct([("type", text), ("text", text)]))
-    messages = pa.list_(message)
-    spoken = pa.list_(pa.struct([("role", text), ("content", block)]))
-    columns: dict[Layout, list[tuple[str, Any]]] = {
-        "records": _record_columns(messages),
-        "kto": [("prompt", messages), ("completion", messages), ("label", pa.bool_())],
-        "preference": [("prompt", messages), ("chosen", messages), ("rejected", messages)],
-        "reward": [("chosen", messages), ("rejected", messages)],
-        "sft": [("prompt", messages), ("completion", messages)],
-        "triplets": [
-            ("input", pa.struct([("system", text), ("messages", spoken)])),
-            ("output", block),
-            ("reward", pa.float64()),
-        ],
-    }
-    return pa.schema(columns[layout])
-
-
-def _record_columns(messages: Any) -> list[tuple[str, Any]]:
-    """Return the types of ``records.COLUMNS``."""
-    import pyarrow as pa  # noqa: PLC0415
-
-    text, number, whole = pa.string(), pa.float64(), pa.int64()
-    sampling = [
-        ("temperature", number),
-        ("top_p", number),
-        ("max_tokens", whole),
-        ("stop", pa.list_(text)),
-        ("seed", whole),
-        ("top_k", whole),
-    ]
-    return [
-        ("id", text),
-        ("state", text),
-        ("revision", whole),
-        ("updated_at", number),
-        ("learned_by", text),
-        ("owner", text),
-        ("user", text),
-        ("version", text),
-        ("thumb", text),
-        ("rating", number),
-        ("comparison", pa.struct([("side", text), ("other", text)])),
-        ("comment", text),
-        ("tags", pa.list_(text)),
-        ("correction", text),
-        ("score", number),
-        ("scored_revision", whole),
-        ("voted_at", number),
-        ("reason", text),
-        ("returned", whole),
-        ("conversation", text),
-        ("messages", messages),
-        ("reply", text),
-        ("finish_reason", text),
-        ("prompt_ids", pa.list_(whole)),
-        ("response_ids", pa.list_(whole)),
-        ("behaviour_logprobs", pa.list_(number)),
-        ("sampling", pa.struct(sampling)),
-        ("metadata", text),
-        ("created_at", number),
-    ]

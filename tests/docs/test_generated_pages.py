@@ -14,7 +14,7 @@ from service.cli.environment import PREFIX, known_names
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("page", ["settings", "commands"])
+@pytest.mark.parametrize("page", ["settings", "commands", "columns"])
 def test_the_page_is_current(page: str) -> None:
     command = [sys.executable, str(DOCS / "generate" / f"{page}.py"), "--check"]
     outcome = subprocess.run(command, check=False, capture_output=True, text=True)

@@ -11,7 +11,8 @@ from feedback.export import writers
 from feedback.export.layouts import PAIRED, Layout, pair_row, single_rows
 from feedback.export.pairs import PreferencePair
 from feedback.export.records import COLUMNS, VoteRecord, as_row
-from feedback.export.writers import ParquetStream, encode_line, schema
+from feedback.export.schema import schema
+from feedback.export.writers import ParquetStream, encode_line
 from models.types import Message
 
 
