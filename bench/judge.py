@@ -8,7 +8,6 @@ own.
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from bench.support.machine import describe, write_results
 from feedback.judging.evidence import Ballots, approval_difference
 from feedback.judging.verdict import decided
 from feedback.settings import JudgeSettings
+from feedback.wilson import wilson_interval
 
 if TYPE_CHECKING:
     from feedback.judging import JudgeBounds
@@ -179,7 +179,8 @@ def simulate(scenario: Scenario, bounds: JudgeBounds, runs: int, seed: int) -> d
     found: dict[str, Any] = {"runs": runs, "comparisons": len(ends)}
     for name, end in (("rolled back", -1), ("promoted", 1), ("undecided", 0)):
         share = float((ends == end).mean())
-        found[name] = {"share": round(share, 4), "up to": round(_upper(share, len(ends)), 4)}
+        _, upper = wilson_interval(int((ends == end).sum()), len(ends))
+        found[name] = {"share": round(share, 4), "up to": round(upper, 4)}
         if end and (ends == end).any():
             median, most = np.percentile(votes[ends == end], (50, 90))
             found[name] |= {
@@ -225,14 +226,6 @@ def _verdicts(crowds: Crowds, scenario: Scenario, bounds: JudgeBounds) -> Any:
     difference = approval_difference(crowds.test, crowds.control, bounds.user_cap)
     enough = np.minimum(crowds.test.votes.sum(1), crowds.control.votes.sum(1)) >= bounds.min_votes
     return np.where(enough, decided(difference, bounds, together=scenario.share is not None), 0)
-
-
-def _upper(share: float, count: int) -> float:
-    """Return the upper end of Wilson's 95 % interval."""
-    z = 1.96
-    middle = share + z**2 / (2 * count)
-    half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return (middle + half) / (1 + z**2 / count)
 
 
 def main() -> None:

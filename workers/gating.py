@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HINDRANCES = (OSError, BaseModelError)
-"""What no candidate is to blame for, and what passes: a full disk, an object store that is away."""
+"""What no batch and no candidate is to blame for, and what passes: a full disk, a missing base, an
+object store that is away. A want of memory may be a batch's fault."""
 
 
 MOST_GATINGS = 9

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from feedback.batching import setbacks_in_a_row
 from feedback.errors import FencedError, StoreUnavailableError
-from models.errors import AdapterError, BaseModelError, GateError, LearningError
+from models.errors import AdapterError, GateError, LearningError
 from models.failpoints import failpoint
 from models.timing import Stopwatch
-from workers.gating import gate, gate_imported
+from workers.gating import HINDRANCES, gate, gate_imported
 from workers.lease import StopFlag, under_lease
 from workers.observation import answer_requests, next_batch, watch
 from workers.progress import ProgressLog
@@ -43,9 +43,6 @@ LOOKED_BACK = 10
 """Newest runs among which those are counted that were refused in a row."""
 DEATHS_PER_FAILURE = 3
 """A learner that is killed counts no failure; so many deaths for each allowed one end a run."""
-HINDRANCES = (OSError, BaseModelError, GateError)
-"""What no batch is to blame for: a full disk, a missing base, prompts for the gate that an operator
-has to mend. A want of memory may be its fault."""
 
 
 async def run_update(place: UpdateResources) -> Run | None:
@@ -127,8 +124,9 @@ async def _carry_out(place: UpdateResources, run: Run) -> PassedVersion | None:
     except asyncio.CancelledError:
         await _give_back(place, run)
         raise
-    except HINDRANCES as error:
-        # No fault of the batch, and the next one would fare no better: its votes keep waiting.
+    except (*HINDRANCES, GateError) as error:
+        # No fault of the batch, and the next one would fare no better: its votes keep waiting. A
+        # GateError is about the gate's own prompts, which an operator has to mend.
         logger.exception("Run %d cannot go on for now.", run.number)
         await _give_back(place, run, hindered_by=str(error) or repr(error))
     except AdapterError as error:

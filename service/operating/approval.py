@@ -2,41 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from feedback.tracing import roles
+from feedback.wilson import wilson_interval
 
 if TYPE_CHECKING:
     from feedback.types import Rollout, VersionRecord
-
-_Z = 1.959964
-"""The normal quantile of a two-sided 95 % interval."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """The ends of an interval of a share, in [0, 1]."""
-
-    low: float
-    high: float
-
-
-def wilson(up: int, down: int) -> Interval | None:
-    """Return the 95 % score interval of ``up`` approvals in ``up + down`` votes; None without any.
-
-    Wilson, Journal of the American Statistical Association 22 (1927): it keeps within [0, 1], and
-    says something of few votes too.
-    """
-    votes = up + down
-    if votes <= 0:
-        return None
-    share = up / votes
-    scale = 1 + _Z**2 / votes
-    middle = (share + _Z**2 / (2 * votes)) / scale
-    half = _Z / scale * math.sqrt(share * (1 - share) / votes + _Z**2 / (4 * votes**2))
-    return Interval(max(0.0, middle - half), min(1.0, middle + half))
 
 
 def kl_of(record: VersionRecord) -> float | None:
@@ -49,11 +22,11 @@ def version_row(record: VersionRecord, rollout: Rollout) -> dict[str, Any]:
     """Return a version as lists show it: without its manifest, and with what follows from it."""
     row = asdict(record)
     del row["manifest"]
-    interval = wilson(record.up, record.down)
+    votes = record.up + record.down
     return {
         **row,
         "approval": record.approval,
-        "interval": [interval.low, interval.high] if interval else None,
+        "interval": list(wilson_interval(record.up, votes)) if votes else None,
         "kl": kl_of(record),
         "live": record.version == rollout.live,
         "roles": roles(record.version, rollout),

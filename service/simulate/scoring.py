@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from feedback.wilson import wilson_interval
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-NORMAL_QUANTILE = 1.959963984540054
-"""Two-sided 95 % of the standard normal distribution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +35,6 @@ class Score:
     def interval(self) -> tuple[float, float]:
         """The Wilson interval of the approval at 95 %."""
         return wilson_interval(self.approved, self.replies)
-
-
-def wilson_interval(
-    successes: int, trials: int, quantile: float = NORMAL_QUANTILE
-) -> tuple[float, float]:
-    """Return Wilson's score interval of a share; (0, 1) for no trials.
-
-    E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
-    JASA 22 (1927): unlike the share plus or minus its standard error, it stays within [0, 1]
-    and is honest near both ends.
-    """
-    if trials == 0:
-        return 0.0, 1.0
-    share, square = successes / trials, quantile * quantile
-    middle = (share + square / (2 * trials)) / (1 + square / trials)
-    half = (
-        quantile
-        * math.sqrt(share * (1 - share) / trials + square / (4 * trials * trials))
-        / (1 + square / trials)
-    )
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def pick_versions(seen: Sequence[str], *, base: str, between: int) -> tuple[str, ...]:

@@ -2,28 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from feedback.types import VersionRecord
-from service.operating.approval import kl_of, wilson
+from feedback.types import Rollout, VersionRecord
+from service.operating.approval import kl_of, version_row
 
 
-# From Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
-@pytest.mark.parametrize(
-    ("up", "votes", "low", "high"),
-    [
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0000, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ],
-)
-def test_the_interval_is_wilson_s(up: int, votes: int, low: float, high: float) -> None:
-    found = wilson(up, votes - up)
-    assert found is not None
-    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
-
-
-def test_without_votes_there_is_no_interval() -> None:
-    assert wilson(0, 0) is None
+def test_a_version_without_votes_has_no_interval() -> None:
+    row = version_row(VersionRecord("v", "live", "base", 1.0), Rollout("v", 1))
+    assert (row["approval"], row["interval"]) == (None, None)
+    row = version_row(VersionRecord("v", "live", "base", 1.0, up=15, down=133), Rollout("v", 1))
+    assert row["interval"] == pytest.approx([0.0624, 0.1605], abs=5e-5)
 
 
 @pytest.mark.parametrize(("figures", "kl"), [({"kl_per_reply": 2}, 2.0), ({}, None)])
