@@ -38,7 +38,7 @@ class FreshAndStale:
 def sift(
     waiting: Sequence[WaitingVote], *, live: str, max_version_lag: int | None
 ) -> FreshAndStale:
-    """Part the votes on replies that are too many versions behind the live one from the others.
+    """Separate the votes on replies that are too many versions behind the live one.
 
     Versions are counted by their sequence numbers, ``base`` being 0. A reply of a version without
     one, as an import may bring, has no lag; nor has one that is newer than the live version.
@@ -166,12 +166,12 @@ def replay_window(
 
 
 def frozen_json(votes: Sequence[FrozenVote]) -> str:
-    """Return the one spelling of a batch: a JSON list of ``[completion id, revision, score]``."""
+    """Return a batch as JSON: a list of ``[completion id, revision, score]``, always the same."""
     return "[" + ",".join(vote_json(vote) for vote in votes) + "]"
 
 
 def vote_json(vote: FrozenVote) -> str:
-    """Return one vote as it stands in ``frozen_json``."""
+    """Return one vote as ``frozen_json`` has it."""
     return json.dumps([vote.completion_id, vote.revision, vote.score], separators=(",", ":"))
 
 

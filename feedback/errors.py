@@ -11,7 +11,7 @@ FeedbackError
 ├── RolloutConflictError      the rollout is not as the caller expected
 ├── FencedError               another learner has taken over this run
 ├── TransferError             the file of an export or an import cannot be used
-└── StoreUnavailableError     Redis is away, or cannot promise the write
+└── StoreUnavailableError     Redis is away, or cannot keep the write
 """
 
 from __future__ import annotations
@@ -62,4 +62,4 @@ class TransferError(FeedbackError):
 
 
 class StoreUnavailableError(FeedbackError):
-    """Redis is away or refused the write; nothing was promised."""
+    """Redis is away or refused the write; nothing was confirmed."""

@@ -66,7 +66,7 @@ class RecordHealth:
     """What the record says of those who work on it.
 
     Attributes:
-        last_look: When a worker last looked for work, in seconds since the epoch; None for never.
+        last_look: When a worker last checked for work, in seconds since the epoch; None for never.
         waiting_votes: Votes that no run has claimed.
         log_events: Entries of the feedback log.
         swept: The last sweep; None before the first.
@@ -79,7 +79,7 @@ class RecordHealth:
 
 
 COUNTED_EVENTS = 10_000
-"""So many unexported events are counted; more than that are "many"."""
+"""At most so many unexported events are counted."""
 
 
 def trim_mark(
@@ -88,8 +88,8 @@ def trim_mark(
     """Return the id of the feedback log's first entry that must stay; None when all must.
 
     The log is trimmed only below what an export has, and below the age at which a vote's hash
-    expires. The script that trims holds each entry against the vote that it belongs to, besides:
-    only there can it be seen, in the same moment, which vote waits, is claimed or is still read.
+    expires. The script that trims also compares each entry with the vote that it belongs to: only
+    there is it certain, at that moment, which vote waits, is claimed or can still be read.
 
     Args:
         exported: The last entry that a finished export has; None before the first export.

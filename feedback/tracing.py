@@ -35,7 +35,7 @@ ANCESTORS = 50
 """Versions of a chain that are shown."""
 
 SERVED_ANCESTORS = 2000
-"""Versions of the served ones' chains that are read, to tell what is in them."""
+"""Versions of the served ones' chains that are read, to know what is in them."""
 
 RUNS = 2000
 """Runs that are searched for a vote."""
@@ -46,7 +46,7 @@ _CLOCKS_APART_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What people wrote: the last message before the reply, the reply, what was said of it."""
+    """What people wrote: the last message before the reply, the reply, and the vote's texts."""
 
     question: str
     reply: str
@@ -56,7 +56,7 @@ class Texts:
 
 @dataclass(frozen=True, slots=True)
 class CurrentVote:
-    """What is said of a reply now, without what was written (see ``Feedback``)."""
+    """The vote on a reply as it is now, without its texts (see ``Feedback``)."""
 
     thumb: Thumb | None
     rating: float | None
@@ -159,7 +159,7 @@ class Explanation:
     Attributes:
         version: What wrote it; None where only runs still name it.
         by_base: Whether the base wrote it, in which no vote had a part.
-        vote: What is said of it now.
+        vote: The vote on it as it is now.
         withdrawn: Whether it had a vote that was withdrawn.
         made: What made the version; None for the base, or where nothing is known of it.
         learned_by: Runs that learned from its vote, newest first.
@@ -200,7 +200,7 @@ async def explain(store: Store, completion_id: str, *, texts: bool = False) -> E
             "removed after THUMBLOOP_COMPLETION_TTL, votes after THUMBLOOP_VOTE_TTL, and both "
             "when their user is deleted."
         )
-    said = await _texts(store, [completion_id]) if texts else {}
+    written = await _texts(store, [completion_id]) if texts else {}
     return Explanation(
         completion_id=completion_id,
         version=trace.version,
@@ -211,7 +211,7 @@ async def explain(store: Store, completion_id: str, *, texts: bool = False) -> E
         made=await _made_if_known(store, trace, texts=texts),
         learned_by=await _learned_by(store, completion_id, trace.run, found.numbers),
         searched_all=found.whole,
-        texts=said.get(completion_id),
+        texts=written.get(completion_id),
     )
 
 
@@ -268,7 +268,7 @@ def _step(record: VersionRecord, run: Run | None, rollout: Rollout) -> ChainLink
 
 
 def roles(version: str, rollout: Rollout) -> tuple[Role, ...]:
-    """Return what a version is now."""
+    """Return the roles that a version has now."""
     return tuple(role for role, found in served(rollout).items() if found == version)
 
 
@@ -281,9 +281,9 @@ def served(rollout: Rollout) -> dict[Role, str]:
 async def _batch(store: Store, run: Run, *, texts: bool) -> tuple[BatchVote, ...]:
     stands = await store.votes.still_learned(run.votes)
     ids = [vote.completion_id for vote in run.votes]
-    said = await _texts(store, ids) if texts else {}
+    written = await _texts(store, ids) if texts else {}
     return tuple(
-        BatchVote(v.completion_id, v.revision, v.score, stand, said.get(v.completion_id))
+        BatchVote(v.completion_id, v.revision, v.score, stand, written.get(v.completion_id))
         for v, stand in zip(run.votes, stands, strict=True)
     )
 
@@ -307,12 +307,12 @@ async def _texts(store: Store, ids: Sequence[str]) -> dict[str, Texts]:
     traces = await asyncio.gather(*(store.traces.reply(each.id) for each in replies))
     texts = {}
     for reply, trace in zip(replies, traces, strict=True):
-        said = trace.vote.vote if trace.vote else None
+        vote = trace.vote.vote if trace.vote else None
         texts[reply.id] = Texts(
             question=reply.messages[-1].content if reply.messages else "",
             reply=reply.text,
-            comment=said.comment if said else None,
-            correction=said.correction if said else None,
+            comment=vote.comment if vote else None,
+            correction=vote.correction if vote else None,
         )
     return texts
 

@@ -92,8 +92,8 @@ class Vote:
             )
         if self.rating is not None and self.rating not in RATING_STEPS:
             raise InvalidVoteError("A rating is a number from 0 to 5 in steps of 0.5.")
-        said = self.thumb or self.comparison or self.comment or self.tags or self.correction
-        if not said and self.rating is None:
+        content = self.thumb or self.comparison or self.comment or self.tags or self.correction
+        if not content and self.rating is None:
             raise InvalidVoteError(
                 "The feedback is empty: send a thumb, a rating, a comment, tags or a correction. "
                 "To withdraw a vote, use DELETE."
@@ -285,7 +285,7 @@ class Judgement:
         test: The versions that are judged: the canary, or those since the confirmed one.
         control: What they are compared with.
         reasons: Sentences for operators.
-        votes_needed: About how many more votes it takes to tell; None where votes alone cannot.
+        votes_needed: About how many more votes it takes to decide; None where votes alone cannot.
         figures: Approval, votes, people, difference and its interval, replies of both sides.
         acted: What was done, once it was.
     """

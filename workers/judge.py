@@ -78,9 +78,9 @@ async def run_judge(store: Store, settings: JudgeSettings, *, now: float) -> Jud
 
 
 async def _trial(store: Store, rollout: Rollout) -> JudgedCase:
-    """Compare the canary with the live version beside it, since it began."""
-    canary, beside = await store.tallies.trial()
-    comparison = VersionComparison(canary, beside, together=True)
+    """Compare the canary with the live version, since the canary began."""
+    canary, control = await store.tallies.trial()
+    comparison = VersionComparison(canary, control, together=True)
     return JudgedCase(rollout, (rollout.canary or "",), (rollout.live,), comparison, canary.cast)
 
 

@@ -91,7 +91,7 @@ async def _claim_or_take_over(place: UpdateResources, decision: Decision) -> Run
 
 
 async def _take_over(place: UpdateResources) -> Run | None:
-    run = await place.store.runs.take_over(now=place.clock())
+    run = await place.store.runs.take_over()
     if run is None:
         return None
     failpoint("take_over.after")

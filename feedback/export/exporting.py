@@ -68,8 +68,8 @@ async def chunks(store: Store, cursor: Cursor) -> AsyncIterator[tuple[list[bytes
             return
         records = await store.log.records(entries)
         rows = await _rows(store, cursor.layout, records, pairing)
-        # Spelling long replies takes a while; other requests of this process go on meanwhile.
-        lines = await asyncio.to_thread(_spell, rows)
+        # Encoding long replies takes a while; other requests of this process go on meanwhile.
+        lines = await asyncio.to_thread(_encode, rows)
         cursor = replace(
             cursor,
             after=entries[-1].id,
@@ -80,7 +80,7 @@ async def chunks(store: Store, cursor: Cursor) -> AsyncIterator[tuple[list[bytes
         yield lines, cursor
 
 
-def _spell(rows: Sequence[Row]) -> list[bytes]:
+def _encode(rows: Sequence[Row]) -> list[bytes]:
     return [encode_line(row) for row in rows]
 
 
@@ -100,7 +100,7 @@ async def export_file(
         store: The record.
         target: The file; it must not be there.
         layout: What the rows are.
-        form: How they are spelled.
+        form: How the rows are written.
         since: The entry of the log after which to begin.
         resume: Whether to go on with an export to this file that did not come to its end; where
             there is none, one begins.

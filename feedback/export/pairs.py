@@ -73,7 +73,7 @@ class Pairing:
         if vote.correction and vote.correction != reply.text:
             found.append(PreferencePair(reply.messages, vote.correction, reply.text))
         if vote.comparison is not None:
-            # Both sides tell of the comparison; one is enough.
+            # Both sides have the comparison; one is enough.
             if vote.comparison.side == "chosen":
                 found.append(Match(reply, vote.comparison.other, better=True))
         elif record.score:
@@ -114,5 +114,5 @@ def resolve(match: Match, other: Completion | None) -> PreferencePair | None:
 
 def digest(messages: tuple[Message, ...]) -> str:
     """Return 16 hex digits that equal messages share; a match is still compared in full."""
-    spelled = json.dumps(as_messages(messages)).encode()
-    return hashlib.blake2b(spelled, digest_size=8).hexdigest()
+    text = json.dumps(as_messages(messages)).encode()
+    return hashlib.blake2b(text, digest_size=8).hexdigest()

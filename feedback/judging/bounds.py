@@ -32,7 +32,8 @@ class JudgeBounds:
 
     Attributes:
         margin: How much lower approval "not worse" may be.
-        error: Most probability of taking back a version that is not worse, over all looks.
+        error: Most probability of taking back a version that is not worse, however often the judge
+            reads the votes.
         min_votes: Votes on each side before there is a verdict.
         user_cap: Votes of one person that count on each side.
         guards: What else must not get worse.

@@ -1,7 +1,8 @@
 """Pure statistics of a comparison: how far two versions differ, and how strong the evidence is.
 
 Votes of one person are alike, so people are the unit, and no person counts for more than a cap.
-Looks are repeated, so the evidence is an e-process, which may be looked at after every vote.
+The judge reads the votes again and again, so the evidence is an e-process, which holds however
+often it is read.
 All functions work along the last axis, so that a simulation judges many comparisons at once.
 """
 
@@ -161,7 +162,7 @@ def log_evidence(difference: Difference, scale: float) -> Floats:
     """Return the log of an e-process against "the difference is 0 or below"; (...).
 
     While that is true, exp of it exceeds 1/a at any time with a probability of at most a, however
-    often one looks (Ville). It is the one-sided normal mixture of Robbins (Ann. Math. Stat. 41,
+    often one reads it (Ville). It is the one-sided normal mixture of Robbins (Ann. Math. Stat. 41,
     1970; Howard et al., Ann. Stat. 49, 2021, section 3.2) on the estimate's own clock, 1/variance,
     as asymptotic confidence sequences have it (Waudby-Smith et al., Ann. Stat. 52, 2024,
     arXiv:2103.06476). "Asymptotic" means that the estimate must be near normal: few people are
@@ -180,7 +181,7 @@ def log_evidence(difference: Difference, scale: float) -> Floats:
 
 
 def interval(difference: Difference, scale: float, error: float) -> tuple[Floats, Floats]:
-    """Return a confidence sequence: with probability ``error`` it misses the truth at some look."""
+    """Return a confidence sequence: with probability ``error`` it ever misses the truth."""
     clock = scale**2 / difference.variance
     with np.errstate(divide="ignore"):
         z = np.sqrt((1 + 1 / clock) * (2 * math.log(1 / error) + np.log1p(clock)))
@@ -206,8 +207,8 @@ def _between(
     """Compare the people of one side with those of the other.
 
     Returns:
-        The weight beside the people on both sides, 0 where a side has fewer than two people; and
-        the difference.
+        The weight relative to the people on both sides, 0 where a side has fewer than two
+        people; and the difference.
     """
     rate_t, variance_t, freedom_t = _of_side(test, mask, cap)
     rate_c, variance_c, freedom_c = _of_side(control, mask, cap)

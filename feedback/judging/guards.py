@@ -50,7 +50,7 @@ class Guard:
 
 
 def guards(comparison: VersionComparison, bounds: JudgeBounds) -> list[Guard]:
-    """Return what a version is watched for beside approval."""
+    """Return what a version is watched for besides approval."""
     test, control = comparison.test.replies, comparison.control.replies
     ratio = mean_difference(
         _sums(test), _sums(control), factor=bounds.guards.length, clumping=CLUMPING

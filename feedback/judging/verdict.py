@@ -38,7 +38,7 @@ SCALE = 1.5
 """Differences that evidence is quickest about, in margins: measured by bench/judge.py."""
 
 DRIFT = 0.5
-"""How many margins approval may fall from one hour to another without a canary to tell why."""
+"""Margins that approval may fall from one hour to another, where no canary shows the reason."""
 
 _MOST_MORE = 1000.0
 """Votes that are wanted are not reckoned beyond so many times those there are."""
@@ -49,7 +49,7 @@ class JudgeVerdict:
     """What to do, and why.
 
     Attributes:
-        votes_needed: While ``hold``: about how many more votes it takes, if votes can tell.
+        votes_needed: While ``hold``: about how many more votes it takes, if votes can decide.
     """
 
     state: State

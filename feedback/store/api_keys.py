@@ -39,7 +39,7 @@ class ApiKeys:
         while not created:
             key = ApiKey(secrets.token_hex(8), name, scopes, now)
             created = bool(
-                await self._client.promise(
+                await self._client.durable_script(
                     "key_create",
                     [keys.api_key(key.public_id), keys.API_KEYS],
                     [key.public_id, *flat(_CODEC.encode(key) | {"hash": _hash(secret)})],
@@ -70,7 +70,7 @@ class ApiKeys:
 
     async def revoke(self, public_id: str) -> bool:
         """Revoke a key for good; False if there is none of that public id."""
-        return bool(await self._client.promise("key_revoke", [keys.api_key(public_id)]))
+        return bool(await self._client.durable_script("key_revoke", [keys.api_key(public_id)]))
 
     async def any(self) -> bool:
         """Whether a key was ever created; revoking the last one does not open the server."""

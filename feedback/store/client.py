@@ -1,4 +1,4 @@
-"""The one way to Redis: commands, scripts, and scripts whose effect is promised to last."""
+"""The one way to Redis: commands, scripts, and scripts that wait until their effect is on disk."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ def _hash(name: str) -> str:
 
 
 class Client:
-    """Two lines to one Redis: nobody who only reads waits behind a promise.
+    """Two pipelines to one Redis, so that reads never wait for a durable write.
 
     Args:
         url: Where it is.
-        durable: Whether ``promise`` waits until the effect is on disk.
+        durable: Whether ``durable_script`` waits until the effect is on disk.
     """
 
     def __init__(self, url: str, *, durable: bool = True) -> None:
         self.url = url
-        self._calls = Pipeline(_pool(url), promises=False)
-        self._promises = Pipeline(_pool(url), promises=True) if durable else self._calls
+        self._calls = Pipeline(_pool(url), durable=False)
+        self._durable_calls = Pipeline(_pool(url), durable=True) if durable else self._calls
         self._shapes = Redis().response_callbacks
 
     async def close(self) -> None:
         """Let the calls under way end, then close the connections."""
         await self._calls.close()
-        await self._promises.close()
+        await self._durable_calls.close()
 
     async def command(self, name: str, *words: Argument) -> Any:
         """Send one command.
@@ -76,23 +76,23 @@ class Client:
         """
         return await _run(self._calls, name, keys, args)
 
-    async def promise(
+    async def durable_script(
         self, name: str, keys: Sequence[str] = (), args: Iterable[Argument] = ()
     ) -> Any:
         """Run a script and return once its effect, with all that came before, is on disk.
 
         Raises:
-            StoreUnavailableError: Redis is away, refuses, or cannot promise that.
+            StoreUnavailableError: Redis is away, refuses, or cannot write to disk.
         """
-        return await _run(self._promises, name, keys, args)
+        return await _run(self._durable_calls, name, keys, args)
 
-    async def check_promise(self) -> None:
-        """Ask whether ``promise`` would be kept.
+    async def check_durability(self) -> None:
+        """Ask whether Redis can keep what ``durable_script`` writes.
 
         Raises:
-            StoreUnavailableError: It would not, or Redis is away; the message says what to set.
+            StoreUnavailableError: It cannot, or is away; the message says what to set.
         """
-        await self._promises.ask(("PING",))
+        await self._durable_calls.ask(("PING",))
 
     async def hash(self, key: str) -> dict[str, str]:
         """Return a whole hash; empty when there is none."""
@@ -106,9 +106,11 @@ class Client:
         return [fields(found) for found in await self.script("hashes", keys)]
 
 
-async def _run(line: Pipeline, name: str, keys: Sequence[str], args: Iterable[Argument]) -> Any:
+async def _run(pipeline: Pipeline, name: str, keys: Sequence[str], args: Iterable[Argument]) -> Any:
     words = (len(keys), *keys, *args)
-    return await line.ask(("EVALSHA", _hash(name), *words), in_full=("EVAL", source(name), *words))
+    return await pipeline.ask(
+        ("EVALSHA", _hash(name), *words), in_full=("EVAL", source(name), *words)
+    )
 
 
 def _pool(url: str) -> BlockingConnectionPool:
@@ -124,5 +126,5 @@ def _pool(url: str) -> BlockingConnectionPool:
 
 
 def fields(flat: Sequence[str]) -> dict[str, str]:
-    """Return a hash from the flat list of names and values that a script returns."""
+    """Return a hash from the flat list of names and values in which a script returns it."""
     return dict(zip(flat[::2], flat[1::2], strict=True))

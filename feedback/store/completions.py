@@ -65,7 +65,7 @@ class Completions:
         """Return a completion of one person.
 
         Raises:
-            UnknownCompletionError: There is none, or it is someone else's; the two look alike.
+            UnknownCompletionError: There is none, or it is someone else's; the error is the same.
         """
         found = await self.get(completion_id)
         if found is None or found.person != person:
@@ -79,7 +79,7 @@ class Completions:
             UnknownCompletionError: There is none, or it is someone else's.
         """
         check_id(completion_id)
-        deleted = await self._client.promise(
+        deleted = await self._client.durable_script(
             "completion_delete", args=[completion_id, person.owner, person.user]
         )
         if not deleted:
@@ -125,7 +125,7 @@ def decode_completion(found: dict[str, str]) -> Completion:
 
 
 def _short(logprob: float) -> str:
-    """Return a log-prob with nine digits, which tell any two float32 numbers apart.
+    """Return a log-prob with nine digits, which distinguish any two float32 numbers.
 
     Engines compute in float32; as a double such a number takes up to twice the digits.
     """

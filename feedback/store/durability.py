@@ -1,4 +1,4 @@
-"""Whether a Redis keeps what it has answered, and what has to be asked so that it does."""
+"""Whether a Redis has on disk what it has confirmed, and what to ask so that it does."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ WAIT = ("WAITAOF", 1, 0, 3000)
 With ``appendfsync everysec`` that is a second, and two where the disk is busy.
 """
 
-WRITE = ("INCR", keys.PROMISES)
+WRITE = ("INCR", keys.DISK_WAITS)
 """Goes before each ``WAIT``, which waits only for what its own connection wrote last.
 
-A vote that is sent again, because the first answer was no promise, writes nothing: without this it
-would be answered at once, while the first is not on disk yet.
+A vote that is sent again, because the first was not confirmed, writes nothing: without this write
+it would be confirmed at once, while the first is not on disk yet.
 """
 
 PROBE = ("WAITAOF", 1, 0, 1)
-"""Answered at once where nothing was written; an error where nothing could be waited for."""
+"""Answered at once, as nothing was written; an error where the server knows no such wait."""
 
 QUESTION = ("CONFIG", "GET", "*append*")
 
@@ -35,23 +35,24 @@ _MEMORY = "or accept the loss of votes in a crash with THUMBLOOP_DURABILITY=memo
 
 @dataclass(frozen=True, slots=True)
 class DurabilityStatus:
-    """How a server stands.
+    """How a server writes to disk.
 
     Attributes:
-        waits: Whether a write is on disk only once ``WAIT`` says so; else its answer says so.
-        refusal: Why nothing can be promised, and what to set; empty when it can.
+        waits: Whether a write is on disk only once ``WAIT`` says so; else the write's own answer
+            says so.
+        refusal: Why the server cannot keep writes, and what to set; empty when it can.
     """
 
     waits: bool = False
     refusal: str = ""
 
 
-def judge(config: Mapping[str, str] | ResponseError, probe: object) -> DurabilityStatus:
-    """Say how a server stands.
+def assess(config: Mapping[str, str] | ResponseError, probe: object) -> DurabilityStatus:
+    """Return how a server writes to disk.
 
     Args:
-        config: Its answer to ``QUESTION``; the error where it may not be asked.
-        probe: Its answer to ``PROBE``, or the error.
+        config: The server's answer to ``QUESTION``; the error where it may not be asked.
+        probe: The server's answer to ``PROBE``, or the error.
     """
     known = {} if isinstance(config, ResponseError) else config
     if known.get("appendonly") == "no":

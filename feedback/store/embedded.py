@@ -104,6 +104,6 @@ def _make_private(folder: Path) -> None:
 
 
 def _quoted(path: Path) -> str:
-    """Spell a path as one argument of redis.conf."""
+    """Return a path as one argument of redis.conf."""
     text = str(path).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"'

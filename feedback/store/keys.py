@@ -13,7 +13,7 @@
 | ``tl:feedback:expiring`` | zset | for ever | the same ids, by when their completions expire |
 | ``tl:feedback:exported`` | string | for ever | last entry of the log that a finished export has |
 | ``tl:feedback:totals`` | hash | for ever | votes per thumb and per state |
-| ``tl:promises`` | int | for ever | how often it was waited until writes were on disk |
+| ``tl:disk-waits`` | int | for ever | how many waits for the disk there were |
 | ``tl:run:{n}`` | hash | for ever | an update run: state, fence, frozen batch, version, report |
 | ``tl:runs`` | zset | for ever | run numbers |
 | ``tl:open`` | string | until finished | number of the run that is not finished |
@@ -22,7 +22,7 @@
 | ``tl:lease`` | string | lease setting | fencing token of the learner that is alive |
 | ``tl:resting`` | string | retry delay | fence of the attempt that failed last; or ``gate`` |
 | ``tl:learning`` | string | until resumed | who paused learning |
-| ``tl:looked`` | string | for ever | when a worker last looked for work |
+| ``tl:looked`` | string | for ever | when a worker last checked for work |
 | ``tl:request:{id}`` | hash | 7 days | an operator's request for an update, and the answer |
 | ``tl:requests`` | zset | for ever | ids of the requests that wait |
 | ``tl:version:{v}`` | hash | for ever | parent, state, manifest, figures; counters, also of base |
@@ -62,7 +62,7 @@ READY = "tl:feedback:ready"
 TURNS = "tl:feedback:turns"
 WAITING = "tl:feedback:waiting"
 EXPIRING = "tl:feedback:expiring"
-PROMISES = "tl:promises"
+DISK_WAITS = "tl:disk-waits"
 TOTALS = "tl:feedback:totals"
 RUNS = "tl:runs"
 OPEN_RUN = "tl:open"
@@ -86,7 +86,7 @@ REPLICAS = "tl:replicas"
 API_KEYS = "tl:keys"
 
 
-_beside_votes = frozenset({FEEDBACK_LOG, EXPORTED, READY, TURNS, WAITING, EXPIRING, TOTALS})
+_not_votes = frozenset({FEEDBACK_LOG, EXPORTED, READY, TURNS, WAITING, EXPIRING, TOTALS})
 
 
 def completion(completion_id: str) -> str:
@@ -101,7 +101,7 @@ def feedback(completion_id: str) -> str:
 
 def can_be_vote(completion_id: str) -> bool:
     """Whether ``feedback(completion_id)`` is no other record's key, as it is of the id ``log``."""
-    return feedback(completion_id) not in _beside_votes
+    return feedback(completion_id) not in _not_votes
 
 
 def user(owner: str, name: str) -> str:

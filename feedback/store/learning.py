@@ -1,4 +1,4 @@
-"""Learning: paused or not, when a worker last looked, and operators' requests for an update."""
+"""Learning: paused or not, when a worker last checked, and operators' requests for an update."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REQUEST_TTL = timedelta(days=7)
 
 
 class Learning:
-    """What operators and workers tell each other through one Redis."""
+    """What operators and workers exchange through one Redis."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -37,9 +37,9 @@ class Learning:
         return bool(await self._client.command("EXISTS", keys.LEARNING))
 
     async def request_update(self, who: str, *, now: float) -> UpdateRequest:
-        """Write a request for an update now; a worker's next look answers it."""
+        """Write a request for an update now; a worker answers it within seconds."""
         request = UpdateRequest(secrets.token_hex(8), who, now, "waiting")
-        await self._client.promise(
+        await self._client.durable_script(
             "request_add",
             [keys.request(request.id), keys.REQUESTS],
             [
@@ -71,13 +71,13 @@ class Learning:
         return _CODEC.decode(found) if found else None
 
     async def looked(self, now: float) -> None:
-        """Remember that a worker has looked for work."""
+        """Remember that a worker checked for work."""
         await self._client.command("SET", keys.LOOKED, now)
 
     async def last_look(self) -> float | None:
-        """Return when a worker last looked for work, in seconds since the epoch."""
+        """Return when a worker last checked for work, in seconds since the epoch."""
         found = await self._client.command("GET", keys.LOOKED)
         return None if found is None else float(found)
 
     async def _set(self, action: str, who: str) -> None:
-        await self._client.promise("learning_set", [keys.LEARNING], [action, who])
+        await self._client.durable_script("learning_set", [keys.LEARNING], [action, who])

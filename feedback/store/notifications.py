@@ -1,7 +1,8 @@
-"""News of the rollout: a doorbell next to the looks of those who follow it.
+"""Notifications of the rollout, for those who follow it between their own regular reads.
 
-Every change of the rollout is one more entry of its audit. Waiting for that entry tells of a change
-within milliseconds, and no writer has to ring. It carries no truth: who hears it reads the rollout.
+Every change of the rollout adds an entry to its audit. Whoever waits for that entry knows of a
+change within milliseconds, and no writer has to send anything. A notification says only that
+something changed; its reader then reads the rollout.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 5.0
 _GRACE_SECONDS = 5.0
-"""How much longer than it was told to wait Redis may take to say that nothing came."""
+"""How much longer than asked Redis may take to say that nothing came."""
 
 _CANCEL_SECONDS = 0.05
 _AT_ONCE = 100
 
 
 class RolloutNotifications:
-    """A connection of its own to Redis, for one waiter.
+    """A connection of its own to Redis, for one that waits.
 
     Args:
         url: Where Redis is.
@@ -51,8 +52,8 @@ class RolloutNotifications:
     async def wait(self) -> bool:
         """Wait for a change of the rollout; say whether there was one.
 
-        What changes between two waits is told by the second. A wait that is given up goes on by
-        itself, and the next one takes it up: no answer is left on the connection for others.
+        The second of two waits also ends for what changed between them. A wait that is cancelled
+        goes on by itself, and the next one takes it up: no answer is left on the connection.
 
         Raises:
             StoreUnavailableError: Redis is away, or refuses.

@@ -1,4 +1,4 @@
-"""A line to Redis: calls that come while others are under way go together in one pipeline."""
+"""A pipeline to Redis: calls that come while others are under way are sent together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feedback.errors import StoreUnavailableError
-from feedback.store.durability import PROBE, QUESTION, WAIT, WRITE, DurabilityStatus, judge, on_disk
+from feedback.store.durability import (
+    PROBE,
+    QUESTION,
+    WAIT,
+    WRITE,
+    DurabilityStatus,
+    assess,
+    on_disk,
+)
 
 if TYPE_CHECKING:
     from redis.asyncio import BlockingConnectionPool
@@ -47,8 +55,8 @@ class PendingCall:
     in_full: Words | None
     answer: asyncio.Future[Any]
 
-    def settle(self, outcome: object) -> None:
-        """Hand the caller the outcome, if they are still there."""
+    def finish(self, outcome: object) -> None:
+        """Give the caller the outcome, if it still waits."""
         if self.answer.done():
             return
         if isinstance(outcome, Exception):
@@ -62,32 +70,33 @@ class Pipeline:
 
     What is called while ``AT_ONCE`` groups are under way becomes the next group: one write, one
     read, and for the server one fsync. A caller that is cancelled leaves its call to end by itself:
-    cutting a call off between its request and its reply once gave the reply to the next user of the
-    connection. Redis-py closes such a connection today; here no caller ever holds one.
+    were it cut off between its request and its reply, the next user of the connection could get
+    that reply.
 
-    No command is sent twice: a reply that got lost may belong to a write that happened, and only
-    the caller can tell whether to ask again.
+    No command is sent twice: a write whose reply got lost may have happened, and only the caller
+    knows whether to ask again.
 
     Args:
-        pool: The connections, this line's own.
-        promises: Whether an answer means that all that was written is on disk. What the server
-            needs for that is learned at each connect, for it may have been changed meanwhile.
+        pool: The connections; nobody else uses them.
+        durable: Whether an answer means that all that was written is on disk. What the server
+            needs for that is asked at each connect, for it may have changed meanwhile.
     """
 
-    def __init__(self, pool: BlockingConnectionPool, *, promises: bool) -> None:
+    def __init__(self, pool: BlockingConnectionPool, *, durable: bool) -> None:
         self._pool = pool
-        self._standings: dict[AbstractConnection, DurabilityStatus] = {}
+        self._durability: dict[AbstractConnection, DurabilityStatus] = {}
         self._waiting: deque[PendingCall] = deque()
         self._groups: set[asyncio.Task[None]] = set()
         self._gathering = False
         self._unanswered = 0
-        if promises:
+        if durable:
             pool.connection_kwargs["redis_connect_func"] = self._connect
 
     def ask(self, words: Words, in_full: Words | None = None) -> asyncio.Future[Any]:
         """Send a command with the next group.
 
-        The answer raises ``StoreUnavailableError`` when Redis is away, refuses or cannot promise.
+        The answer raises ``StoreUnavailableError`` when Redis is away, refuses or cannot
+        keep a write.
         """
         answer = asyncio.get_running_loop().create_future()
         self._waiting.append(PendingCall(pack(words), in_full, answer))
@@ -116,7 +125,7 @@ class Pipeline:
         except Exception as error:
             calls = self._gather()
             self._give_way()
-            self._settle(calls, [error] * len(calls))
+            self._finish(calls, [error] * len(calls))
             return
         try:
             await self._serve(self._gather(), connection)
@@ -133,54 +142,54 @@ class Pipeline:
         self._next_group()
 
     async def _serve(self, calls: list[PendingCall], connection: AbstractConnection) -> None:
-        standing = self._standings.get(connection, DurabilityStatus())
+        durability = self._durability.get(connection, DurabilityStatus())
         try:
             try:
-                outcomes = await _exchange(calls, connection, standing)
+                outcomes = await _exchange(calls, connection, durability)
             finally:
                 # Others need not wait for this group's turn of the disk.
                 self._give_way()
-            if standing.waits:
+            if durability.waits:
                 written, waited = await _read(connection), await _read(connection)
                 _hold(written if isinstance(written, ResponseError) else waited)
         except Exception as error:
             outcomes = [error] * len(calls)
-        self._settle(calls, outcomes)
+        self._finish(calls, outcomes)
 
-    def _settle(self, calls: list[PendingCall], outcomes: list[Any]) -> None:
+    def _finish(self, calls: list[PendingCall], outcomes: list[Any]) -> None:
         """Hand out the answers; a script that the server does not know goes again, in full."""
         for call, outcome in zip(calls, outcomes, strict=True):
             if isinstance(outcome, NoScriptError) and call.in_full:
                 packed = pack(call.in_full)
                 self._waiting.append(replace(call, packed=packed, in_full=None))
             else:
-                call.settle(outcome)
+                call.finish(outcome)
         self._next_group()
 
     async def _connect(self, connection: AbstractConnection) -> None:
-        """Greet the server, and learn how it stands."""
+        """Greet the server, and ask how it writes to disk."""
         await connection.on_connect()
         await connection.send_packed_command(pack(QUESTION) + pack(PROBE), check_health=False)
-        self._standings[connection] = judge(await _read(connection), await _read(connection))
+        self._durability[connection] = assess(await _read(connection), await _read(connection))
 
 
 def pack(words: Words) -> bytes:
-    """Spell a command as it is sent."""
+    """Return a command as it is sent."""
     packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type] # its stub allows one word
     return packed
 
 
 async def _exchange(
-    calls: list[PendingCall], connection: AbstractConnection, standing: DurabilityStatus
+    calls: list[PendingCall], connection: AbstractConnection, durability: DurabilityStatus
 ) -> list[Any]:
     """Send calls and return their answers, errors of their own among them."""
-    if standing.refusal:
+    if durability.refusal:
         raise StoreUnavailableError(
             "The feedback store (Redis) cannot promise to keep a write, so nothing was written. "
-            f"{standing.refusal}"
+            f"{durability.refusal}"
         )
     packed = [call.packed for call in calls]
-    if standing.waits:
+    if durability.waits:
         packed += [pack(WRITE), pack(WAIT)]
     await connection.send_packed_command(b"".join(packed))
     return [await _read(connection) for _ in calls]

@@ -33,10 +33,11 @@ class Restore:
             For each whether it was written; a completion or vote that is there is left alone.
 
         Raises:
-            StoreUnavailableError: Redis is away or cannot promise; nothing, or all, was written.
+            StoreUnavailableError: Redis is away or cannot write to disk; either all was
+                written, or nothing.
         """
         words = [word for record in records for word in _words(record)]
-        done = await self._client.promise(
+        done = await self._client.durable_script(
             "votes_restore", [keys.FEEDBACK_LOG], [*self._ttls_ms, *words]
         )
         return [each == 1 for each in done]
@@ -49,7 +50,7 @@ class Restore:
 
 
 def _words(record: VoteRecord) -> list[str | int | float]:
-    """Return what the script wants to know of one vote.
+    """Return what ``votes_restore.lua`` needs of one vote.
 
     Raises:
         ValueError: It is a tombstone: nothing is left to be written.
@@ -78,10 +79,10 @@ def _vote_words(record: VoteRecord) -> list[str]:
     vote, person = record.vote, record.person
     if vote is None or person is None:
         return []
-    spelled, worth = encode_vote(vote, record.score)
+    text, score = encode_vote(vote, record.score)
     whole = {
-        "vote": spelled,
-        "score": worth,
+        "vote": text,
+        "score": score,
         "revision": str(record.revision),
         "scored": str(record.scored_revision),
         "state": record.state,

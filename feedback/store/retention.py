@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 _CODEC = HashCodec(SweepReport, without={"rewrite"})
 
 PIECE = 500
-"""Entries that one script takes on: about a millisecond in which Redis serves nobody else."""
+"""Entries that one script handles: about a millisecond in which Redis serves nobody else."""
 
 _SCANNED = 1000
 _USERS = 20
-"""Users whose lists one script looks at."""
+"""Users whose lists one script reads."""
 _WHOLE_SCAN = "0"
 
 
@@ -87,12 +87,12 @@ class Retention:
         return _decode(await self._client.hash(keys.RETENTION))
 
     async def health(self) -> RecordHealth:
-        """Return what tells whether workers look and the record is kept in bounds."""
-        looked, waiting, events, swept = await self._client.script(
+        """Return whether workers check for work, and whether the record is kept in bounds."""
+        checked, waiting, events, swept = await self._client.script(
             "health", [keys.LOOKED, keys.READY, keys.FEEDBACK_LOG, keys.RETENTION]
         )
         return RecordHealth(
-            last_look=None if looked is None else float(looked),
+            last_look=None if checked is None else float(checked),
             waiting_votes=int(waiting),
             log_events=int(events),
             swept=_decode(fields(swept)),
@@ -105,8 +105,8 @@ class Retention:
         begun before the deletion, so another follows it.
 
         Returns:
-            Where it stands; ``wanted`` also while Redis refuses, as it does to users without the
-            right to it.
+            The state of the rewrite; ``wanted`` also while Redis refuses, as it does to users
+            without the right to it.
         """
         stored = await self._client.command("HGET", keys.RETENTION, "rewrite")
         if not stored:

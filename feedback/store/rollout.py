@@ -36,7 +36,7 @@ _PIECES = 20
 """Pieces of votes that are given back before a rollback returns; sweeps do what is left."""
 
 _EVENTS_AT_ONCE = 300
-"""Entries of the audit that one script looks through for those of a version."""
+"""Entries of the audit that one script searches for those of a version."""
 
 
 class RolloutStore:
@@ -93,7 +93,7 @@ class RolloutStore:
         )
 
     async def snapshot(self, *versions: str) -> Snapshot:
-        """Return what the rules look at: the rollout, its versions, and those that are named."""
+        """Return what the rules need: the rollout, its versions, and those that are named."""
         found, paused, facts = await self._client.script(
             "rollout_read", [keys.ROLLOUT, keys.LEARNING], versions
         )
@@ -151,7 +151,7 @@ class RolloutStore:
 
     async def _write(self, change: Transition, snapshot: Snapshot, audit: Audit) -> bool:
         return bool(
-            await self._client.promise(
+            await self._client.durable_script(
                 "rollout_write",
                 [keys.ROLLOUT, keys.LEARNING, keys.RETURNING, keys.UNGATED],
                 [encode_change(change, snapshot, audit)],
@@ -170,7 +170,7 @@ def _planned(snapshot: Snapshot, command: Command, who: str, now: float) -> Tran
 
 
 def _pinned(command: Command, snapshot: Snapshot) -> Command:
-    """Let a rollback that names nothing be about what was live when it was first looked at.
+    """Let a rollback that names nothing be about what was live when it was first planned.
 
     Planned afresh after another rollback it would walk back twice.
     """

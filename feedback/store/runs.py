@@ -54,7 +54,7 @@ class Runs:
         words = [
             word for vote in votes for word in (vote.completion_id, vote.revision, vote_json(vote))
         ]
-        flat = await self._client.promise(
+        flat = await self._client.durable_script(
             "run_claim",
             [
                 keys.LEARNING,
@@ -70,21 +70,18 @@ class Runs:
         )
         return None if flat is None else _decode(fields(flat))
 
-    async def take_over(self, *, now: float) -> Run | None:
+    async def take_over(self) -> Run | None:
         """Take over the open run when its learner's lease has run out, with the same batch.
 
-        A run that comes back ``committed`` has its version already; only the gate is left to do.
-
-        Args:
-            now: Seconds since the epoch.
+        A run that is ``committed`` has its version already; only the gate is left to do.
 
         Returns:
             The run under a new fence; None if no run is open or its learner is alive.
         """
-        flat = await self._client.promise(
+        flat = await self._client.durable_script(
             "run_take_over",
             [keys.OPEN_RUN, keys.LEASE, keys.FENCE],
-            [self._lease_ms, now],
+            [self._lease_ms],
         )
         return None if flat is None else _decode(fields(flat))
 
@@ -115,7 +112,7 @@ class Runs:
         Raises:
             FencedError: Another learner has taken over, or committed another version.
         """
-        committed = await self._client.promise(
+        committed = await self._client.durable_script(
             "run_commit",
             [keys.run(run.number), keys.version(version), keys.VERSIONS, keys.LEASE],
             [
@@ -152,7 +149,7 @@ class Runs:
         Raises:
             FencedError: Another learner has taken over, or the run is not committed.
         """
-        finished: Literal["approved", "rejected"] = await self._client.promise(
+        finished: Literal["approved", "rejected"] = await self._client.durable_script(
             "run_finish",
             [keys.run(run.number), keys.LEASE, keys.OPEN_RUN],
             [run.number, run.fence, state, json.dumps(figures), reason or "", now],
@@ -181,7 +178,7 @@ class Runs:
         Raises:
             FencedError: Another learner has taken over, or the run is finished.
         """
-        state = await self._client.promise(
+        state = await self._client.durable_script(
             "run_fail",
             [keys.run(run.number), keys.LEASE, keys.OPEN_RUN, keys.FENCE, keys.RESTING],
             [run.number, run.fence, reason, max_attempts, now, self._rest_ms, int(return_votes)],
@@ -192,8 +189,8 @@ class Runs:
     async def release(self, run: Run, *, hindered_by: str = "") -> None:
         """Give an open run back; no failure is counted.
 
-        It can be taken over at once, or after a rest where ``hindered_by`` tells what else than
-        the batch kept the learner from its work.
+        It can be taken over at once. Where ``hindered_by`` says what kept the learner from its
+        work, and it was not the batch, it can be taken over after a rest.
 
         Raises:
             FencedError: Another learner has taken over, or the run is finished.

@@ -59,8 +59,8 @@ class Store:
         """Return a store of the Redis at ``url``; the first operation connects."""
         return cls(Client(url, durable=settings.durability == "disk"), settings)
 
-    def news(self, patience: timedelta) -> RolloutNotifications:
-        """Return a doorbell of the rollout on a connection of its own, which the caller closes."""
+    def notifications(self, patience: timedelta) -> RolloutNotifications:
+        """Return notifications of the rollout, on a connection that the caller closes."""
         return RolloutNotifications(self._client.url, patience)
 
     async def close(self) -> None:
@@ -75,13 +75,13 @@ class Store:
         """
         await self._client.command("PING")
 
-    async def check_promise(self) -> None:
-        """Ask whether a vote that is accepted will be kept, as far as the settings want it.
+    async def check_durability(self) -> None:
+        """Ask whether Redis can keep a vote that is accepted, as far as the settings demand it.
 
         Raises:
-            StoreUnavailableError: It will not, or Redis is away; the message says what to set.
+            StoreUnavailableError: It cannot, or is away; the message says what to set.
         """
-        await self._client.check_promise()
+        await self._client.check_durability()
 
     async def server_settings(self) -> dict[str, str]:
         """Return what Redis says of how it keeps its data; nothing where it may not be asked.

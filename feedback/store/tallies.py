@@ -13,11 +13,8 @@ if TYPE_CHECKING:
 
     from feedback.store.client import Client
 
-CANARY = "canary"
-"""The side of the trial that the canary is, since it began."""
-
-BESIDE = "beside"
-"""The side that the live version is, since then."""
+_TRIAL = ("canary", "control")
+"""The two sides of a trial, since it began: the canary, and the live version as its control."""
 
 _READ_AT_ONCE = 4
 """Tallies that one script reads: each may be a megabyte, and Redis serves nobody else meanwhile."""
@@ -46,15 +43,15 @@ class Tallies:
         return [_decode(fields(votes), fields(replies)) for votes, replies in pairs]
 
     async def trial(self) -> tuple[VersionTally, VersionTally]:
-        """Return the tallies of the canary and of the live version beside it, since it began."""
-        canary, beside = await self.read([CANARY, BESIDE])
-        return canary, beside
+        """Return the tallies of the canary, and of the live version since the canary began."""
+        canary, control = await self.read(_TRIAL)
+        return canary, control
 
     async def add(self, replies: Mapping[str, Replies]) -> None:
         """Count how replies went, by version; of versions that are not counted they are ignored."""
         words: list[str | int] = []
         for version, counts in replies.items():
-            counted = _spell(counts)
+            counted = _encode(counts)
             words += [version, len(counted), *counted]
         if words:
             await self._client.script("tally_add", [keys.ROLLOUT], words)
@@ -65,7 +62,7 @@ class Tallies:
         return int(await self._client.script("tally_keep", tables, versions))
 
 
-def _spell(replies: Replies) -> list[str | int]:
+def _encode(replies: Replies) -> list[str | int]:
     """Return the counters that are not 0, name after value."""
     counts = {name: getattr(replies, name) for name in _COUNTERS}
     counts |= dict(zip(_BUCKETS, replies.first_token, strict=True))
@@ -73,10 +70,10 @@ def _spell(replies: Replies) -> list[str | int]:
 
 
 def _decode(votes: Mapping[str, str], replies: Mapping[str, str]) -> VersionTally:
-    spoken = {}
+    counted = {}
     for person, counts in votes.items():
         up, down, withdrawn = map(int, counts.split())
-        spoken[person] = (up, down, withdrawn)
+        counted[person] = (up, down, withdrawn)
     counters = {name: int(replies.get(name, 0)) for name in _COUNTERS}
     buckets = tuple(int(replies.get(name, 0)) for name in _BUCKETS)
-    return VersionTally(spoken, Replies(**counters, first_token=buckets))
+    return VersionTally(counted, Replies(**counters, first_token=buckets))

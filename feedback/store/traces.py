@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from feedback.types import Feedback
 
 _RUNS_AT_ONCE = 50
-"""Runs that one script looks through: each holds a batch and a report, some ten kilobytes."""
+"""Runs that one script searches: each holds a batch and a report, some ten kilobytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class ReplyTrace:
     Attributes:
         version: The version that wrote it; None where only an update run still names it.
         created_at: When it was written, in seconds since the epoch; None once it has expired.
-        vote: What is said of it now.
+        vote: The vote on it as it is now.
         withdrawn: Whether it had a vote that was withdrawn.
         run: The update run that has the vote as it stands.
     """
@@ -45,7 +45,7 @@ class RunsFound:
     """Runs that learned from a vote, newest first.
 
     Attributes:
-        whole: Whether every run that can have had it was looked at.
+        whole: Whether every run that can have had it was searched.
     """
 
     numbers: tuple[int, ...]
@@ -80,7 +80,7 @@ class Traces:
         Args:
             completion_id: The reply.
             since: When it was written, in seconds since the epoch: earlier runs are left out.
-            most: Runs that are looked at, at most.
+            most: Runs that are searched, at most.
         """
         numbers: list[int] = []
         below = "+inf"

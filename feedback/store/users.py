@@ -99,7 +99,7 @@ class Users:
         if not ids and not await self._client.command("EXISTS", note):
             raise _unknown(person)
         learned = await self._learned_from(frozenset(ids))
-        while await self._client.promise(
+        while await self._client.durable_script(
             "user_delete",
             [keys.user(person.owner, person.user), note],
             [
@@ -111,7 +111,7 @@ class Users:
             ],
         ):
             learned = ()
-        flat = await self._client.promise(
+        flat = await self._client.durable_script(
             "user_deleted", [note, keys.RETENTION], [who, person.owner, person.user]
         )
         try:

@@ -75,7 +75,7 @@ class Versions:
             RolloutConflictError: There is one of that id already.
             AdapterError: ``version`` is not a version id.
         """
-        added = await self._client.promise(
+        added = await self._client.durable_script(
             "version_add",
             [keys.version(version), keys.VERSIONS, keys.SEQUENCE, keys.UNGATED],
             [version, parent, json.dumps(manifest), state, now, sequence_of(version), who, why],
@@ -96,11 +96,11 @@ class Versions:
 
     async def note_removed(self, version: str) -> None:
         """Note that a version's weights were removed; one that is not registered is passed over."""
-        await self._client.promise("version_removed", [keys.version(version)])
+        await self._client.durable_script("version_removed", [keys.version(version)])
 
     async def next_sequence(self) -> int:
         """Take the next number, which then no run gets: for a version that is imported."""
-        return int(await self._client.promise("sequence_next", [keys.SEQUENCE]))
+        return int(await self._client.durable_script("sequence_next", [keys.SEQUENCE]))
 
     async def lineage(
         self, version: str, *, until: Collection[str] = (), most: int | None = None

@@ -1,4 +1,4 @@
-"""Votes: what each user currently says of each completion, and which of it waits to be learned."""
+"""Votes: what each user currently says of each completion, and which votes wait to be learned."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Votes:
         Raises:
             UnknownCompletionError: There is no such completion, or it is someone else's.
         """
-        flat = await self._client.promise(
+        flat = await self._client.durable_script(
             "vote_put",
             _keys(completion_id),
             [
@@ -94,7 +94,7 @@ class Votes:
         rejected = Vote(comment=comment, comparison=Comparison("rejected", chosen_id))
         votes = (chosen, rejected)
         words = [word for vote in votes for word in encode_vote(vote, reward(vote, scale))]
-        outcome, *found = await self._client.promise(
+        outcome, *found = await self._client.durable_script(
             "comparison_put",
             [
                 keys.completion(chosen_id),
@@ -123,7 +123,7 @@ class Votes:
 
         Raises:
             UnknownCompletionError: There is no such completion, it is someone else's, or it has
-                no vote; the message tells the last case from the others.
+                no vote; only in the last case the message says so.
         """
         check_id(completion_id)
         source, found = await self._client.hashes(
@@ -158,7 +158,7 @@ class Votes:
             UnknownCompletionError: As for ``get``.
         """
         check_id(completion_id)
-        outcome = await self._client.promise(
+        outcome = await self._client.durable_script(
             "vote_withdraw", _keys(completion_id), [completion_id, person.owner, person.user, now]
         )
         if outcome == "unknown":
@@ -173,7 +173,7 @@ class Votes:
             UnknownCompletionError: As for ``get_comparison``.
         """
         check_id(chosen_id)
-        outcome = await self._client.promise(
+        outcome = await self._client.durable_script(
             "comparison_withdraw",
             [keys.feedback(chosen_id)],
             [chosen_id, person.owner, person.user, now],
@@ -188,12 +188,12 @@ class Votes:
     ) -> list[WaitingVote]:
         """Return some of the votes that no run has claimed; what has expired is dropped.
 
-        However many wait, no more are looked at than are asked for.
+        However many wait, no more are read than are asked for.
 
         Args:
             limit: The most by age.
             order: Which end of them is read, and comes first.
-            turns: The most beside them in turn: every user's first vote before anyone's second, so
+            turns: The most besides them by turn: every user's first vote before anyone's second, so
                 that one user's many votes do not hide everybody else's.
         """
         rows = await self._client.script(
@@ -222,13 +222,13 @@ class Votes:
             Runs whose votes were given back; 0 where nothing is left.
         """
         words = [RETURNED_AT_ONCE]
-        return int(await self._client.promise("votes_return", [keys.RETURNING], words))
+        return int(await self._client.durable_script("votes_return", [keys.RETURNING], words))
 
     async def expire(self, limit: int, now: float) -> int:
         """End the wait of votes whose completions have expired; a bounded piece of them.
 
         Args:
-            limit: The most to look at.
+            limit: The most to read.
             now: Seconds since the epoch.
 
         Returns:
@@ -256,7 +256,7 @@ class Votes:
         ]
 
     async def corrections(self, votes: Sequence[FrozenVote]) -> list[str | None]:
-        """Return what people wrote beside votes that a run has claimed, as it stands now.
+        """Return the corrections to votes that a run has claimed, as they are now.
 
         None where they wrote nothing, or have since withdrawn the vote or taken another side.
         """

@@ -162,7 +162,7 @@ class RolloutWatcher:
 
     async def _listen(self) -> None:
         """Wake the watcher when the rollout has changed."""
-        news = self._store.news(patience=timedelta(seconds=10))
+        news = self._store.notifications(patience=timedelta(seconds=10))
         try:
             while True:
                 try:

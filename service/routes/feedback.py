@@ -31,7 +31,7 @@ async def put_vote(
 
     Raises:
         NotFoundError: The caller has no such completion.
-        FeedbackError: The vote makes no sense, or Redis cannot promise it.
+        FeedbackError: The vote makes no sense, or Redis cannot keep it.
     """
     vote = Vote(
         thumb=body.thumb,

@@ -51,7 +51,7 @@ class Line:
     lost: int = 0
 
     def cut(self, store: Store) -> None:
-        for way in ("script", "promise"):
+        for way in ("script", "durable_script"):
             setattr(store._client, way, self._losing(getattr(store._client, way)))
 
     def _losing(self, send: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

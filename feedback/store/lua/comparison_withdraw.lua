@@ -12,8 +12,8 @@
 -- Returns 'ok', 'unknown' (the user has no such completion) or 'none' (nothing was chosen there).
 
 -- Returns the id on the other side of a comparison in which the vote is on this side, if it is.
--- Only the comparison is decoded: the words of a vote may be no valid Unicode. No comment looks
--- like it, because quotation marks inside a text are escaped.
+-- Only the comparison is decoded: the words of a vote may be no valid Unicode. No comment matches
+-- the pattern, because quotation marks inside a text are escaped.
 local function other_of(vote, side)
   local text = (vote or ''):match('"comparison": ({"side": "%a+", "other": ".-"})')
   local comparison = text and cjson.decode(text) or {}

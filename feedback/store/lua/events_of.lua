@@ -2,8 +2,8 @@
 --
 -- KEYS[1]  tl:rollout:events  stream  read
 --
--- ARGV: where to begin ('+', or '(' and an entry's id), entries to look at, version, most to return.
--- Returns the entries, and the id of the last one looked at ('' when none is left).
+-- ARGV: where to begin ('+', or '(' and an entry's id), entries to read, version, most to return.
+-- Returns the entries, and the id of the last one read ('' when none is left).
 
 local found, last = {}, ''
 for _, entry in ipairs(redis.call('XREVRANGE', KEYS[1], ARGV[1], '-', 'COUNT', ARGV[2])) do

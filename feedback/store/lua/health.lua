@@ -1,4 +1,4 @@
--- Reads what tells whether workers look and the record is kept in bounds, in one round trip.
+-- Reads whether workers check for work and the record is kept in bounds, in one round trip.
 --
 -- KEYS[1]  tl:looked          string  read
 -- KEYS[2]  tl:feedback:ready  zset    counted

@@ -1,4 +1,4 @@
--- Reads what a command may look at: the rollout and some versions.
+-- Reads what a command needs: the rollout and some versions.
 --
 -- KEYS[1]  tl:rollout      hash    read
 -- KEYS[2]  tl:learning     string  read: paused?

@@ -1,11 +1,11 @@
--- Looks through one bounded piece of the run ledger, newest first, for runs that learned from a vote.
+-- Searches one bounded piece of the run ledger, newest first, for runs that learned from a vote.
 --
 -- KEYS[1]  tl:runs     zset  read
 -- built    tl:run:{n}  hash  read
 --
--- ARGV: number to begin below ('+inf' for the newest), runs to look at, completion id as JSON spells
--- it, the time before which no run can have had it.
--- Returns the numbers found, and the number looked at last ('' when none is left to look at).
+-- ARGV: number to begin below ('+inf' for the newest), runs to read, the completion's id in JSON,
+-- the time before which no run can have had it.
+-- Returns the numbers found, and the number read last ('' when none is left).
 
 local max = ARGV[1] == '+inf' and ARGV[1] or '(' .. ARGV[1]
 local numbers = redis.call('ZREVRANGEBYSCORE', KEYS[1], max, '-inf', 'LIMIT', 0, ARGV[2])

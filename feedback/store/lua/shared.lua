@@ -32,15 +32,15 @@ local function count_thumb(version, score, by)
 end
 
 -- Returns what the two sides of the trial are, as one text, and since when; nil while there is no
--- canary. Tallies of another trial are emptied: a canary that has another live version beside it from
--- now on is compared afresh.
+-- canary. Tallies of another trial are emptied: a canary that is compared with another live version
+-- from now on is compared afresh.
 local function current_trial()
   local found = redis.call('HMGET', ROLLOUT, 'canary', 'canary_since', 'live', 'live_since')
   if (found[1] or '') == '' then return nil end
   local canary_since, live_since = found[2] or '', found[4] or ''
   local trial = table.concat({found[1], canary_since, found[3] or 'base', live_since}, '@')
   if redis.call('GET', TRIAL) ~= trial then
-    for _, side in ipairs({'canary', 'beside'}) do
+    for _, side in ipairs({'canary', 'control'}) do
       redis.call('UNLINK', tally_votes_key(side), tally_replies_key(side))
     end
     redis.call('SET', TRIAL, trial)
@@ -66,7 +66,7 @@ local function tallies_of(version, made_at)
   end
   local trial, since = current_trial()
   if trial and made_at >= since and (version == canary or version == live) then
-    names[#names + 1] = version == canary and 'canary' or 'beside'
+    names[#names + 1] = version == canary and 'canary' or 'control'
   end
   return names
 end
@@ -98,7 +98,7 @@ end
 -- Returns which tally of a name is counted now, of those it had one after the other: a side's trial, or
 -- how many tallies the version has had. A vote is taken only out of the one that it is in.
 local function which_tally(name)
-  if name == 'canary' or name == 'beside' then return redis.call('GET', TRIAL) or '' end
+  if name == 'canary' or name == 'control' then return redis.call('GET', TRIAL) or '' end
   return redis.call('HGET', version_key(name), 'tallies') or ''
 end
 
@@ -158,7 +158,7 @@ local function audit(at, who, action, old, new, why, figures)
     'old', old, 'new', new, 'why', why, 'figures', figures)
 end
 
--- Returns what the rules of the rollout look at of a version; nil where there is none.
+-- Returns what the rules of the rollout need of a version; nil where there is none.
 local function version_facts(version)
   local found = redis.call('HMGET', version_key(version), 'state', 'parent', 'run', 'stopped_at')
   if not found[1] then return nil end

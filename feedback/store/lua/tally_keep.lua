@@ -26,6 +26,6 @@ end
 if not current_trial() then
   redis.call('DEL', KEYS[3])
   drop('canary')
-  drop('beside')
+  drop('control')
 end
 return dropped

@@ -1,4 +1,4 @@
--- Reads tallies; the sides 'canary' and 'beside' are those of the canary that runs now.
+-- Reads tallies; the sides 'canary' and 'control' are those of the canary that runs now.
 --
 -- built    tl:rollout               hash    read: live, live_since, canary, canary_since
 -- built    tl:tally:votes:{name}    hash    read

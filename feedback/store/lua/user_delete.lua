@@ -19,7 +19,7 @@ note('completions', 0)
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
 for i = 5, #ARGV do note(ARGV[i], 0) end
 local person = person_of('', ARGV[1], ARGV[2], '')
-for _, names in ipairs({{'canary', 'beside'}, redis.call('SMEMBERS', TALLIES)}) do
+for _, names in ipairs({{'canary', 'control'}, redis.call('SMEMBERS', TALLIES)}) do
   for _, name in ipairs(names) do redis.call('HDEL', tally_votes_key(name), person) end
 end
 for _, id in ipairs(ids) do

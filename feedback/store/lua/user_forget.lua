@@ -4,7 +4,7 @@
 -- built    tl:completion:{id}      hash  read
 -- built    tl:feedback:{id}        hash  read
 --
--- ARGV: rank of the first id to look at, how many of each user, and the last time that is old.
+-- ARGV: rank of the first id to read, how many of each user, and the last time that is old.
 -- Returns how many were removed, then for each user the rank to go on with, or -1 at the end.
 
 local first, most = tonumber(ARGV[1]), tonumber(ARGV[2])

@@ -1,4 +1,4 @@
--- Gives back votes of versions that were rolled back: whole runs, until enough votes were looked at.
+-- Gives back votes of versions that were rolled back: whole runs, until enough votes were read.
 --
 -- KEYS[1]  tl:returning        list    runs and reasons, read and removed
 -- built    tl:run:{n}          hash    read

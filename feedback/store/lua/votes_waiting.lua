@@ -6,7 +6,7 @@
 -- built    tl:completion:{id}  hash  read
 -- built    tl:feedback:totals  hash  counters
 --
--- ARGV: the most by age, 'oldest' or 'newest' first, and the most beside them by turn.
+-- ARGV: the most by age, 'oldest' or 'newest' first, and the most besides them by turn.
 -- Returns lists of id, revision, score, owner, user, version, time of the vote; none twice.
 
 local votes, seen = {}, {}

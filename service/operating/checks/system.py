@@ -134,7 +134,7 @@ async def _check_durability(store: Store) -> Finding:
     text = ", ".join(f"{name} {value}" for name, value in found.items()) or "Redis does not say"
     mend = []
     try:
-        await store.check_promise()
+        await store.check_durability()
     except StoreUnavailableError as error:
         mend.append(str(error))
     if found.get("maxmemory-policy", _POLICY) != _POLICY:

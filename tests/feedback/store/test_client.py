@@ -127,7 +127,7 @@ async def test_a_cancelled_write_ends_whole(
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    while groups := store._client._promises._groups:
+    while groups := store._client._durable_calls._groups:
         await asyncio.wait(groups)
     assert (await store.votes.get("c1", ANN)).revision == 1
 

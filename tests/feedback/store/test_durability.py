@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 from feedback.errors import StoreUnavailableError
 from feedback.settings import FeedbackSettings
 from feedback.store import EmbeddedRedis, Store
-from feedback.store.durability import DurabilityStatus, judge, on_disk
+from feedback.store.durability import DurabilityStatus, assess, on_disk
 from feedback.types import Person, Vote
 
 if TYPE_CHECKING:
@@ -117,11 +117,13 @@ async def note_the_loss() -> None:
 
 
 def test_what_a_server_says_of_itself_is_believed() -> None:
-    assert judge(KEPT, REFUSED) == DurabilityStatus()
-    assert judge(KEPT, DONE) == DurabilityStatus()
-    assert judge({**KEPT, "appendfsync": "everysec"}, DONE) == DurabilityStatus(waits=True)
-    assert judge({**KEPT, "no-appendfsync-on-rewrite": "yes"}, DONE) == DurabilityStatus(waits=True)
-    assert judge(FORBIDDEN, DONE) == DurabilityStatus(waits=True)
+    assert assess(KEPT, REFUSED) == DurabilityStatus()
+    assert assess(KEPT, DONE) == DurabilityStatus()
+    assert assess({**KEPT, "appendfsync": "everysec"}, DONE) == DurabilityStatus(waits=True)
+    assert assess({**KEPT, "no-appendfsync-on-rewrite": "yes"}, DONE) == DurabilityStatus(
+        waits=True
+    )
+    assert assess(FORBIDDEN, DONE) == DurabilityStatus(waits=True)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_what_a_server_says_of_itself_is_believed() -> None:
 def test_what_cannot_be_promised_is_refused_with_advice(
     config: dict[str, str], probe: object, advice: str
 ) -> None:
-    refusal = judge(config, probe).refusal
+    refusal = assess(config, probe).refusal
     assert advice in refusal
     assert "THUMBLOOP_DURABILITY=memory" in refusal
 
@@ -154,7 +156,7 @@ async def test_a_server_that_cannot_promise_gets_no_vote_but_serves_the_rest(
 ) -> None:
     store = Store.connect(serve(tmp_path, *options).url, FeedbackSettings())
     with pytest.raises(StoreUnavailableError, match="cannot promise"):
-        await store.check_promise()
+        await store.check_durability()
     with pytest.raises(StoreUnavailableError, match="set `append"):
         await vote(store, completion)
     assert await store.completions.get("c1") is not None
@@ -168,7 +170,7 @@ async def test_an_operator_may_choose_memory(
 ) -> None:
     settings = FeedbackSettings(durability="memory")
     store = Store.connect(serve(tmp_path, *options).url, settings)
-    await store.check_promise()
+    await store.check_durability()
     await vote(store, completion)
     assert await store.votes.count_waiting() == 1
     await store.close()
@@ -202,7 +204,7 @@ async def test_where_config_is_forbidden_and_nothing_can_be_waited_for_nothing_i
     await admin.close()
     store = Store.connect(f"{url}?username=app&password=pw", FeedbackSettings())
     with pytest.raises(StoreUnavailableError, match="allow CONFIG GET or WAITAOF"):
-        await store.check_promise()
+        await store.check_durability()
     await store.close()
 
 
@@ -245,7 +247,7 @@ async def test_with_a_newer_server_a_full_memory_refuses_and_mixes_no_answers_up
     await store._client.command("CONFIG SET", "maxmemory", "1")
     for _ in range(3):
         with pytest.raises(StoreUnavailableError):
-            await store.check_promise()
+            await store.check_durability()
     await store._client.command("CONFIG SET", "maxmemory", "0")
     for score in (-1.0, 1.0):
         assert (await store.votes.put("c1", ANN, UP, score, now=2001.0)).score == score

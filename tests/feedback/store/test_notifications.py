@@ -25,7 +25,7 @@ V1, V2 = "v000001-000000000001", "v000002-000000000002"
 
 @pytest.fixture
 async def news(store: Store) -> AsyncIterator[RolloutNotifications]:
-    bell = store.news(timedelta(milliseconds=200))
+    bell = store.notifications(timedelta(milliseconds=200))
     yield bell
     await bell.close()
 
@@ -82,7 +82,7 @@ async def test_a_wait_that_is_given_up_spoils_nothing(
 
 @pytest.mark.parametrize("seconds", [0, 0.0005, 0.001, 0.002, 0.05])
 async def test_it_closes_at_once_whatever_it_is_at(store: Store, seconds: float) -> None:
-    bell = store.news(timedelta(seconds=30))
+    bell = store.notifications(timedelta(seconds=30))
     waiting = asyncio.create_task(bell.wait())
     await asyncio.sleep(seconds)
     waiting.cancel()
@@ -96,7 +96,7 @@ async def test_without_redis_it_says_so_and_comes_back_with_it(
 ) -> None:
     server = start_redis(tmp_path)
     store = Store.connect(server.url, feedback_settings)
-    bell = store.news(timedelta(milliseconds=100))
+    bell = store.notifications(timedelta(milliseconds=100))
     await add_versions(store)
     assert not await bell.wait()
     server.kill()

@@ -59,7 +59,7 @@ async def test_a_run_left_at_its_gate_is_taken_up_again(store: Store, claimed: C
     run = await claimed("u")
     await commit(store, run)
     await let_the_lease_run_out(store)
-    taken = await store.runs.take_over(now=3300.0)
+    taken = await store.runs.take_over()
     assert taken is not None
     assert (taken.state, taken.version, taken.fence) == ("committed", V1, 2)
     with pytest.raises(FencedError):
@@ -124,7 +124,7 @@ async def test_a_batch_that_fails_three_times_is_quarantined(
         )
         with pytest.raises(FencedError):
             await commit(store, run)
-        run = await store.runs.take_over(now=3060.0) or run
+        run = await store.runs.take_over() or run
     assert outcomes == ["claimed", "claimed", "quarantined"]
     found = await store.runs.get(1)
     assert (found.state, found.attempts, found.reason) == ("quarantined", 3, "NaN in the loss")
@@ -138,7 +138,7 @@ async def test_being_killed_is_no_failure_of_the_batch(store: Store, claimed: Cl
     run = await claimed("u")
     for _ in range(5):
         await let_the_lease_run_out(store)
-        run = await store.runs.take_over(now=3050.0) or run
+        run = await store.runs.take_over() or run
     assert run.attempts == 6
     assert await store.runs.fail(run, reason="x", max_attempts=3, now=3060.0) == "claimed"
 
@@ -173,7 +173,7 @@ async def test_a_run_given_back_is_taken_over_without_a_failure(
         await commit(store, run)
     with pytest.raises(FencedError):
         await store.runs.release(run)
-    taken = await store.runs.take_over(now=3050.0)
+    taken = await store.runs.take_over()
     assert taken is not None
     assert await store.runs.fail(taken, reason="x", max_attempts=2, now=3060.0) == "claimed"
 
@@ -181,10 +181,10 @@ async def test_a_run_given_back_is_taken_over_without_a_failure(
 async def test_only_learners_that_fell_silent_count_as_dead(store: Store, claimed: Claimed) -> None:
     run = await claimed("u")
     await store.runs.release(run)
-    run = await store.runs.take_over(now=3050.0)
+    run = await store.runs.take_over()
     await store.runs.fail(run, reason="x", max_attempts=3, now=3060.0)
-    run = await store.runs.take_over(now=3070.0)
+    run = await store.runs.take_over()
     assert (run.attempts, run.deaths) == (3, 0)
     await let_the_lease_run_out(store)
-    run = await store.runs.take_over(now=3080.0)
+    run = await store.runs.take_over()
     assert (run.attempts, run.deaths) == (4, 1)

@@ -107,15 +107,15 @@ async def test_of_twenty_racing_claims_one_wins(store: Store, voted: Voted) -> N
 
 
 async def test_only_a_silent_learners_run_is_taken_over(store: Store, claimed: Claimed) -> None:
-    assert await store.runs.take_over(now=3050.0) is None
+    assert await store.runs.take_over() is None
     run = await claimed("uu")
-    assert await store.runs.take_over(now=3050.0) is None
+    assert await store.runs.take_over() is None
     await let_the_lease_run_out(store)
-    taken = await store.runs.take_over(now=3050.0)
+    taken = await store.runs.take_over()
     assert taken is not None
     assert (taken.fence, taken.attempts) == (2, 2)
     assert (taken.votes, taken.batch_hash, taken.number) == (run.votes, run.batch_hash, 1)
-    assert await store.runs.take_over(now=3051.0) is None
+    assert await store.runs.take_over() is None
 
 
 async def test_renewing_starts_the_lease_afresh(store: Store, claimed: Claimed) -> None:
@@ -129,16 +129,16 @@ async def test_the_lease_runs_out_by_itself(store: Store, claimed: Claimed, redi
     await claimed("u")
     hasty = Store.connect(redis_url, FeedbackSettings(lease=timedelta(milliseconds=20)))
     await let_the_lease_run_out(store)
-    assert await hasty.runs.take_over(now=3050.0) is not None
+    assert await hasty.runs.take_over() is not None
     await asyncio.sleep(0.05)
-    assert await store.runs.take_over(now=3051.0) is not None
+    assert await store.runs.take_over() is not None
     await hasty.close()
 
 
 async def test_a_fenced_learner_writes_nothing(store: Store, claimed: Claimed) -> None:
     old = await claimed("uu")
     await let_the_lease_run_out(store)
-    new = await store.runs.take_over(now=3050.0)
+    new = await store.runs.take_over()
     assert new is not None
     with pytest.raises(FencedError):
         await store.runs.renew(old)
@@ -237,21 +237,21 @@ async def test_a_learner_learns_its_own_fence_and_no_later_one(
     if step == "run_take_over":
         await claimed("u")
         await let_the_lease_run_out(store)
-    promise = store._client.promise
+    promise = store._client.durable_script
 
     async def slow(name: str, *words: Any, **options: Any) -> Any:
         reply = await promise(name, *words, **options)
         if name == step:
             monkeypatch.undo()
             await let_the_lease_run_out(store)
-            assert await store.runs.take_over(now=3050.0) is not None
+            assert await store.runs.take_over() is not None
         return reply
 
-    monkeypatch.setattr(store._client, "promise", slow)
+    monkeypatch.setattr(store._client, "durable_script", slow)
     if step == "run_claim":
         slept = await claimed("u")
     else:
-        slept = await store.runs.take_over(now=3040.0)
+        slept = await store.runs.take_over()
     assert slept.fence == (await store.runs.get(1)).fence - 1
     for write in (commit(store, slept), store.runs.renew(slept), store.runs.release(slept)):
         with pytest.raises(FencedError):
@@ -276,6 +276,6 @@ async def test_a_fenced_learner_cannot_even_repeat_its_commit(
     run = await claimed("u")
     await commit(store, run)
     await let_the_lease_run_out(store)
-    await store.runs.take_over(now=3150.0)
+    await store.runs.take_over()
     with pytest.raises(FencedError):
         await commit(store, run)

@@ -129,7 +129,7 @@ async def test_a_vote_that_outlived_its_completion_goes_too(store: Store, voted:
 
 def break_off(monkeypatch: pytest.MonkeyPatch, store: Store, script: str, *, after: int) -> None:
     """Let Redis be away from some call of a script on."""
-    promise, left = store._client.promise, after
+    promise, left = store._client.durable_script, after
 
     async def breaks(name: str, *words: Any, **named: Any) -> Any:
         nonlocal left
@@ -138,7 +138,7 @@ def break_off(monkeypatch: pytest.MonkeyPatch, store: Store, script: str, *, aft
             raise StoreUnavailableError("away")
         return await promise(name, *words, **named)
 
-    monkeypatch.setattr(store._client, "promise", breaks)
+    monkeypatch.setattr(store._client, "durable_script", breaks)
 
 
 async def test_a_deletion_that_was_cut_off_goes_on_and_tells_the_whole(

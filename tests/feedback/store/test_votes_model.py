@@ -280,10 +280,10 @@ class VoteStore(RuleBasedStateMachine):
         """Let another learner take the run over: of one that died, failed or gave it back."""
         assert self.run is not None
         if self.learner:
-            assert self.do(self.store.runs.take_over(now=self.clock)) is None
+            assert self.do(self.store.runs.take_over()) is None
             self.do(self.store._client.command("DEL", keys.LEASE))
         self.fenced = [*self.fenced[-2:], self.run]
-        self.run = self.do(self.store.runs.take_over(now=self.clock))
+        self.run = self.do(self.store.runs.take_over())
         assert self.run is not None
         assert self.run.votes == self.fenced[-1].votes
         self.learner = True

@@ -317,7 +317,7 @@ async def test_looks_follow_each_other_where_no_doorbell_rings(
         async def close(self) -> None:
             pass
 
-    monkeypatch.setattr(store, "news", lambda patience: Silent())
+    monkeypatch.setattr(store, "notifications", lambda patience: Silent())
     watcher = make_watcher()
     await watcher.look()
     running = asyncio.create_task(watcher.run())
