@@ -11,7 +11,7 @@ from models.base.loading import load_base
 from models.decoding.bank import AdapterBank
 from models.decoding.engine import Engine
 from models.decoding.lora import read_adapter
-from models.decoding.runners import make_runner_beside
+from models.decoding.runners import make_second_runner
 from models.policy.policy import Policy
 from models.probes.scoring import drawn_sample
 from models.types import BASE, GenerationRequest, Message, Sampling, Token
@@ -46,7 +46,7 @@ class Replies:
         self._remembered = Remembered(memory / f"base-{mark}.jsonl")
         self._store = AdapterStore(settings.adapters_dir)
         self._bank = AdapterBank()
-        self._runner = make_runner_beside(self.base, roomy)
+        self._runner = make_second_runner(self.base, roomy)
         self._engine = Engine(self.base, self._runner, self._bank, roomy)
 
     def ask(self, prompts: Sequence[str], version: str, seeds: Sequence[int]) -> list[Reply]:

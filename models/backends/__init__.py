@@ -66,7 +66,7 @@ class Generator(Protocol):
         """Forget a version; its weights are freed when its last request ends."""
         ...
 
-    def make_room(self, *, learning: bool) -> None:
+    def adjust_threads(self, *, learning: bool) -> None:
         """Leave cores to a learner on this machine, or take them back."""
         ...
 

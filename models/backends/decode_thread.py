@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 
-from models.decoding.engine import Gain
+from models.decoding.engine import NewToken
 from models.errors import EngineError, QueueFullError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from models.decoding.engine import Engine
     from models.decoding.row import Row
 
-Item: TypeAlias = Gain | Exception
+Item: TypeAlias = NewToken | Exception
 """What a row is told: a token, or the error that ends it."""
 
 _Message: TypeAlias = Literal["arrive", "depart"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from models.backends.decode_thread import Item
     from models.base.loading import Base
-    from models.decoding.engine import Gain
+    from models.decoding.engine import NewToken
     from models.decoding.row import Row
     from models.settings import ModelSettings
     from models.types import FinishReason, GenerationRequest, Message
@@ -86,9 +86,9 @@ class LocalGenerator:
         """Forget a version; its weights are freed when its last request ends."""
         self._bank.retire(version)
 
-    def make_room(self, *, learning: bool) -> None:
+    def adjust_threads(self, *, learning: bool) -> None:
         """Leave cores to a learner on this machine, or take them back."""
-        self._live.engine.make_room(learning=learning)
+        self._live.engine.adjust_threads(learning=learning)
 
     def loaded(self) -> frozenset[str]:
         """Return the versions that a request may name now."""
@@ -136,7 +136,7 @@ class LocalGenerator:
             )
         return self._live.engine.runner.prepare(read_adapter(self._store.path(version)))
 
-    async def _gains(self, row: Row) -> AsyncGenerator[list[Gain]]:
+    async def _gains(self, row: Row) -> AsyncGenerator[list[NewToken]]:
         """Yield what has come since the last time: more than one token when we are slow."""
         if row.id in self._sinks:
             raise EngineError(f"A request {row.id!r} is in flight already: give each its own id.")
@@ -162,7 +162,7 @@ class _RowEvents:
     """What one row was told and nobody has taken yet."""
 
     def __init__(self) -> None:
-        self._gains: list[Gain] = []
+        self._gains: list[NewToken] = []
         self._error: Exception | None = None
         self._news = asyncio.Event()
 
@@ -173,7 +173,7 @@ class _RowEvents:
             self._gains.append(item)
         self._news.set()
 
-    async def take(self) -> list[Gain]:
+    async def take(self) -> list[NewToken]:
         """Wait for gains and return them; raise the error once they are all taken."""
         await self._news.wait()
         gains, self._gains = self._gains, []
@@ -193,7 +193,7 @@ class _Started:
         self.thread = thread
 
 
-def _chunk(text: TextStream, gains: Sequence[Gain]) -> GenerationChunk:
+def _chunk(text: TextStream, gains: Sequence[NewToken]) -> GenerationChunk:
     """Return what tokens add to the reply; a stop string that they complete ends it there."""
     new, tokens = "", []
     reason: FinishReason | None = None

@@ -1,1 +1,1 @@
-"""The decoding engine: scheduler, KV slots, sampler, adapters of several versions in one batch."""
+"""Continuous-batching decoding: scheduler, KV cache, sampler, and one adapter per row."""

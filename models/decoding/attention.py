@@ -1,10 +1,10 @@
-"""The attention and mask functions that the generic runner registers with transformers.
+"""Attention over KV slots, and its mask, as functions registered with transformers.
 
-Grouped-query attention over KV slots. With one query a row, torch's fused attention is slower than
-two batched products over (row, KV head) with the group's query heads as the matrix rows.
+With one query in each row, torch's fused attention is slower than two batched matrix products over
+(row, KV head), whose matrix rows are the query heads of a group.
 
-The model itself says which earlier positions a token sees in which layer (all, or a window of
-them): it calls the mask function with its rule, and with where each row's new tokens start.
+The model decides which positions a token attends to in each layer. It passes the rule to the mask
+function, with the position at which each row's new tokens start.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ NAME = "thumbloop_slots"
 
 _HARMLESS = {
     "dropout",  # 0 in evaluation mode
-    "sliding_window",  # the mask says it
-    "is_causal",  # likewise
+    "sliding_window",  # applied by the mask
+    "is_causal",  # applied by the mask
     "position_ids",
     "use_cache",
 }
@@ -41,23 +41,23 @@ def slot_attention(
     softcap: float | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend from the new tokens of each row to what its slot holds.
+    """Return grouped-query attention from the new tokens of each row over its KV slot.
 
     Args:
-        module: The layer.
+        module: The layer, named in errors.
         query: ``[rows, heads, new tokens, head size]``.
         key: ``[rows, KV heads, length, head size]``.
         value: The same shape as ``key``.
         attention_mask: ``[rows, 1, new tokens, length]``, added to the scores; 0 keeps, -inf masks.
-        scaling: Factor of the scores; 1 / sqrt(head size) when None.
-        softcap: Bound ``c`` of the scores, ``c · tanh(scores / c)``; none when None.
-        others: What the interface passes besides; nothing else may change the result.
+        scaling: The factor of the scores; None means 1 / sqrt(head size).
+        softcap: The bound ``c`` of the scores, as ``c · tanh(scores / c)``; None means no bound.
+        others: Further arguments of the interface, which must not change the result.
 
     Returns:
         ``[rows, new tokens, heads, head size]``, and None for the weights.
 
     Raises:
-        EngineError: The layer asks for something that is not done here, such as attention sinks.
+        EngineError: The layer needs a feature that is not implemented, such as attention sinks.
     """
     unknown = [k for k, v in others.items() if not (v is None or v is False or k in _HARMLESS)]
     if unknown:
@@ -93,16 +93,16 @@ def slot_mask(
     use_vmap: bool = False,
     **_: Any,
 ) -> torch.Tensor:
-    """Return the mask of the new tokens of each row over what its slot holds.
+    """Return the attention mask of the new tokens of each row over its KV slot.
 
     Args:
-        batch_size: Rows.
-        q_length: New tokens a row.
-        kv_length: Positions that are read.
+        batch_size: The number of rows.
+        q_length: The number of new tokens of each row.
+        kv_length: The number of positions that are read.
         q_offset: The position of each row's first new token, ``[rows, 1, 1, 1]``.
-        mask_function: The model's rule: whether the query at one position sees the key at another.
-        dtype: Number format of the mask.
-        use_vmap: Whether the rule takes single numbers only.
+        mask_function: The model's rule, True where a query position attends to a key position.
+        dtype: The number format of the mask.
+        use_vmap: Whether the rule takes single numbers instead of tensors.
 
     Returns:
         ``[rows, 1, new tokens, length]``, added to the scores; 0 keeps, -inf masks.
@@ -111,7 +111,7 @@ def slot_mask(
         EngineError: The rule does not take tensors.
     """
     if use_vmap:
-        raise EngineError("its attention mask has a rule of its own")
+        raise EngineError("the rule of its attention mask does not take tensors")
     device = q_offset.device
     row = torch.arange(batch_size, device=device)[:, None, None, None]
     query = torch.arange(q_length, device=device)[None, None, :, None] + q_offset
@@ -121,6 +121,6 @@ def slot_mask(
 
 
 def register() -> None:
-    """Make the functions known to transformers under ``NAME``."""
+    """Register the functions with transformers under ``NAME``."""
     AttentionInterface.register(NAME, slot_attention)
     AttentionMaskInterface.register(NAME, slot_mask)

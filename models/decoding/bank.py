@@ -1,4 +1,4 @@
-"""The adapters in memory, counted: a version's weights live until its last request ends."""
+"""The adapters in memory, reference-counted: the last request of a version frees its weights."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class AdapterBank:
-    """Adapters by version, as the runner prepared them.
+    """The prepared adapters by version.
 
-    Safe to use from the event loop and the decode thread at once.
+    The event loop and the decode thread may both call every method.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class AdapterBank:
 
     @property
     def adapters(self) -> Mapping[str, Any]:
-        """Every adapter in memory, the retired ones still in use included."""
+        """Every adapter in memory, with the retired ones that are still in use."""
         return self._adapters
 
     def loaded(self) -> frozenset[str]:
@@ -42,14 +42,14 @@ class AdapterBank:
             self._retired.discard(version)
 
     def retire(self, version: str) -> None:
-        """Take a version from new requests; free it once no request uses it."""
+        """Refuse a version to new requests, and free its weights once no request uses it."""
         with self._lock:
             if version in self._adapters:
                 self._retired.add(version)
                 self._free(version)
 
     def pin(self, version: str) -> None:
-        """Count one more request of ``version``; look-up and count are one step.
+        """Count one more request of ``version``, atomically with the check that it is loaded.
 
         Raises:
             AdapterError: The version is not loaded.
@@ -62,7 +62,7 @@ class AdapterBank:
             self._users[version] = self._users.get(version, 0) + 1
 
     def release(self, version: str) -> None:
-        """Count one request of ``version`` less."""
+        """Count one request less of ``version``."""
         if version == BASE:
             return
         with self._lock:
@@ -70,7 +70,7 @@ class AdapterBank:
             self._free(version)
 
     def take_freed(self) -> frozenset[str]:
-        """Return the versions freed since the last call: what was computed with them may go too."""
+        """Return the versions freed since the last call, whose cached blocks can be dropped."""
         with self._lock:
             freed, self._freed = frozenset(self._freed), set()
             return freed

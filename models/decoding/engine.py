@@ -1,6 +1,6 @@
-"""The decoding engine's core: one ``step`` decodes a token of every row and prefills more prompts.
+"""The decoding engine: each ``step`` decodes one token of every row and prefills more prompts.
 
-Synchronous and single-threaded; ``models.backends.decode_thread`` gives it a thread.
+The engine is synchronous and single-threaded; ``models.backends.decode_thread`` runs it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from models.types import FinishReason, GenerationRequest, Token
 
 
-# Small, so that a template's own system prompt, 25 tokens of our base's, is worth something.
+# Small blocks, so that even the 25-token system prompt of the default base's template is reused.
 _BLOCK_TOKENS = 8
 _MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Gain:
-    """A token that a row gained in one step; ``finish_reason`` is set with its last one."""
+class NewToken:
+    """A token that one step added to a row; the last token of a row has a ``finish_reason``."""
 
     row: Row
     token: Token
@@ -43,7 +43,14 @@ class Gain:
 
 
 class Engine:
-    """Decodes many replies at once, of several policy versions, over one frozen base."""
+    """Decodes replies of several policy versions together, over one frozen base.
+
+    Args:
+        base: The base whose end-of-reply ids are used.
+        runner: The forward pass, with its KV cache.
+        bank: The adapters in memory.
+        settings: The limits of the queue, of prefill and of the prefix cache.
+    """
 
     def __init__(
         self, base: Base, runner: Runner, bank: AdapterBank, settings: ModelSettings
@@ -53,12 +60,12 @@ class Engine:
         self.context_length = runner.cache.context
         self._end_ids = base.end_ids
         self._bank = bank
-        line: WaitingQueue[Row] = WaitingQueue(
+        queue: WaitingQueue[Row] = WaitingQueue(
             max_rows=settings.max_queue, max_rows_per_user=settings.max_queue_per_user
         )
         slots = runner.cache.keys.shape[1]
         self.scheduler: Scheduler[Row] = Scheduler(
-            line, max_rows=slots, prefill_chunk=settings.prefill_chunk
+            queue, max_rows=slots, prefill_chunk=settings.prefill_chunk
         )
         self._prefixes: PrefixCache[torch.Tensor] = PrefixCache(
             capacity_bytes=settings.prefix_cache_mib * _MIB,
@@ -69,10 +76,11 @@ class Engine:
         self.steps_total = 0
         self.reused_tokens_total = 0
 
-    def make_room(self, *, learning: bool) -> None:
-        """Leave cores to a learner, or take them back; from the next step on, from any thread.
+    def adjust_threads(self, *, learning: bool) -> None:
+        """Set the threads of the next steps: fewer while a learner runs on this machine.
 
-        With fewer threads a step takes fewer prompt tokens too, so that it does not last longer.
+        The prefill chunk shrinks with the threads, so that a step takes no longer. May be called
+        from any thread.
         """
         threads = self._settings.step_threads(learning=learning)
         self.runner.threads = threads
@@ -80,7 +88,7 @@ class Engine:
         self.scheduler.prefill_chunk = max(1, chunk)
 
     def make_row(self, request: GenerationRequest) -> Row:
-        """Check a request against the context and give it its state.
+        """Return the initial state of a request, checked against the context length.
 
         Raises:
             PromptTooLongError: Prompt plus ``max_tokens`` exceed the context.
@@ -95,41 +103,41 @@ class Engine:
 
     @torch.inference_mode()
     def cancel(self, row_id: str) -> None:
-        """Take a row out wherever it is; its slot is free for the next step."""
-        self._leave(row_id)
+        """Remove a row, waiting or running; its slot is free for the next step."""
+        self._remove(row_id)
 
     @torch.inference_mode()
-    def step(self) -> list[Gain]:
-        """Advance every row; return what each one gained, finished rows taken out."""
-        # 1. Which rows decode, which prompt chunks are prefilled, and where.
+    def step(self) -> list[NewToken]:
+        """Advance every row; return the new tokens, and remove the finished rows."""
+        # 1. Plan which rows decode and which prompt chunks are prefilled.
         for version in self._bank.take_freed():
             self._prefixes.forget(version)
         plan = self.scheduler.plan(self._restore)
         segments = _segments(plan)
         if not segments:
             return []
-        # 2. One pass of the model over all of it.
+        # 2. Run the model once over all segments.
         tokens = self.runner.run(segments, self._bank.adapters)
-        # 3. Each row takes its token; rows whose prompt is complete decode from now on.
+        # 3. Append each row's token; rows whose prompt is complete decode from the next step on.
         self.scheduler.advance(plan)
-        gained = _accept(plan, tokens)
-        # 4. Prompts that are complete can be reused, and finished rows give their slots back.
+        new_tokens = _accept(plan, tokens)
+        # 4. Cache complete prompts for reuse, and free the slots of finished rows.
         for chunk in plan.chunks:
             if chunk.is_last:
                 self._store(chunk.row.id)
-        for gain in gained:
-            if gain.finish_reason is not None:
-                self._leave(gain.row.id)
+        for new_token in new_tokens:
+            if new_token.finish_reason is not None:
+                self._remove(new_token.row.id)
         self.steps_total += 1
-        self.tokens_total += len(gained)
-        return gained
+        self.tokens_total += len(new_tokens)
+        return new_tokens
 
     def drop(self) -> tuple[Row, ...]:
-        """Take every row out after a failed step; return them."""
+        """Remove every row after a failed step, and return them."""
         return self.scheduler.clear()
 
     def _restore(self, row: Row, slot: int) -> int:
-        """Bring what is known of a new row's prompt into its slot; returns how many tokens."""
+        """Copy cached blocks of a new row's prompt to its slot; return how many tokens."""
         version, ids = row.request.version, row.request.prompt_ids
         blocks, size = self._prefixes.match(version, ids, len(ids) - 1), self._prefixes.block_tokens
         for number, block in enumerate(blocks):
@@ -139,7 +147,7 @@ class Engine:
         return reused
 
     def _store(self, row_id: str) -> None:
-        """Keep what is written of a row for others that begin alike."""
+        """Cache the written positions of a row for later rows with the same beginning."""
         place = self.scheduler.find(row_id)
         if place is None:
             return
@@ -150,14 +158,14 @@ class Engine:
             lambda start: cache.read_block(place.slot, start, size),
         )
 
-    def _leave(self, row_id: str) -> None:
+    def _remove(self, row_id: str) -> None:
         self._store(row_id)
         for move in self.scheduler.remove(row_id):
             self.runner.cache.move(move)
 
 
 def _segments(plan: StepPlan[Row]) -> list[Segment]:
-    """Return what the plan means for the model, the rows' random numbers drawn."""
+    """Return the plan's segments; draws one random number for each row that samples."""
     decoding = [
         Segment(slot, row.position, row.generated[-1:], row.adapter, row.draw())
         for slot, row in enumerate(plan.decoding)
@@ -175,10 +183,10 @@ def _segments(plan: StepPlan[Row]) -> list[Segment]:
     return decoding + chunks
 
 
-def _accept(plan: StepPlan[Row], tokens: Sequence[Token | None]) -> list[Gain]:
+def _accept(plan: StepPlan[Row], tokens: Sequence[Token | None]) -> list[NewToken]:
     rows = [*plan.decoding, *(chunk.row for chunk in plan.chunks)]
     return [
-        Gain(row, token, row.accept(token))
+        NewToken(row, token, row.accept(token))
         for row, token in zip(rows, tokens, strict=True)
         if token is not None
     ]

@@ -1,4 +1,4 @@
-"""Preallocated KV memory, one slot a row, behind transformers' own ``Cache`` interface."""
+"""A preallocated KV cache with one slot for each row, as a transformers ``Cache``."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _ATTENTION_KINDS = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """Where the next forward pass writes, and how far it reads.
+class CacheSlice:
+    """The part of the KV cache that the next forward pass reads and writes.
 
     Attributes:
         first: The first slot of the pass.
-        positions: Write position of each new token, ``[rows, new tokens]``.
-        length: How many positions each row reads.
+        positions: The write position of each new token, ``[rows, new tokens]``.
+        length: The number of positions that each row reads.
     """
 
     first: int
@@ -36,64 +36,64 @@ class Window:
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyped here
-    """One layer's view of the keys and values, ``[slots, KV heads, context, head size]``."""
+    """The keys and values of one layer, ``[slots, KV heads, context, head size]``."""
 
     def __init__(self, owner: SlotCache, keys: torch.Tensor, values: torch.Tensor) -> None:
         super().__init__()
-        # a cycle would keep the memory until it is collected
+        # A reference cycle would keep the memory until the garbage collector runs.
         self._owner = cast("SlotCache", weakref.proxy(owner))
         self.keys = keys
         self.values = values
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Do nothing: the memory was taken when the cache was made."""
+        """Do nothing, because the memory was allocated with the cache."""
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the new tokens of every row; return what the rows read.
+        """Write the keys and values of the new tokens; return those that the rows read.
 
         Args:
             key_states: ``[rows, KV heads, new tokens, head size]``.
             value_states: The same shape.
 
         Returns:
-            Keys and values, views of ``[rows, KV heads, length, head size]``.
+            The keys and the values, views of ``[rows, KV heads, length, head size]``.
 
         Raises:
-            EngineError: The layer's KV heads or head size are not those of the memory.
+            EngineError: The KV heads or the head size differ from those of the cache.
         """
         self._check(key_states)
         self._check(value_states)
-        window = self._owner.window
+        current = self._owner.current
         rows, new = key_states.shape[0], key_states.shape[2]
-        keys = self.keys[window.first : window.first + rows]
-        values = self.values[window.first : window.first + rows]
+        keys = self.keys[current.first : current.first + rows]
+        values = self.values[current.first : current.first + rows]
         if new == 1:
             index = torch.arange(rows, device=keys.device)
-            keys[index, :, window.positions[:, 0]] = key_states[:, :, 0]
-            values[index, :, window.positions[:, 0]] = value_states[:, :, 0]
+            keys[index, :, current.positions[:, 0]] = key_states[:, :, 0]
+            values[index, :, current.positions[:, 0]] = value_states[:, :, 0]
         else:
-            start = window.length - new
-            keys[:, :, start : window.length] = key_states
-            values[:, :, start : window.length] = value_states
-        return keys[:, :, : window.length], values[:, :, : window.length]
+            start = current.length - new
+            keys[:, :, start : current.length] = key_states
+            values[:, :, start : current.length] = value_states
+        return keys[:, :, : current.length], values[:, :, : current.length]
 
     def _check(self, states: torch.Tensor) -> None:
-        """Refuse what assignment would otherwise broadcast."""
+        """Raise unless the shape matches; an assignment would broadcast silently."""
         found, held = (states.shape[1], states.shape[3]), (self.keys.shape[1], self.keys.shape[3])
         if found != held:
             raise _not_uniform(f"a layer has KV heads and head size {found} instead of {held}")
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:  # noqa: ARG002 - the interface's
-        """Return the length that the window reads, and offset 0."""
-        return self._owner.window.length, 0
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:  # noqa: ARG002 - an override
+        """Return the number of positions that the pass reads, and offset 0."""
+        return self._owner.current.length, 0
 
     def get_seq_length(self) -> int:
-        """Return the positions that the window reads before the new tokens."""
-        window = self._owner.window
-        return window.length - window.positions.shape[1]
+        """Return the number of positions before the new tokens."""
+        current = self._owner.current
+        return current.length - current.positions.shape[1]
 
     def get_max_length(self) -> int:
         """Return the context length."""
@@ -101,13 +101,13 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyp
 
 
 class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped here
-    """All layers' slots; a runner on transformers sets ``window`` before each forward pass.
+    """The KV cache of all layers; ``TransformersRunner`` sets ``current`` before each pass.
 
     Attributes:
         keys: ``[layers, slots, KV heads, context, head size]``, contiguous.
         values: The same shape.
-        context: Positions of a slot.
-        bytes_per_token: What one position of one slot takes, keys and values of all layers.
+        context: The positions of a slot.
+        bytes_per_token: The bytes of one position of one slot, over all layers.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped here
         super().__init__(
             layers=[SlotLayer(self, self.keys[n], self.values[n]) for n in range(layers)]
         )
-        self._window: Window | None = None
+        self._current: CacheSlice | None = None
 
     @classmethod
     def for_model(
@@ -141,17 +141,17 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped here
         dtype: torch.dtype,
         device: torch.device | str,
     ) -> Self:
-        """Make the memory that a model needs.
+        """Return a cache with the layers and heads of a model.
 
         Args:
-            config: Its transformers configuration.
-            slots: Rows that it decodes at once.
-            context: Positions of a slot.
-            dtype: Of keys and values: the model's.
-            device: Where the model is.
+            config: The transformers configuration of the model.
+            slots: The number of rows that decode at once.
+            context: The positions of a slot.
+            dtype: The model's number format, used for keys and values.
+            device: The model's device.
 
         Raises:
-            EngineError: Its layers do not all hold keys and values of the same shape.
+            EngineError: The layers differ in the shape of their keys and values.
         """
         text = config.get_text_config(decoder=True)
         reason = _why_not_uniform(text)
@@ -169,22 +169,22 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped here
         )
 
     @property
-    def window(self) -> Window:
-        """What the pass in progress reads and writes."""
-        if self._window is None:
-            raise EngineError("No window was set before the forward pass.")
-        return self._window
+    def current(self) -> CacheSlice:
+        """The slice that the pass in progress reads and writes."""
+        if self._current is None:
+            raise EngineError("No cache slice was set before the forward pass.")
+        return self._current
 
-    @window.setter
-    def window(self, window: Window) -> None:
-        self._window = window
+    @current.setter
+    def current(self, current: CacheSlice) -> None:
+        self._current = current
 
-    def get_query_offset(self, layer_idx: int = 0) -> torch.Tensor:  # noqa: ARG002 - the interface's
+    def get_query_offset(self, layer_idx: int = 0) -> torch.Tensor:  # noqa: ARG002 - an override
         """Return the position of each row's first new token, ``[rows, 1, 1, 1]``, for masks."""
-        return self.window.positions[:, :1, None, None]
+        return self.current.positions[:, :1, None, None]
 
     def move(self, move: KvCopy) -> None:
-        """Copy what is written of one slot to another."""
+        """Copy the written positions of one slot to another."""
         self.write_block(move.target, 0, self._at(move.source, 0, move.length))
 
     def read_block(self, slot: int, start: int, length: int) -> torch.Tensor:
@@ -196,7 +196,7 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped here
         return self._at(slot, start, length).clone(memory_format=torch.contiguous_format)
 
     def write_block(self, slot: int, start: int, block: torch.Tensor) -> None:
-        """Write what ``read_block`` returned to positions ``start ..`` of a slot."""
+        """Write a block that ``read_block`` returned to positions ``start ..`` of a slot."""
         self._at(slot, start, block.shape[3]).copy_(block)
 
     def _at(self, slot: int, start: int, length: int) -> torch.Tensor:
@@ -204,12 +204,11 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is untyped here
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Take zeros, because a masked position still enters the products, and 0 · NaN is NaN."""
+    """Allocate zeros: a masked position still enters the products, and 0 · NaN is NaN."""
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
-    # Pages fresh from the system are zero and cost nothing until they are written to; torch would
-    # write the zeros itself and so take all the memory at once, and so would a huge page, which
-    # spans the slots of several rows, at its first position.
+    # Anonymous pages are zero and take no memory until they are written. torch.zeros would write
+    # all of them. A huge page spans several slots, so its first write would take memory for all.
     raw = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         with suppress(OSError):  # a system without huge pages has none to avoid
@@ -218,7 +217,7 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
 
 
 def _kv_heads(config: Any) -> int:
-    """Read how many heads a layer holds; Falcon and GPT-BigCode say it in ways of their own."""
+    """Return the number of KV heads, from the configuration keys of Falcon and GPT-BigCode too."""
     if getattr(config, "multi_query", False) and not getattr(
         config, "new_decoder_architecture", False
     ):
@@ -227,7 +226,7 @@ def _kv_heads(config: Any) -> int:
 
 
 def _why_not_uniform(config: Any) -> str | None:
-    """Return what tells that layers differ in what they hold; None where nothing does."""
+    """Return why layers differ in the shape of keys and values; None if they do not."""
     kinds = {*(getattr(config, "layer_types", None) or ())} - _ATTENTION_KINDS
     if kinds:
         return f"it has layers of the kinds {sorted(kinds)}"

@@ -1,7 +1,8 @@
-"""Adapters of several versions in one batch: ranks side by side, each row masked to its own.
+"""LoRA adapters of several versions in one batch, for the generic runner.
 
-``y = W x + ((x · Aᵀ) ⊙ mask) · Bᵀ`` with ``A = [A1; A2; …]`` and ``B = [s1 B1, s2 B2, …]``: two
-products whatever the number of versions, and no gather.
+The factors of all versions are concatenated along the rank, and a mask selects each row's version:
+``y = W x + ((x · Aᵀ) ⊙ mask) · Bᵀ`` with ``A = [A1; A2; …]`` and ``B = [s1 B1, s2 B2, …]``. Any
+number of versions takes two matrix products and no gather.
 """
 
 from __future__ import annotations
@@ -27,21 +28,21 @@ _A, _B = ".lora_A.weight", ".lora_B.weight"
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """One module's low-rank pair: ``a`` is ``[rank, in]``, ``b`` is ``[out, rank]``, scaled."""
+    """The LoRA factors of one module: ``a`` is ``[rank, in]``, ``b`` is ``[out, rank]``, scaled."""
 
     a: torch.Tensor
     b: torch.Tensor
 
 
 Adapter = dict[str, Factors]
-"""Factors by module name."""
+"""The low-rank factors by module name."""
 
 
 def read_adapter(folder: Path) -> Adapter:
-    """Read a PEFT LoRA folder whose hashes were checked before, into fp32 on the CPU.
+    """Read a PEFT LoRA folder, whose hashes the caller has verified, as fp32 on the CPU.
 
     Raises:
-        AdapterError: It is not a plain LoRA adapter of linear layers.
+        AdapterError: The folder is not a plain LoRA adapter of linear layers.
     """
     config = json.loads((folder / CONFIG_FILE).read_text())
     reason = not_plain(config)
@@ -69,32 +70,32 @@ def read_adapter(folder: Path) -> Adapter:
 
 
 class LoraLinear(torch.nn.Module):
-    """A frozen linear layer plus whatever pair the current batch wants."""
+    """A frozen linear layer plus the low-rank factors of the current batch."""
 
     def __init__(self, inner: torch.nn.Linear) -> None:
         super().__init__()
         self.inner = inner
-        self.pair: Factors | None = None
+        self.factors: Factors | None = None
         self.mask: torch.Tensor | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``[rows, tokens, in]`` to ``[rows, tokens, out]``."""
         out: torch.Tensor = self.inner(x)
-        if self.pair is None:
+        if self.factors is None:
             return out
-        low = torch.nn.functional.linear(x, self.pair.a)
+        low = torch.nn.functional.linear(x, self.factors.a)
         if self.mask is not None:
             low = low * self.mask
-        return out + torch.nn.functional.linear(low, self.pair.b)
+        return out + torch.nn.functional.linear(low, self.factors.b)
 
 
-class LoraSwitch:
-    """Points the linear layers of a model at the adapters of one step.
+class BatchedLora:
+    """Applies the adapters of one step to the linear layers of a model, row by row.
 
     Args:
-        model: Its linear layers are replaced, but for the output head.
-        names: The layers that see rows apart from each other, ``[rows, tokens, in]``; no other can
-            be adapted.
+        model: The model whose linear layers, but for the output head, are wrapped in place.
+        names: The layers whose inputs keep the rows apart, ``[rows, tokens, in]``. No other layer
+            can be adapted.
     """
 
     def __init__(self, model: torch.nn.Module, names: Collection[str]) -> None:
@@ -104,7 +105,11 @@ class LoraSwitch:
         self._ranks: tuple[int, ...] = ()
 
     def check(self, adapter: Adapter) -> None:
-        """Raise ``AdapterError`` unless the adapter fits this model's layers."""
+        """Check that an adapter fits the layers of the model.
+
+        Raises:
+            AdapterError: The adapter has weights for other layers, or of other shapes.
+        """
         for name, factors in adapter.items():
             module = self._modules.get(name)
             if module is None:
@@ -116,21 +121,21 @@ class LoraSwitch:
             if (factors.b.shape[0], factors.a.shape[1]) != wanted:
                 raise AdapterError(f"The adapter's weights for {name} have the wrong shape.")
 
-    def point(self, versions: Iterable[str | None], adapters: Mapping[str, Adapter]) -> None:
-        """Prepare for a step whose rows want ``versions``; None wants the base."""
+    def select(self, versions: Iterable[str | None], adapters: Mapping[str, Adapter]) -> None:
+        """Load the factors of a step's versions into the layers; None means the base."""
         self._versions = tuple(sorted({v for v in versions if v is not None}))
         chosen = tuple(adapters[version] for version in self._versions)
-        # By identity: a version that was unloaded may come back with other weights.
+        # Compared by identity: an unloaded version may be loaded again with other weights.
         if [id(adapter) for adapter in chosen] == [id(adapter) for adapter in self._chosen]:
             return
-        # One rank a version: mixed target modules would need a mask for each module.
+        # Each version has one rank; different ranks by module would need a mask for each module.
         self._ranks = tuple(_rank(adapter) for adapter in chosen)
         for name, module in self._modules.items():
-            module.pair = _side_by_side([_factors(a, name, module.inner) for a in chosen])
+            module.factors = _concatenate([_factors(a, name, module.inner) for a in chosen])
         self._chosen = chosen
 
-    def set_rows(self, versions: Sequence[str | None]) -> None:
-        """Let row ``i`` of the next forward pass feel ``versions[i]``, one of the step's, alone."""
+    def assign_rows(self, versions: Sequence[str | None]) -> None:
+        """Apply ``versions[i]``, one of the step's, to row ``i`` of the next forward pass."""
         mask = self._mask(versions)
         for module in self._modules.values():
             module.mask = mask
@@ -149,7 +154,7 @@ class LoraSwitch:
 
 
 def _wrap_linears(model: torch.nn.Module, names: Collection[str]) -> dict[str, LoraLinear]:
-    """Put a ``LoraLinear`` around each of the linear layers but the output head."""
+    """Wrap each named linear layer, but for the output head, in a ``LoraLinear``."""
     head: Any = model.get_output_embeddings()  # type: ignore[operator]
     found = {
         name: module
@@ -169,7 +174,7 @@ def _rank(adapter: Adapter) -> int:
 
 
 def _factors(adapter: Adapter, name: str, inner: torch.nn.Linear) -> Factors:
-    """Return a module's pair, zeros where the adapter leaves the module alone."""
+    """Return the factors of a module; zeros if the adapter does not target it."""
     found = adapter.get(name)
     if found is not None:
         return found
@@ -179,9 +184,9 @@ def _factors(adapter: Adapter, name: str, inner: torch.nn.Linear) -> Factors:
     )
 
 
-def _side_by_side(pairs: Sequence[Factors]) -> Factors | None:
-    if not pairs:
+def _concatenate(factors: Sequence[Factors]) -> Factors | None:
+    if not factors:
         return None
-    if len(pairs) == 1:
-        return pairs[0]
-    return Factors(a=torch.cat([p.a for p in pairs]), b=torch.cat([p.b for p in pairs], dim=1))
+    if len(factors) == 1:
+        return factors[0]
+    return Factors(a=torch.cat([p.a for p in factors]), b=torch.cat([p.b for p in factors], dim=1))

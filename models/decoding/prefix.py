@@ -1,4 +1,4 @@
-"""Reuse of what was prefilled before: KV blocks, found again by the tokens that they hold."""
+"""A prefix cache: KV blocks of earlier prompts, found by the token ids that they hold."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ BlockT = TypeVar("BlockT")
 
 
 class PrefixCache(Generic[BlockT]):
-    """The most recently used KV blocks, within a bound of bytes; knows no device and no tensor.
+    """A least-recently-used cache of KV blocks, bounded in bytes; imports no torch.
 
-    A block holds ``block_tokens`` positions. Its key is a SHA-256 chain over the policy version and
-    all token ids up to the block's end, so a block is found only by who has exactly these tokens
-    before it, under the version whose weights made it.
+    A block holds ``block_tokens`` positions. The key of a block is a SHA-256 chain over the policy
+    version and all token ids up to the end of the block. A lookup therefore finds a block only with
+    exactly the same tokens, under the same version.
 
-    A block therefore tells nobody anything that they did not send, except by the time that a first
-    token takes: who can guess the first block of somebody else's prompt can notice that it was
-    served lately. Share one cache among users only where that is acceptable.
+    A cached block reveals nothing of another user's prompt except through timing: a user who
+    guesses the first block of a prompt sees a faster first token if that prompt was served
+    recently. Share one cache among users only where that is acceptable.
 
     Args:
-        capacity_bytes: The most that the blocks may take together; 0 turns reuse off.
-        block_bytes: What one block takes.
-        block_tokens: Positions of a block.
+        capacity_bytes: The most bytes of all blocks together; 0 turns reuse off.
+        block_bytes: The bytes of one block.
+        block_tokens: The positions of one block.
     """
 
     def __init__(self, *, capacity_bytes: int, block_bytes: int, block_tokens: int) -> None:
         self.block_tokens = block_tokens
         self._block_bytes = block_bytes
         self._capacity = capacity_bytes // block_bytes
-        # The least recently used block comes first; a block always comes before its parent, so that
-        # what is left of a chain after evictions can still be reached from its start.
+        # The least recently used block comes first. A block comes before its parent, so that the
+        # blocks left of a chain after evictions can still be reached from its start.
         self._blocks: OrderedDict[bytes, tuple[str, BlockT]] = OrderedDict()
 
     @property
     def bytes_held(self) -> int:
-        """Bytes that the blocks take."""
+        """The bytes of all cached blocks."""
         return len(self._blocks) * self._block_bytes
 
     def match(self, version: str, ids: Sequence[int], most: int) -> list[BlockT]:
-        """Return the longest run of blocks known for the beginning of ``ids``, first block first.
+        """Return the cached blocks of the longest known prefix of ``ids``, in order.
 
         Args:
-            version: Policy version that the keys and values must come from.
-            ids: A row's tokens.
-            most: How many positions the blocks may cover.
+            version: The policy version that computed the keys and values.
+            ids: The token ids of a row.
+            most: The most positions that the blocks may cover.
         """
         known = []
         for key in self._chain(version, ids[: max(most, 0)]):
@@ -60,12 +60,13 @@ class PrefixCache(Generic[BlockT]):
         return [self._blocks[key][1] for key in known]
 
     def store(self, version: str, ids: Sequence[int], read: Callable[[int], BlockT]) -> None:
-        """Keep the whole blocks of ``ids``, as many as fit.
+        """Cache the whole blocks of ``ids``, as many as fit.
 
         Args:
-            version: Policy version that the keys and values come from.
-            ids: A row's tokens, all of them prefilled or decoded.
-            read: Returns the block that starts at a position; called for unknown blocks only.
+            version: The policy version that computed the keys and values.
+            ids: The token ids of a row, all of them prefilled or decoded.
+            read: Returns the block that starts at a position; called only for blocks that are not
+                cached yet.
         """
         keys = list(self._chain(version, ids))[: self._capacity]
         known = [key for key in keys if key in self._blocks]
@@ -79,12 +80,12 @@ class PrefixCache(Generic[BlockT]):
         self._touch(keys)
 
     def forget(self, version: str) -> None:
-        """Drop a version's blocks: its weights are gone."""
+        """Drop the blocks of a version whose weights were freed."""
         for key in [key for key, (owner, _) in self._blocks.items() if owner == version]:
             del self._blocks[key]
 
     def _chain(self, version: str, ids: Sequence[int]) -> Iterator[bytes]:
-        """Yield the keys of the whole blocks of ``ids``, each made from the one before it."""
+        """Yield the key of each whole block of ``ids``, hashed from the key before it."""
         key = hashlib.sha256(version.encode()).digest()
         for end in range(self.block_tokens, len(ids) + 1, self.block_tokens):
             block = array("q", ids[end - self.block_tokens : end])
@@ -92,6 +93,6 @@ class PrefixCache(Generic[BlockT]):
             yield key
 
     def _touch(self, keys: Sequence[bytes]) -> None:
-        """Make a chain from its first block on the most recently used, parents after children."""
+        """Mark the blocks of a chain as most recently used, each parent after its child."""
         for key in reversed(keys):
             self._blocks.move_to_end(key)

@@ -1,4 +1,4 @@
-"""Whether transformers' own forward pass can be trusted with a model, found out at start."""
+"""Checks at start whether the generic runner decodes a model exactly."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 ROWS, TOKENS = 2, 6
 
 
-def why_unsupported(model: Any, context: int) -> str | None:
-    """Return what the model's classes and configuration say against it; None if nothing.
+def unsupported_reason(model: Any, context: int) -> str | None:
+    """Return why a model's classes or configuration rule it out; None if they do not.
 
     Args:
         model: A causal language model of transformers.
-        context: The longest text that it is to decode.
+        context: The longest text to decode, in tokens.
     """
     if model.config.is_encoder_decoder:
         return "it has an encoder"
@@ -37,48 +37,48 @@ def why_unsupported(model: Any, context: int) -> str | None:
 
 
 def probe_ids(model: Any) -> torch.Tensor:
-    """Return some token ids, ``[ROWS, TOKENS]``."""
+    """Return fixed token ids to compare passes on, ``[ROWS, TOKENS]``."""
     vocabulary: int = model.config.get_text_config(decoder=True).vocab_size
     ids = torch.arange(1, ROWS * TOKENS + 1, device=model.device) * 7 % vocabulary
     return ids.view(ROWS, TOKENS)
 
 
 @torch.inference_mode()
-def reference(model: Any) -> tuple[torch.Tensor, frozenset[str]]:
-    """Run the model as transformers does.
+def run_reference(model: Any) -> tuple[torch.Tensor, frozenset[str]]:
+    """Run the unchanged model on ``probe_ids``.
 
     Returns:
-        The logits after each of the probe's ids, ``[ROWS, TOKENS, V]``, and the names of the linear
-        layers that see rows apart from each other: their inputs are ``[rows, tokens, …]``.
+        The logits ``[ROWS, TOKENS, V]``, and the names of the linear layers whose inputs keep the
+        rows apart, ``[rows, tokens, …]``.
     """
     with _input_shapes(model) as shapes:
         logits = model(input_ids=probe_ids(model), use_cache=False).logits
-    rows_apart = {name for name, seen in shapes.items() if seen == {(3, ROWS, TOKENS)}}
-    return logits, frozenset(rows_apart)
+    row_wise = {name for name, seen in shapes.items() if seen == {(3, ROWS, TOKENS)}}
+    return logits, frozenset(row_wise)
 
 
-def differ(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
-    """Whether two logits ``[V]`` differ by more than the rounding of their number format does."""
+def logits_differ(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
+    """Return whether two logits ``[V]`` differ by more than rounding; NaN always differs."""
     most = 1e-3 if ours.dtype == torch.float32 else 0.1
     theirs = theirs.float()
     distance = (ours.float() - theirs).norm() / (theirs - theirs.mean()).norm()
-    return not distance <= most  # NaN differs
+    return not distance <= most  # true for NaN as well
 
 
 @contextmanager
 def _input_shapes(model: Any) -> Iterator[dict[str, set[tuple[int, ...]]]]:
-    """Note the dimensions, and the first two sizes, of what each linear layer is given."""
+    """Record the number of dimensions and the first two sizes of each linear layer's inputs."""
     shapes: dict[str, set[tuple[int, ...]]] = {}
 
-    def watch(name: str, module: torch.nn.Module) -> Any:
-        def note(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    def add_hook(name: str, module: torch.nn.Module) -> Any:
+        def record(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             x = inputs[0]
             shapes.setdefault(name, set()).add((x.ndim, *x.shape[:2]))
 
-        return module.register_forward_pre_hook(note)
+        return module.register_forward_pre_hook(record)
 
     hooks = [
-        watch(name, module)
+        add_hook(name, module)
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear)
     ]
@@ -90,7 +90,7 @@ def _input_shapes(model: Any) -> Iterator[dict[str, set[tuple[int, ...]]]]:
 
 
 def _rotation_limits(config: Any) -> list[int]:
-    """Return the lengths at which rotary frequencies change for all rows of a pass."""
+    """Return the lengths at which longrope changes the rotary frequencies of a whole pass."""
     rotation = getattr(config, "rope_parameters", None) or {}
     kinds = [rotation, *(kind for kind in rotation.values() if isinstance(kind, dict))]
     return [

@@ -1,4 +1,4 @@
-"""The line of rows that wait for a slot: bounded, and fair between users."""
+"""A bounded queue of rows that wait for a slot, fair between users."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from models.errors import QueueFullError
 
 
 class WaitingRow(Protocol):
-    """What the line needs to know of a row."""
+    """The attributes of a row that the queue reads."""
 
     @property
     def id(self) -> str:
-        """A name that no other row in flight has."""
+        """An id that is unique among the rows in flight."""
         ...
 
     @property
     def user(self) -> str:
-        """Who asked for it."""
+        """The user whose request the row answers."""
         ...
 
 
@@ -26,61 +26,65 @@ RowT = TypeVar("RowT", bound=WaitingRow)
 
 
 class WaitingQueue(Generic[RowT]):
-    """Users take turns, a row each; one user's rows come in the order in which they arrived.
+    """A round-robin queue over users; the rows of one user leave in order of arrival.
 
-    A user whose row was taken, or who had none, goes behind the others that wait. So with ``k``
-    users waiting, the first row of each is among the next ``k`` that are taken.
+    A user whose row was taken goes behind the other users, and so does a new user. With ``k`` users
+    waiting, the first row of each user is among the next ``k`` rows taken.
+
+    Args:
+        max_rows: The most rows that may wait.
+        max_rows_per_user: The most rows of one user that may wait.
     """
 
     def __init__(self, *, max_rows: int, max_rows_per_user: int) -> None:
         self._max_rows = max_rows
         self._max_rows_per_user = max_rows_per_user
-        self._turns: OrderedDict[str, OrderedDict[str, RowT]] = OrderedDict()
-        self._users: dict[str, str] = {}
+        self._rows: OrderedDict[str, OrderedDict[str, RowT]] = OrderedDict()
+        self._user_of: dict[str, str] = {}
 
     def __len__(self) -> int:
-        return len(self._users)
+        return len(self._user_of)
 
     def push(self, row: RowT) -> None:
-        """Let a row wait.
+        """Add a row.
 
         Raises:
-            QueueFullError: As many rows wait already as may, of all users or of this one.
+            QueueFullError: The queue is full, or the user's share of it is.
         """
         if len(self) >= self._max_rows:
             raise QueueFullError(len(self))
-        own = len(self._turns.get(row.user, ()))
+        own = len(self._rows.get(row.user, ()))
         if own >= self._max_rows_per_user:
             raise QueueFullError(len(self), own=own)
-        self._turns.setdefault(row.user, OrderedDict())[row.id] = row
-        self._users[row.id] = row.user
+        self._rows.setdefault(row.user, OrderedDict())[row.id] = row
+        self._user_of[row.id] = row.user
 
     def pop(self) -> RowT:
-        """Take the row whose turn it is.
+        """Remove and return the next row.
 
         Raises:
-            IndexError: Nothing waits.
+            IndexError: The queue is empty.
         """
-        if not self._turns:
-            raise IndexError("Nothing waits: look at the length first.")
-        user, rows = next(iter(self._turns.items()))
+        if not self._rows:
+            raise IndexError("The queue is empty: check its length first.")
+        user, rows = next(iter(self._rows.items()))
         row = next(iter(rows.values()))
         self.remove(row.id)
-        if user in self._turns:
-            self._turns.move_to_end(user)
+        if user in self._rows:
+            self._rows.move_to_end(user)
         return row
 
     def remove(self, row_id: str) -> None:
-        """Take a row out; an unknown id changes nothing: the row has left already."""
-        user = self._users.pop(row_id, None)
+        """Remove a row; does nothing for an id that is not in the queue."""
+        user = self._user_of.pop(row_id, None)
         if user is None:
             return
-        rows = self._turns[user]
+        rows = self._rows[user]
         del rows[row_id]
         if not rows:
-            del self._turns[user]
+            del self._rows[user]
 
     def clear(self) -> None:
-        """Take every row out."""
-        self._turns.clear()
-        self._users.clear()
+        """Remove every row."""
+        self._rows.clear()
+        self._user_of.clear()

@@ -1,4 +1,4 @@
-"""One reply in flight: what was asked, which tokens have come, and whether it is finished."""
+"""The state of one reply while it decodes: its request and the tokens so far."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Row:
-    """The state of one request in the engine: token ids only, its text is made elsewhere."""
+    """The state of one request in the engine, in token ids; ``TextStream`` makes the text."""
 
     def __init__(self, request: GenerationRequest, end_ids: frozenset[int]) -> None:
         self.request = request
@@ -22,26 +22,26 @@ class Row:
         self.prompt_length = len(request.prompt_ids)
         self.generated: list[int] = []
         self._end_ids = end_ids
-        # Not for secrets: a seed must give the same reply again.
+        # A seeded request must repeat its reply, so the generator need not be cryptographic.
         self._random = random.Random(request.sampling.seed)  # noqa: S311
 
     @property
     def adapter(self) -> str | None:
-        """The version whose adapter this row wants; None wants the base."""
+        """The version whose adapter the row decodes with; None means the base."""
         return None if self.request.version == BASE else self.request.version
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """The prompt and what has come of the reply."""
+        """The ids of the prompt and of the reply so far."""
         return (*self.request.prompt_ids, *self.generated)
 
     @property
     def position(self) -> int:
-        """The position of the newest token, which the next decode step writes to its slot."""
+        """The position of the newest token; the next decode step writes its keys and values."""
         return self.prompt_length + len(self.generated) - 1
 
     def draw(self) -> Draw:
-        """Return how to draw the next token, with the row's next random number."""
+        """Return the sampling parameters of the next token; advances the row's random numbers."""
         sampling = self.request.sampling
         return Draw(
             temperature=sampling.temperature,
@@ -52,7 +52,7 @@ class Row:
         )
 
     def accept(self, token: Token) -> FinishReason | None:
-        """Take a drawn token; return why the reply ends with it, None when it goes on."""
+        """Append a token; return the finish reason, or None while the reply continues."""
         self.generated.append(token.id)
         if token.id in self._end_ids:
             return "stop"

@@ -1,4 +1,4 @@
-"""What executes a forward pass: the interface between the engine and a model's arithmetic."""
+"""The interface between the engine and the forward pass of a model."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """New tokens of one row, for one forward pass.
+    """The new tokens of one row in one forward pass.
 
     Attributes:
-        slot: Where the row's keys and values are.
+        slot: The KV cache slot of the row.
         start: The position of the first id; the slot holds every position before it.
-        ids: They go to positions ``start ..`` of the slot.
-        version: Whose adapter the row wants; None is the base.
-        draw: How to draw the token after the last id; None where it is not wanted, because the
-            chunk does not end its prompt.
+        ids: The token ids at positions ``start ..``.
+        version: The policy version whose adapter applies; None means the base.
+        draw: The sampling parameters of the token after the last id; None where the chunk does not
+            end its prompt, so that no token is drawn.
     """
 
     slot: int
@@ -35,11 +35,11 @@ class Segment:
 
 
 class Runner(Protocol):
-    """Runs one base model, with any number of adapters, over rows in slots of KV memory.
+    """Runs one base model, with any number of adapters, over rows in KV cache slots.
 
     Attributes:
-        threads: Threads of the next step; may be set from any thread.
-        torch_threads: torch threads that the thread which calls ``run`` should have.
+        threads: The threads of the next step; may be set from any thread.
+        torch_threads: The number of torch threads to set on the thread that calls ``run``.
     """
 
     threads: int
@@ -49,11 +49,13 @@ class Runner(Protocol):
 
     @property
     def cache(self) -> SlotCache:
-        """The KV memory; its shape says how many rows fit, and how long they may be."""
+        """The KV cache; its shape sets how many rows fit and how long each may be."""
         ...
 
     def prepare(self, adapter: Adapter) -> Any:
-        """Check an adapter and bring it into the runner's own form; not on the decode thread.
+        """Check an adapter and convert it to the runner's own format.
+
+        This takes long enough that it must not run on the decode thread.
 
         Raises:
             AdapterError: It does not fit the model.
@@ -61,14 +63,14 @@ class Runner(Protocol):
         ...
 
     def run(self, segments: Sequence[Segment], adapters: Mapping[str, Any]) -> list[Token | None]:
-        """Write the segments' tokens to their slots and draw the tokens that come next.
+        """Write the segments' keys and values to their slots, and draw the next tokens.
 
         Args:
             segments: The decoding rows in slots 0 .. n-1, one id each, then prompt chunks in slots
                 n, n+1, …; only the last chunk may leave its prompt unfinished.
-            adapters: What ``prepare`` returned, for at least the versions that are named.
+            adapters: The prepared adapters by version, for at least the versions of the segments.
 
         Returns:
-            One entry a segment: the token drawn, None where ``draw`` is None.
+            One entry for each segment: the drawn token, or None where ``draw`` is None.
         """
         ...

@@ -1,4 +1,4 @@
-"""Which runner serves a base model, and how much KV memory it gets."""
+"""Chooses the runner for a base model, and sizes its KV cache."""
 
 from __future__ import annotations
 
@@ -24,28 +24,27 @@ _log = logging.getLogger(__name__)
 
 
 def make_runner(base: Base, settings: ModelSettings) -> Runner:
-    """Return the runner that the settings ask for; it takes the base model over.
+    """Return the runner that the settings name; the runner takes ownership of the base model.
 
     Raises:
-        EngineError: The base model is of a kind that cannot be decoded exactly, or there is too
-            little KV memory.
+        EngineError: The base model cannot be decoded exactly, or the KV cache holds no row.
     """
     cache = make_cache(base.model, settings)
-    runner = _native_if_it_can(base.model, cache, settings)
+    runner = _native_or_none(base.model, cache, settings)
     if runner is None:
         return TransformersRunner(base.model, cache, threads=settings.step_threads())
-    base.model.to("meta")  # the runner has packed the weights; these are of no more use
+    base.model.to("meta")  # frees the weights: the native runner has packed its own copy
     return runner
 
 
-def make_runner_beside(base: Base, settings: ModelSettings) -> Runner:
-    """Return the same, with weights of its own: somebody else goes on with the base model.
+def make_second_runner(base: Base, settings: ModelSettings) -> Runner:
+    """Return a runner with its own weights, which leaves the base model to its other users.
 
     Raises:
-        EngineError: As ``make_runner``.
-        BaseModelError: The model had to be loaded again, and cannot be.
+        EngineError: The base model cannot be decoded exactly, or the KV cache holds no row.
+        BaseModelError: The generic runner needs a second copy of the model, and loading it failed.
     """
-    runner = _native_if_it_can(base.model, make_cache(base.model, settings), settings)
+    runner = _native_or_none(base.model, make_cache(base.model, settings), settings)
     if runner is not None:
         return runner
     model = load_base(settings).model
@@ -53,7 +52,7 @@ def make_runner_beside(base: Base, settings: ModelSettings) -> Runner:
     return TransformersRunner(model, cache, threads=settings.step_threads())
 
 
-def _native_if_it_can(model: Any, cache: SlotCache, settings: ModelSettings) -> NativeRunner | None:
+def _native_or_none(model: Any, cache: SlotCache, settings: ModelSettings) -> NativeRunner | None:
     if settings.runner == "transformers":
         return None
     try:
@@ -75,10 +74,10 @@ def _native(model: Any, cache: SlotCache, settings: ModelSettings) -> NativeRunn
 
 
 def make_cache(model: Any, settings: ModelSettings) -> SlotCache:
-    """Return KV memory for as many rows as the settings have room for.
+    """Return a KV cache for as many rows as the settings allow.
 
     Raises:
-        EngineError: ``kv_memory_mib`` does not hold one row.
+        EngineError: ``kv_memory_mib`` is too small for one row.
     """
     text = model.config.get_text_config(decoder=True)
     longest: int | None = getattr(text, "max_position_embeddings", None)

@@ -1,4 +1,4 @@
-"""From logits to tokens, with the log-probs of the distribution that was really sampled from."""
+"""Samples tokens from logits, with log-probs under the distribution that was sampled from."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _BLOCK = 256
-"""A vocabulary is searched block by block: first for the block, then within it."""
+"""The entries of a block of the vocabulary; sampling picks a block, then a token within it."""
 
-_ENOUGH = (64, 512, 4096)
-"""How many of the most probable tokens are tried before the whole vocabulary is sorted.
+_CANDIDATES = (64, 512, 4096)
+"""The numbers of top tokens that truncated sampling tries before the whole vocabulary.
 
-A chat model's nucleus of 0.95 is seldom over 512 tokens, and most often under 64."""
+A chat model's nucleus of 0.95 seldom exceeds 512 tokens, and most often has fewer than 64."""
 
 _BELOW_ONE = math.nextafter(1.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """How to draw one row's token: ``uniform`` in [0, 1) is the row's own random number."""
+    """The sampling parameters of one token; ``uniform`` is its random number in [0, 1)."""
 
     temperature: float
     top_p: float
@@ -36,28 +36,29 @@ class Draw:
 
     @property
     def truncates(self) -> bool:
-        """Whether some tokens may not be drawn."""
+        """Whether top-k or top-p excludes some tokens."""
         return self.temperature > 0 and (self.top_k > 0 or self.top_p < 1)
 
 
 def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> list[Token]:
-    """Draw one token a row: temperature first, then ``top_k``, then ``top_p`` of what is left.
+    """Draw one token for each row.
 
-    At temperature 0 the token is the most probable one and log-probs are those at temperature 1.
+    The temperature applies first, then ``top_k``, then ``top_p`` of the remaining mass. At
+    temperature 0 the token is the most probable one, with its log-prob at temperature 1.
 
     Args:
-        logits: ``[rows, V]``, any float type.
-        draws: One for each row.
+        logits: ``[rows, V]``, of any float type.
+        draws: The sampling parameters, one entry for each row.
 
     Returns:
-        One token a row.
+        The tokens, one for each row.
     """
     scaled = _scaled(logits, draws)
     probs = scaled.softmax(-1)
     ids = _draw(probs, draws)
     greedy = [row for row, draw in enumerate(draws) if draw.temperature == 0]
     if greedy:
-        ids[greedy] = _mode(_of(scaled, greedy))
+        ids[greedy] = _argmax(_select_rows(scaled, greedy))
     chosen = probs.gather(1, ids[:, None])[:, 0].log()
     tokens = [Token(i, lp) for i, lp in zip(ids.tolist(), chosen.tolist(), strict=True)]
     _add_alternatives(tokens, scaled, draws)
@@ -67,32 +68,32 @@ def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> list[Token]:
 
 
 def _scaled(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
-    """Return the logits at each row's temperature, ``[rows, V]`` in fp32."""
+    """Return the logits divided by each row's temperature, ``[rows, V]`` in fp32."""
     temperatures = [draw.temperature or 1.0 for draw in draws]
     if all(temperature == 1 for temperature in temperatures):
         return logits.float()
     return logits / torch.tensor(temperatures, device=logits.device)[:, None]
 
 
-def _of(values: torch.Tensor, rows: list[int]) -> torch.Tensor:
-    """Return some of the rows; all of them without a copy."""
+def _select_rows(values: torch.Tensor, rows: list[int]) -> torch.Tensor:
+    """Return the given rows of ``values``, without a copy if all rows are given."""
     return values if len(rows) == len(values) else values[rows]
 
 
 def _draw(probs: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
-    """Invert the cumulative distribution, in two steps so that it is summed only in blocks.
+    """Draw by inverse-transform sampling: first a block of the vocabulary, then a token in it.
 
     Args:
-        probs: ``[rows, V]``; a token whose probability is 0 is never drawn.
-        draws: Their random numbers.
+        probs: ``[rows, V]``; a token with probability 0 is never drawn.
+        draws: The sampling parameters, of which only the random numbers are read.
 
     Returns:
-        Ids ``[rows]``.
+        The token ids, ``[rows]``.
     """
     blocks = _in_blocks(probs, 0.0)
-    block, uniforms = _pick(blocks.sum(-1), _uniforms(draws, probs.device))
-    inside, _ = _pick(_at(blocks, block), uniforms)
-    # Only a row of NaN is ever found in the padding.
+    block, uniforms = _choose(blocks.sum(-1), _uniforms(draws, probs.device))
+    inside, _ = _choose(_take_block(blocks, block), uniforms)
+    # Only a row of NaN can select an entry of the padding.
     return (block * _BLOCK + inside).clamp(max=probs.shape[1] - 1)
 
 
@@ -100,11 +101,11 @@ def _uniforms(draws: Sequence[Draw], device: torch.device) -> torch.Tensor:
     return torch.tensor([draw.uniform for draw in draws], device=device, dtype=torch.float64)
 
 
-def _mode(scaled: torch.Tensor) -> torch.Tensor:
-    """Return the first of the greatest in each row; torch's own argmax is far slower."""
+def _argmax(scaled: torch.Tensor) -> torch.Tensor:
+    """Return the first maximum of each row, much faster than torch's own argmax."""
     blocks = _in_blocks(scaled, -torch.inf)
     block = blocks.amax(-1).argmax(-1)
-    return block * _BLOCK + _at(blocks, block).argmax(-1)
+    return block * _BLOCK + _take_block(blocks, block).argmax(-1)
 
 
 def _in_blocks(values: torch.Tensor, padding: float) -> torch.Tensor:
@@ -114,31 +115,35 @@ def _in_blocks(values: torch.Tensor, padding: float) -> torch.Tensor:
     return values.reshape(values.shape[0], -1, _BLOCK)
 
 
-def _at(blocks: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
+def _take_block(blocks: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
     return blocks[torch.arange(len(blocks), device=blocks.device), block]
 
 
-def _pick(masses: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pick an entry a row by its mass, never one without mass.
+def _choose(masses: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Choose one entry of each row with probability proportional to its mass.
+
+    An entry of mass 0 is never chosen.
 
     Args:
         masses: ``[rows, n]``, not negative.
         uniforms: ``[rows]`` in [0, 1), float64.
 
     Returns:
-        Indices ``[rows]``, and what is left of each random number within the entry: again uniform
-        in [0, 1).
+        The indices ``[rows]``, and for each row a fresh uniform number in [0, 1): the position of
+        the old number within the chosen entry.
     """
-    upto = masses.double().cumsum(-1)
-    target = uniforms * upto[:, -1]
-    index = torch.searchsorted(upto, target[:, None], right=True).clamp(max=masses.shape[1] - 1)
+    cumulative = masses.double().cumsum(-1)
+    target = uniforms * cumulative[:, -1]
+    index = torch.searchsorted(cumulative, target[:, None], right=True).clamp(
+        max=masses.shape[1] - 1
+    )
     mass = masses.gather(1, index).double()[:, 0]
-    before = upto.gather(1, index)[:, 0] - mass
+    before = cumulative.gather(1, index)[:, 0] - mass
     return index[:, 0], ((target - before) / mass).clamp(0.0, _BELOW_ONE)
 
 
 def _add_alternatives(tokens: list[Token], scaled: torch.Tensor, draws: Sequence[Draw]) -> None:
-    """Give the rows that are not truncated their most probable tokens, if they ask for them."""
+    """Add the top log-probs to the tokens of untruncated rows that ask for them."""
     for row, draw in enumerate(draws):
         if draw.top_logprobs and not draw.truncates:
             token = tokens[row]
@@ -150,48 +155,49 @@ def _add_alternatives(tokens: list[Token], scaled: torch.Tensor, draws: Sequence
 def _draw_truncated(
     scaled: torch.Tensor, probs: torch.Tensor, draws: Sequence[Draw]
 ) -> Iterator[tuple[int, Token]]:
-    """Yield the tokens of the rows that are truncated.
+    """Yield the row numbers and tokens of the truncated rows.
 
-    A row is drawn once enough of its most probable tokens were looked at to know which are kept.
+    Each round examines more of the most probable tokens; a row is drawn in the first round that
+    covers all tokens which its truncation keeps.
     """
     rows = [row for row, draw in enumerate(draws) if draw.truncates]
     vocabulary = scaled.shape[1]
-    for enough in (*_ENOUGH, vocabulary):
+    for candidates in (*_CANDIDATES, vocabulary):
         if not rows:
             return
-        count = min(enough, vocabulary)
+        count = min(candidates, vocabulary)
         cut = [draws[row] for row in rows]
-        best = _of(scaled, rows).topk(count).indices
+        best = _select_rows(scaled, rows).topk(count).indices
         masses = probs[torch.tensor(rows, device=probs.device)[:, None], best]
         kept = _kept(masses.double(), cut)
         tokens = _draw_kept(best, kept, cut)
-        known = _known(kept, cut) if count < vocabulary else [True] * len(rows)
-        yield from ((row, t) for row, t, sure in zip(rows, tokens, known, strict=True) if sure)
-        rows = [row for row, sure in zip(rows, known, strict=True) if not sure]
+        decided = _is_decided(kept, cut) if count < vocabulary else [True] * len(rows)
+        yield from ((row, t) for row, t, sure in zip(rows, tokens, decided, strict=True) if sure)
+        rows = [row for row, sure in zip(rows, decided, strict=True) if not sure]
 
 
 def _kept(masses: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
-    """Keep the ``top_k`` most probable tokens, and of these as few as hold ``top_p`` of their mass.
+    """Apply top-k, then nucleus sampling (top-p, arXiv 1904.09751) to the remaining mass.
 
     Args:
-        masses: Probabilities of each row's most probable tokens, best first, ``[rows, K]`` float64.
-        draws: How each row is truncated (nucleus sampling: arXiv 1904.09751).
+        masses: The probabilities of each row's top tokens, best first, ``[rows, K]`` float64.
+        draws: The sampling parameters of each row.
 
     Returns:
-        ``masses`` with those that are not kept set to 0.
+        ``masses`` with 0 for the tokens that are excluded, ``[rows, K]``.
     """
     count, device = masses.shape[1], masses.device
     limits = torch.tensor([min(draw.top_k, count) or count for draw in draws], device=device)
     masses = masses * (torch.arange(count, device=device) < limits[:, None])
-    upto = masses.cumsum(-1)
+    cumulative = masses.cumsum(-1)
     limited = torch.tensor([draw.top_k > 0 for draw in draws], device=device)
     shares = torch.tensor([draw.top_p for draw in draws], device=device, dtype=torch.float64)
-    wanted = shares * torch.where(limited, upto[:, -1], 1.0)
-    return masses * (upto - masses < wanted[:, None])
+    wanted = shares * torch.where(limited, cumulative[:, -1], 1.0)
+    return masses * (cumulative - masses < wanted[:, None])
 
 
-def _known(kept: torch.Tensor, draws: Sequence[Draw]) -> list[bool]:
-    """Return for each row whether all that is kept is among the ``K`` that were looked at."""
+def _is_decided(kept: torch.Tensor, draws: Sequence[Draw]) -> list[bool]:
+    """Return for each row whether the ``K`` examined tokens include every token that is kept."""
     ends = (kept[:, -1] == 0).tolist()
     return [
         draw.top_k <= kept.shape[1] if draw.top_k else end
@@ -200,8 +206,8 @@ def _known(kept: torch.Tensor, draws: Sequence[Draw]) -> list[bool]:
 
 
 def _draw_kept(best: torch.Tensor, kept: torch.Tensor, draws: Sequence[Draw]) -> list[Token]:
-    """Draw from each row's tokens ``best``, ``[rows, K]``, by the masses ``kept``."""
-    places, _ = _pick(kept, _uniforms(draws, kept.device))
+    """Draw one token of each row from the ids ``best`` with the masses ``kept``, ``[rows, K]``."""
+    places, _ = _choose(kept, _uniforms(draws, kept.device))
     logprobs = (kept / kept.sum(-1, keepdim=True)).log()
     ids = best.gather(1, places[:, None])[:, 0].tolist()
     chosen = logprobs.gather(1, places[:, None])[:, 0].tolist()

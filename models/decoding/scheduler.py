@@ -1,9 +1,9 @@
-"""Which rows decode, which prefill, and which slot each has; knows no device and no tensor.
+"""Decides which rows decode, which prefill, and which KV slot each has; imports no torch.
 
-Slots ``0 .. n-1`` hold the rows that decode, so one slice of the KV memory is the whole batch. The
-rows that prefill come right after them. All but the last of these complete their prompts within the
-step and decode from the next one on, so at most one row is partly prefilled between two steps. When
-a row leaves, the last ones move up to keep the slice whole.
+Slots ``0 .. n-1`` hold the decoding rows, so one slice of the KV cache is the whole batch. The
+prefilling rows follow in the next slots. Each prefilling row but the last completes its prompt
+within the step, so at most one row is partly prefilled between two steps. When a row leaves, later
+rows move to lower slots to keep the slice contiguous.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
 
 class Schedulable(Protocol):
-    """What the scheduler needs to know of a row."""
+    """The attributes of a row that the scheduler reads."""
 
     @property
     def id(self) -> str:
-        """A name that no other row in flight has."""
+        """An id that is unique among the rows in flight."""
         ...
 
     @property
     def user(self) -> str:
-        """Who asked for it."""
+        """The user whose request the row answers."""
         ...
 
     @property
     def prompt_length(self) -> int:
-        """Tokens to prefill."""
+        """The number of prompt tokens."""
         ...
 
     @property
     def position(self) -> int:
-        """Once it decodes: the position that is written next, all before it being written."""
+        """The position that a decoding row writes next; all earlier positions are written."""
         ...
 
 
@@ -46,7 +46,7 @@ RowT = TypeVar("RowT", bound=Schedulable)
 
 @dataclass(frozen=True, slots=True)
 class KvCopy:
-    """KV memory to copy: the first ``length`` positions of ``source`` slot to ``target`` slot."""
+    """A copy of the first ``length`` positions of slot ``source`` to slot ``target``."""
 
     source: int
     target: int
@@ -78,7 +78,7 @@ class StepPlan(Generic[RowT]):
 
 @dataclass(frozen=True, slots=True)
 class SlotPosition(Generic[RowT]):
-    """Where a row is: its slot, and how many positions of it are written."""
+    """The slot of a row, and the number of its positions that are written."""
 
     row: RowT
     slot: int
@@ -92,19 +92,19 @@ class _Prefilling(Generic[RowT]):
 
 
 class Scheduler(Generic[RowT]):
-    """Gives waiting rows their slots and their share of each step's prompt tokens.
+    """Gives waiting rows their slots, and prompts their share of each step's prefill tokens.
 
     Args:
-        line: Where rows wait.
-        max_rows: How many slots there are.
-        prefill_chunk: Most prompt tokens of one step.
+        queue: The rows that wait.
+        max_rows: The number of slots.
+        prefill_chunk: The most prompt tokens of one step.
 
     Attributes:
-        prefill_chunk: The same; may be changed between steps.
+        prefill_chunk: The most prompt tokens of one step; may be changed between steps.
     """
 
-    def __init__(self, line: WaitingQueue[RowT], *, max_rows: int, prefill_chunk: int) -> None:
-        self._line = line
+    def __init__(self, queue: WaitingQueue[RowT], *, max_rows: int, prefill_chunk: int) -> None:
+        self._queue = queue
         self._max_rows = max_rows
         self.prefill_chunk = prefill_chunk
         self._decoding: list[RowT] = []
@@ -112,46 +112,47 @@ class Scheduler(Generic[RowT]):
 
     @property
     def decoding(self) -> tuple[RowT, ...]:
-        """Rows that decode, in slot order."""
+        """The decoding rows, in slot order."""
         return tuple(self._decoding)
 
     @property
     def running(self) -> int:
-        """Rows that have a slot."""
+        """The number of rows that have a slot."""
         return len(self._decoding) + len(self._prefilling)
 
     @property
     def waiting(self) -> int:
-        """Rows that wait for a slot."""
-        return len(self._line)
+        """The number of rows that wait for a slot."""
+        return len(self._queue)
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to do."""
+        """Whether no row runs or waits."""
         return self.running + self.waiting == 0
 
     def submit(self, row: RowT) -> None:
-        """Let a row wait.
+        """Add a row to the queue.
 
         Raises:
             QueueFullError: Too many rows wait already.
         """
-        self._line.push(row)
+        self._queue.push(row)
 
     def plan(self, restore: Callable[[RowT, int], int]) -> StepPlan[RowT]:
-        """Return the next step, having admitted rows while slots and prompt tokens last.
+        """Admit waiting rows while slots and prefill tokens last, and return the next step.
 
         Args:
-            restore: Called with each newly admitted row and its slot; returns how many of its
-                prompt's first tokens the slot holds already, fewer than the prompt has.
+            restore: Fills the slot of a newly admitted row from a prefix cache. It takes the row
+                and its slot, and returns the number of prompt tokens restored, which is less than
+                the prompt's length.
         """
         left = self.prefill_chunk
         chunks: list[Chunk[RowT]] = []
         for index, entry in enumerate(self._prefilling):
             chunks.append(self._chunk(index, entry, left))
             left -= chunks[-1].stop - chunks[-1].start
-        while left > 0 and self._line and self.running < self._max_rows:
-            entry = _Prefilling(self._line.pop(), 0)
+        while left > 0 and self._queue and self.running < self._max_rows:
+            entry = _Prefilling(self._queue.pop(), 0)
             self._prefilling.append(entry)
             entry.done = restore(entry.row, self.running - 1)
             chunks.append(self._chunk(len(self._prefilling) - 1, entry, left))
@@ -159,7 +160,7 @@ class Scheduler(Generic[RowT]):
         return StepPlan(decoding=self.decoding, chunks=tuple(chunks))
 
     def advance(self, plan: StepPlan[RowT]) -> None:
-        """Note that the plan's chunks were prefilled; rows whose prompt is complete decode next."""
+        """Record that the plan's chunks were prefilled; rows with a whole prompt decode next."""
         for chunk, entry in zip(plan.chunks, tuple(self._prefilling), strict=True):
             entry.done = chunk.stop
             if chunk.is_last:
@@ -167,54 +168,54 @@ class Scheduler(Generic[RowT]):
                 self._decoding.append(chunk.row)
 
     def find(self, row_id: str) -> SlotPosition[RowT] | None:
-        """Return where a row is; None when it has no slot."""
-        return next((place for place in self._places() if place.row.id == row_id), None)
+        """Return the slot of a row; None if it has no slot."""
+        return next((entry for entry in self._slot_positions() if entry.row.id == row_id), None)
 
     def remove(self, row_id: str) -> tuple[KvCopy, ...]:
-        """Take a row out, wherever it is; return the moves that close the gap, in order.
+        """Remove a waiting or running row; return the KV copies that close the gap, in order.
 
-        An unknown id changes nothing: the row has left already.
+        Does nothing for an unknown id, because a row may already have left.
         """
-        self._line.remove(row_id)
+        self._queue.remove(row_id)
         found = self.find(row_id)
         if found is None:
             return ()
-        places = self._places()
+        positions = self._slot_positions()
         moves = []
         gap = found.slot
         if gap < len(self._decoding):
             tail = len(self._decoding) - 1
             if gap != tail:
-                moves.append(KvCopy(source=tail, target=gap, length=places[tail].written))
+                moves.append(KvCopy(source=tail, target=gap, length=positions[tail].written))
                 self._decoding[gap] = self._decoding[tail]
             self._decoding.pop()
             gap = tail
         else:
             del self._prefilling[gap - len(self._decoding)]
         moves += [
-            KvCopy(source=place.slot, target=place.slot - 1, length=place.written)
-            for place in places[gap + 1 :]
+            KvCopy(source=entry.slot, target=entry.slot - 1, length=entry.written)
+            for entry in positions[gap + 1 :]
         ]
         return tuple(moves)
 
     def clear(self) -> tuple[RowT, ...]:
-        """Take every row out and return them."""
-        rows = [place.row for place in self._places()]
-        while self._line:
-            rows.append(self._line.pop())
+        """Remove and return every row."""
+        rows = [entry.row for entry in self._slot_positions()]
+        while self._queue:
+            rows.append(self._queue.pop())
         self._decoding.clear()
         self._prefilling.clear()
         return tuple(rows)
 
-    def _chunk(self, index: int, entry: _Prefilling[RowT], most: int) -> Chunk[RowT]:
+    def _chunk(self, index: int, entry: _Prefilling[RowT], max_tokens: int) -> Chunk[RowT]:
         return Chunk(
             row=entry.row,
             slot=len(self._decoding) + index,
             start=entry.done,
-            stop=min(entry.done + most, entry.row.prompt_length),
+            stop=min(entry.done + max_tokens, entry.row.prompt_length),
         )
 
-    def _places(self) -> list[SlotPosition[RowT]]:
+    def _slot_positions(self) -> list[SlotPosition[RowT]]:
         held = [(row, row.position) for row in self._decoding]
         held += [(entry.row, entry.done) for entry in self._prefilling]
         return [SlotPosition(row, slot, written) for slot, (row, written) in enumerate(held)]

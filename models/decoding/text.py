@@ -1,4 +1,4 @@
-"""Token ids to text as they come: whole characters only, and nothing past a stop string."""
+"""Incremental detokenisation: whole characters only, and no text past a stop string."""
 
 from __future__ import annotations
 
@@ -11,31 +11,39 @@ _INCOMPLETE = "\ufffd"
 
 
 class TextStream:
-    """Turns one reply's tokens into text that can be sent at once."""
+    """Converts the tokens of one reply to text that can be sent at once.
+
+    Args:
+        tokenizer: The tokenizer of the base.
+        stop: The strings that end the reply; empty strings are ignored.
+
+    Attributes:
+        stopped: Whether a stop string was completed.
+    """
 
     def __init__(self, tokenizer: Any, stop: Sequence[str]) -> None:
         self._tokenizer = tokenizer
         self._stop = [s for s in stop if s]
         self._ids: list[int] = []
-        self._decoded_upto = 0  # ids whose text is settled
-        self._context_from = 0  # ids re-decoded as context, since joining spaces depend on them
-        self._held = ""
+        self._decoded_upto = 0  # the end of the ids whose text was taken
+        self._context_from = 0  # the ids from here on are decoded again: spaces depend on context
+        self._held_back = ""
         self.stopped = False
 
     def push(self, token_id: int) -> str:
-        """Add a token; return the text that can be sent now.
+        """Add a token, and return the text that can be sent now.
 
-        Sets ``stopped`` when a stop string is complete; the text before it is returned.
+        Sets ``stopped`` when a stop string is complete, and returns the text before it.
         """
         self._ids.append(token_id)
-        return self._release(self._held + self._settle())
+        return self._release(self._held_back + self._decode_new())
 
     def finish(self) -> str:
-        """Return what was held back, once the reply ended without a stop string."""
-        tail, self._held = self._held + self._settle(force=True), ""
+        """Return the text that was held back, after a reply that ended without a stop string."""
+        tail, self._held_back = self._held_back + self._decode_new(force=True), ""
         return tail
 
-    def _settle(self, *, force: bool = False) -> str:
+    def _decode_new(self, *, force: bool = False) -> str:
         before = self._decode(self._ids[self._context_from : self._decoded_upto])
         text = self._decode(self._ids[self._context_from :])
         if text.endswith(_INCOMPLETE) and not force:
@@ -52,15 +60,15 @@ class TextStream:
     def _release(self, text: str) -> str:
         found = [i for i in (text.find(s) for s in self._stop) if i >= 0]
         if found:
-            self.stopped, self._held = True, ""
+            self.stopped, self._held_back = True, ""
             return text[: min(found)]
-        keep = max((_overlap(text, s) for s in self._stop), default=0)
-        self._held = text[len(text) - keep :]
+        keep = max((_partial_match(text, s) for s in self._stop), default=0)
+        self._held_back = text[len(text) - keep :]
         return text[: len(text) - keep]
 
 
-def _overlap(text: str, stop: str) -> int:
-    """Return the length of the longest end of ``text`` that begins ``stop``."""
+def _partial_match(text: str, stop: str) -> int:
+    """Return the length of the longest suffix of ``text`` that is a proper prefix of ``stop``."""
     for size in range(min(len(text), len(stop) - 1), 0, -1):
         if stop.startswith(text[-size:]):
             return size

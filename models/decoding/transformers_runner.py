@@ -1,4 +1,4 @@
-"""The generic runner: transformers' own forward pass, for any architecture it can decode."""
+"""The generic runner: the forward pass of transformers, for architectures it decodes exactly."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from models.decoding import attention, probe
-from models.decoding.kv import SlotCache, Window
-from models.decoding.lora import Factors, LoraSwitch
+from models.decoding.kv import CacheSlice, SlotCache
+from models.decoding.lora import BatchedLora, Factors
 from models.decoding.runner import Segment
 from models.decoding.sampler import sample
 from models.errors import EngineError
@@ -22,30 +22,30 @@ if TYPE_CHECKING:
 
 
 class TransformersRunner:
-    """One pass over all rows that bring one token, and one over each longer prompt chunk.
+    """Runs one pass over all rows with one new token, then one pass over each longer chunk.
 
     Args:
-        model: A causal language model of transformers; it is changed, and ours from now on.
-        cache: The KV memory, in the model's number format.
-        threads: torch threads of a step.
+        model: A causal language model of transformers, which the runner owns and changes.
+        cache: The KV cache, in the model's number format.
+        threads: The torch threads of a step.
 
     Raises:
-        EngineError: The model cannot be decoded exactly in this way.
+        EngineError: The model cannot be decoded exactly by this runner.
     """
 
     def __init__(self, model: Any, cache: SlotCache, *, threads: int) -> None:
         self.cache = cache
         self.threads = threads
         self._model = model
-        reason = probe.why_unsupported(model, cache.context)
+        reason = probe.unsupported_reason(model, cache.context)
         if reason is not None:
             raise _refusal(model, reason)
         try:
-            logits, rows_apart = probe.reference(model)
+            logits, row_wise = probe.run_reference(model)
             attention.register()
             model.set_attn_implementation(attention.NAME)
-            self._switch = LoraSwitch(model, rows_apart)
-            agrees = self._rehearse(logits)
+            self._lora = BatchedLora(model, row_wise)
+            agrees = self._matches_reference(logits)
         except Exception as error:
             raise _refusal(model, str(error)) from error
         if not agrees:
@@ -53,16 +53,16 @@ class TransformersRunner:
 
     @property
     def torch_threads(self) -> int:
-        """Threads of torch that the thread which calls ``run`` should have: all of a step's."""
+        """The number of torch threads to set on the thread that calls ``run``."""
         return self.threads
 
     def prepare(self, adapter: Adapter) -> Adapter:
-        """Check that the adapter fits the model, and bring it into the model's number format.
+        """Check that an adapter fits the model, and convert it to the model's number format.
 
         Raises:
-            AdapterError: It does not fit.
+            AdapterError: The adapter does not fit.
         """
-        self._switch.check(adapter)
+        self._lora.check(adapter)
         device, dtype = self._model.device, self._model.dtype
         return {
             name: Factors(a=pair.a.to(device, dtype), b=pair.b.to(device, dtype))
@@ -73,8 +73,8 @@ class TransformersRunner:
     def run(
         self, segments: Sequence[Segment], adapters: Mapping[str, Adapter]
     ) -> list[Token | None]:
-        """Write the segments' tokens to their slots and draw the next ones (see the protocol)."""
-        self._switch.point([s.version for s in segments], adapters)
+        """Write the segments' keys and values and draw the next tokens (see ``Runner.run``)."""
+        self._lora.select([s.version for s in segments], adapters)
         tokens: list[Token | None] = []
         for batch in _passes(segments):
             logits = self._forward(batch, self.cache)
@@ -85,8 +85,8 @@ class TransformersRunner:
         return tokens
 
     @torch.inference_mode()
-    def _rehearse(self, theirs: torch.Tensor) -> bool:
-        """Decode two rows side by side; whether this gives what ``probe.reference`` gave."""
+    def _matches_reference(self, theirs: torch.Tensor) -> bool:
+        """Decode two rows in one batch; return whether the logits match the reference."""
         cache = SlotCache.for_model(
             self._model.config,
             slots=probe.ROWS,
@@ -99,16 +99,18 @@ class TransformersRunner:
             self._forward([Segment(slot, start, ids, None, None)], cache)
         last = [Segment(0, 5, first[5:], None, None), Segment(1, 3, second[3:4], None, None)]
         ours = self._forward(last, cache)
-        return not (probe.differ(ours[0], theirs[0, 5]) or probe.differ(ours[1], theirs[1, 3]))
+        return not (
+            probe.logits_differ(ours[0], theirs[0, 5]) or probe.logits_differ(ours[1], theirs[1, 3])
+        )
 
     def _forward(self, batch: Sequence[Segment], cache: SlotCache) -> torch.Tensor:
-        """Run the model; returns the logits ``[rows, V]`` after each segment's last id."""
+        """Run the model; return the logits ``[rows, V]`` after the last id of each segment."""
         device, new = self._model.device, len(batch[0].ids)
         starts = torch.tensor([[s.start] for s in batch], device=device)
         positions = starts + torch.arange(new, device=device)
         length = max(s.start for s in batch) + new
-        cache.window = Window(first=batch[0].slot, positions=positions, length=length)
-        self._switch.set_rows([s.version for s in batch])
+        cache.current = CacheSlice(first=batch[0].slot, positions=positions, length=length)
+        self._lora.assign_rows([s.version for s in batch])
         logits: torch.Tensor = self._model(
             input_ids=torch.tensor([list(s.ids) for s in batch], device=device),
             position_ids=positions,
@@ -120,7 +122,7 @@ class TransformersRunner:
 
 
 def _passes(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
-    """Split a step into forward passes, whose rows lie side by side and bring equally much."""
+    """Split a step into forward passes over adjacent slots with equally many new tokens."""
     for single, group in groupby(segments, key=lambda s: len(s.ids) == 1):
         if single:
             yield list(group)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from models.decoding.offline import reply_aside
+from models.decoding.offline import generate_offline
 from models.learning.features import reply_features
 from models.learning.iterations import Iteration, among
 from models.learning.reward_model import fit_reward_model
@@ -182,7 +182,7 @@ class Practice:
         )
         with TemporaryDirectory(prefix="thumbloop-rollouts-") as folder:
             self._policy.save(Path(folder))
-            drawn = reply_aside(
+            drawn = generate_offline(
                 self._base, Path(folder), list(zip(prompts, samplings, strict=True)), engine
             )
         return [

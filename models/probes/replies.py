@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from models.decoding.offline import reply_aside
+from models.decoding.offline import generate_offline
 from models.errors import GateError
 from models.types import Message, Sampling
 
@@ -71,7 +71,7 @@ def draw(
     about = [*(q.about for q in drawn), *(None for _ in operator)]
     prompts = [*(q.prompt for q in drawn), *(p.messages[-1].content for p in operator)]
     engine = settings.model_copy(update={"engine_threads": settings.learner_threads})
-    replies = reply_aside(base, adapter, list(zip(ids, samplings, strict=True)), engine)
+    replies = generate_offline(base, adapter, list(zip(ids, samplings, strict=True)), engine)
     return [
         DrawnReply(
             about=about[n],

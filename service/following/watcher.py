@@ -179,7 +179,7 @@ class RolloutWatcher:
                 PATIENCE,
                 asyncio.gather(self._store.rollout.get(), self._store.runs.lease_held()),
             )
-            self.generator.make_room(learning=learning)
+            self.generator.adjust_threads(learning=learning)
             self.store_away = False
         except StoreUnavailableError:
             self.store_away = True

@@ -66,7 +66,7 @@ class FakeGenerator:
     async def unload(self, version: str) -> None:
         self._loaded.discard(version)
 
-    def make_room(self, *, learning: bool) -> None:
+    def adjust_threads(self, *, learning: bool) -> None:
         self.learner_has_room = learning
 
     def loaded(self) -> frozenset[str]:

@@ -218,7 +218,7 @@ def test_an_empty_prompt_is_refused(engine: Engine) -> None:
 def test_beside_a_learner_a_step_takes_fewer_threads_and_prompt_tokens(engine: Engine) -> None:
     engine._settings = engine._settings.model_copy(update={"engine_threads": 4})
     for learning, threads, chunk in ((True, 2, 8), (False, 4, 16)):
-        engine.make_room(learning=learning)
+        engine.adjust_threads(learning=learning)
         assert engine.runner.threads == threads
         engine.scheduler.submit(
             engine.make_row(GenerationRequest("x", tuple(range(40)), BASE, GREEDY))

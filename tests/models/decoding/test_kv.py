@@ -22,7 +22,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from models.decoding.kv import SlotCache, Window
+from models.decoding.kv import CacheSlice, SlotCache
 from models.decoding.scheduler import KvCopy
 from models.errors import EngineError
 
@@ -105,7 +105,7 @@ def test_memory_goes_with_its_last_user() -> None:
 def test_a_decode_step_writes_each_row_at_its_own_position() -> None:
     cache = _cache()
     keys, values = torch.randn(2, 2, HEADS, 1, SIZE)
-    cache.window = Window(first=1, positions=torch.tensor([[3], [6]]), length=7)
+    cache.current = CacheSlice(first=1, positions=torch.tensor([[3], [6]]), length=7)
     seen_keys, seen_values = cache.update(keys, values, 2)
     for seen, new in ((seen_keys, keys), (seen_values, values)):
         expected = torch.zeros(2, HEADS, 7, SIZE)
@@ -122,7 +122,7 @@ def test_a_chunk_is_written_before_the_end_of_its_window() -> None:
     cache = _filled()
     old = cache.read_block(2, 0, CONTEXT)
     keys, values = torch.randn(2, 1, HEADS, 3, SIZE)
-    cache.window = Window(first=2, positions=torch.tensor([[4, 5, 6]]), length=7)
+    cache.current = CacheSlice(first=2, positions=torch.tensor([[4, 5, 6]]), length=7)
     seen_keys, seen_values = cache.update(keys, values, 0)
     assert torch.equal(seen_keys, torch.cat([old[0, :1, :, :4], keys], 2))
     assert torch.equal(seen_values, torch.cat([old[1, :1, :, :4], values], 2))
@@ -133,7 +133,7 @@ def test_a_chunk_is_written_before_the_end_of_its_window() -> None:
 @pytest.mark.parametrize("odd", ["keys", "values"])
 def test_a_layer_of_another_shape_is_refused(heads: int, size: int, odd: str) -> None:
     cache = _cache()
-    cache.window = Window(first=0, positions=torch.tensor([[0]]), length=1)
+    cache.current = CacheSlice(first=0, positions=torch.tensor([[0]]), length=1)
     states = {name: torch.zeros(1, HEADS, 1, SIZE) for name in ("keys", "values")}
     states[odd] = torch.zeros(1, heads, 1, size)
     with pytest.raises(EngineError, match=re.escape(f"({heads}, {size}) instead of (2, 5)")):
@@ -141,7 +141,7 @@ def test_a_layer_of_another_shape_is_refused(heads: int, size: int, odd: str) ->
 
 
 def test_a_window_has_to_be_set() -> None:
-    with pytest.raises(EngineError, match="No window"):
+    with pytest.raises(EngineError, match="No cache slice"):
         _cache().get_seq_length(0)
 
 

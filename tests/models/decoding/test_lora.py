@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE
 from models.base.loading import load_base
 from models.decoding.bank import AdapterBank
-from models.decoding.lora import Factors, LoraSwitch, read_adapter
+from models.decoding.lora import BatchedLora, Factors, read_adapter
 from models.errors import AdapterError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def switch() -> LoraSwitch:
+def lora() -> BatchedLora:
     class Model(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -35,50 +35,50 @@ def switch() -> LoraSwitch:
     model = Model()
     with torch.no_grad():
         model.proj.weight.copy_(torch.eye(2))
-    return LoraSwitch(model, {"proj", "head"})
+    return BatchedLora(model, {"proj", "head"})
 
 
 def _pair(value: float) -> dict[str, Factors]:
     return {"proj": Factors(a=torch.tensor([[1.0, 1.0]]), b=torch.tensor([[value], [0.0]]))}
 
 
-def test_each_row_feels_its_own_adapter_only(switch: LoraSwitch) -> None:
+def test_each_row_feels_its_own_adapter_only(lora: BatchedLora) -> None:
     adapters = {"one": _pair(10.0), "two": _pair(100.0)}
-    switch.point(["two", None, "one"], adapters)
-    switch.set_rows(["two", None, "one"])
+    lora.select(["two", None, "one"], adapters)
+    lora.assign_rows(["two", None, "one"])
     x = torch.tensor([[[1.0, 2.0]]]).expand(3, 1, 2)
-    out = switch._modules["proj"](x)[:, 0].tolist()
+    out = lora._modules["proj"](x)[:, 0].tolist()
     # W = 1; low = x0 + x1 = 3
     assert out == [[301.0, 2.0], [1.0, 2.0], [31.0, 2.0]]
-    switch.set_rows([None])
-    assert switch._modules["proj"](x[:1])[0, 0].tolist() == [1.0, 2.0]
-    switch.point([None], adapters)
-    switch.set_rows([None])
-    assert switch._modules["proj"](x[:1])[0, 0].tolist() == [1.0, 2.0]
-    switch.point(["one"], adapters)
-    switch.set_rows(["one"])
-    assert switch._modules["proj"](x[:1])[0, 0].tolist() == [31.0, 2.0]
+    lora.assign_rows([None])
+    assert lora._modules["proj"](x[:1])[0, 0].tolist() == [1.0, 2.0]
+    lora.select([None], adapters)
+    lora.assign_rows([None])
+    assert lora._modules["proj"](x[:1])[0, 0].tolist() == [1.0, 2.0]
+    lora.select(["one"], adapters)
+    lora.assign_rows(["one"])
+    assert lora._modules["proj"](x[:1])[0, 0].tolist() == [31.0, 2.0]
 
 
 def test_a_version_that_comes_back_with_other_weights_is_not_served_with_the_old_ones(
-    switch: LoraSwitch,
+    lora: BatchedLora,
 ) -> None:
     x = torch.tensor([[[1.0, 2.0]]])
     for value, expected in ((10.0, 31.0), (100.0, 301.0)):
-        switch.point(["one"], {"one": _pair(value)})
-        switch.set_rows(["one"])
-        assert switch._modules["proj"](x)[0, 0].tolist() == [expected, 2.0]
+        lora.select(["one"], {"one": _pair(value)})
+        lora.assign_rows(["one"])
+        assert lora._modules["proj"](x)[0, 0].tolist() == [expected, 2.0]
 
 
-def test_the_output_head_is_left_alone(switch: LoraSwitch) -> None:
-    assert set(switch._modules) == {"proj"}
+def test_the_output_head_is_left_alone(lora: BatchedLora) -> None:
+    assert set(lora._modules) == {"proj"}
 
 
-def test_an_adapter_of_other_layers_or_shapes_is_refused(switch: LoraSwitch) -> None:
+def test_an_adapter_of_other_layers_or_shapes_is_refused(lora: BatchedLora) -> None:
     with pytest.raises(AdapterError, match="lacks"):
-        switch.check({"nowhere": _pair(1.0)["proj"]})
+        lora.check({"nowhere": _pair(1.0)["proj"]})
     with pytest.raises(AdapterError, match="shape"):
-        switch.check({"proj": Factors(a=torch.ones(1, 3), b=torch.ones(2, 1))})
+        lora.check({"proj": Factors(a=torch.ones(1, 3), b=torch.ones(2, 1))})
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_real_adapter_fits_its_model(
     adapter = read_adapter(folder)
     assert len(adapter) == 2 * 7  # two layers of seven linear maps each
     model = load_base(settings).model
-    LoraSwitch(model, [name for name, _ in model.named_modules()]).check(adapter)
+    BatchedLora(model, [name for name, _ in model.named_modules()]).check(adapter)
 
 
 def test_a_retired_version_stays_until_its_last_request_ends() -> None:

@@ -29,7 +29,7 @@ def _popped(line: WaitingQueue[Row]) -> list[str]:
     return [line.pop().id for _ in range(len(line))]
 
 
-def test_users_take_turns_and_keep_their_own_order() -> None:
+def test_users_take_rows_and_keep_their_own_order() -> None:
     assert _popped(_line("a1", "a2", "a3", "b1", "c1", "b2")) == [
         *("a1", "b1", "c1"),
         *("a2", "b2"),
@@ -87,7 +87,7 @@ def test_everybody_who_waits_is_served_within_one_turn(
     line = _line(*(f"{user}{index}" for index, user in enumerate(users)))
     for _ in range(data.draw(st.integers(0, len(users) - 1))):
         line.pop()
-    waiting = {row.user for rows in line._turns.values() for row in rows.values()}
+    waiting = {row.user for rows in line._rows.values() for row in rows.values()}
     newcomers = data.draw(st.lists(st.sampled_from("abcdefgh"), max_size=10))
     served = set()
     for turn in range(len(waiting)):

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from models.adapters import WEIGHTS_FILE
-from models.decoding.offline import reply_aside
+from models.decoding.offline import generate_offline
 from models.errors import LearningError
 from models.learning.features import reply_features
 from models.learning.learner import Learner
@@ -48,7 +48,7 @@ def _votes(learner: Learner) -> list[Sample]:
     """Return what the base says, liked where it is on one side of how replies differ most."""
     prompts = [PROMPTS[number % len(PROMPTS)] for number in range(VOTES)]
     asked = [(prompt, Sampling(max_tokens=TOKENS, seed=n)) for n, prompt in enumerate(prompts)]
-    drawn = reply_aside(learner._base, None, asked, learner._settings)
+    drawn = generate_offline(learner._base, None, asked, learner._settings)
     votes = [
         Sample(
             completion_id=f"c{number}",

@@ -9,7 +9,7 @@ import torch
 
 from models.adapters import AdapterStore
 from models.base.loading import load_base
-from models.decoding.offline import reply_aside
+from models.decoding.offline import generate_offline
 from models.errors import EngineError, GateError
 from models.gate import Behaviour, judge
 from models.policy.batch import collate
@@ -262,7 +262,7 @@ def test_the_distance_to_the_parent_is_that_to_another_adapter(
 def test_both_runners_reply_alike(settings: LearnerSettings, folder: Path) -> None:
     base = load_base(settings)
     native, generic = (
-        reply_aside(base, folder, ASKED, settings.model_copy(update={"runner": runner}))
+        generate_offline(base, folder, ASKED, settings.model_copy(update={"runner": runner}))
         for runner in ("native", "transformers")
     )
     for ours, theirs in zip(native, generic, strict=True):
@@ -276,7 +276,7 @@ def test_the_adapter_decides_what_is_replied(
 ) -> None:
     store, base = AdapterStore(settings.adapters_dir), load_base(settings)
     folders = [None, *(store.path(make_version(n)) for n in (1, 2))]
-    one, two, three = (reply_aside(base, folder, ASKED, settings) for folder in folders)
+    one, two, three = (generate_offline(base, folder, ASKED, settings) for folder in folders)
     assert one != two != three != one
 
 
