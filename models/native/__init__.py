@@ -1,1 +1,1 @@
-"""What both compiled programs share: the compiler, common headers, and what a processor can do."""
+"""The compiler driver, the C++ headers and the processor checks of both compiled libraries."""

@@ -1,4 +1,4 @@
-"""Compiles a program once for this machine's processor and keeps the library."""
+"""Compiles a C++ library for this machine's processor, once."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _SECONDS = 300
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What a library is made of.
+    """The files of a compiled library.
 
     Attributes:
-        name: How the library's name begins.
+        name: The prefix of the library's file name.
         source: The file to compile.
-        headers: Of the files beside it, those that it includes.
-        shared: Of the files beside this module, those that it includes.
+        headers: The included headers in the source's folder.
+        shared: The included headers in this module's folder.
     """
 
     name: str
@@ -51,16 +51,16 @@ class Program:
 
     @property
     def files(self) -> list[Path]:
-        """All that the library depends on."""
-        beside = [self.source.parent / name for name in self.headers]
-        return [self.source, *beside, *(_FOLDER / name for name in self.shared)]
+        """The source and every header that it includes."""
+        headers = [self.source.parent / name for name in self.headers]
+        return [self.source, *headers, *(_FOLDER / name for name in self.shared)]
 
 
 def library(folder: Path, program: Program) -> Path:
-    """Return the compiled library, kept in ``folder``; compiles it if need be (about 5 s).
+    """Return the compiled library in ``folder``; compiles it first if needed (about 5 s).
 
     Raises:
-        EngineError: It does not compile here.
+        EngineError: The compiler is missing or fails.
     """
     target = folder / f"{program.name}-{_fingerprint(program)}.so"
     if target.is_file():
@@ -79,7 +79,7 @@ def _compile(program: Program, target: Path) -> None:
             "The compiler (the package ziglang) is missing: run `make setup`, or set "
             "THUMBLOOP_RUNNER=transformers to do without the native runner."
         )
-    # zig's wrapper of clang comes as a Python package, so no compiler need be installed.
+    # zig's clang is a Python package, so that users need not install a compiler.
     command = [sys.executable, "-m", "ziglang", "c++", *_flags(), f"-I{_FOLDER}"]
     command.append(program.source.name)
     command += ["-o", str(target), "-lm", "-lpthread"]
@@ -102,7 +102,7 @@ def _compile(program: Program, target: Path) -> None:
 
 
 def _fingerprint(program: Program) -> str:
-    """Name what the library depends on: its source, the flags, and the processor."""
+    """Return a hash of the library's files, the compiler flags and the processor."""
     digest = hashlib.sha256(" ".join(_flags()).encode())
     for file in program.files:
         digest.update(file.read_bytes())

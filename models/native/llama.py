@@ -1,4 +1,4 @@
-"""Which models the compiled programs can run: Llama-like ones of certain sizes."""
+"""Checks which models the compiled libraries can run: Llama-like ones of certain sizes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 MODEL_TYPES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 HEAD_SIZES = frozenset({16, 32, 64, 80, 96, 128, 256})
 LANES = 16
-"""Numbers in a vector of the compiled programs."""
+"""The fp32 numbers in a vector of the compiled libraries."""
 
 
 def unsupported(model: Any) -> str | None:
-    """Return why the compiled step cannot run a transformers model; None if it can."""
+    """Return why the compiled libraries cannot run a transformers model; None if they can."""
     missing = _missing_code(model.config)
     if missing is None:
         missing = _missing_size(model)

@@ -1,4 +1,4 @@
-"""What this machine's processor multiplies fast."""
+"""Detects which number formats this machine's processor multiplies fast."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _INTEL = "GenuineIntel"
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """The first processor of Linux's list; empty where there is none.
+    """The first processor in ``/proc/cpuinfo``; empty on systems without that file.
 
     Attributes:
-        vendor: As the processor names its maker.
-        flags: What x86 processors can do, as Linux names it.
-        lines: What tells processors apart for whom programs are compiled.
+        vendor: The vendor id.
+        flags: The x86 instruction sets, as Linux names them.
+        lines: The lines that identify a processor, for the cache of compiled libraries.
     """
 
     vendor: str = ""
@@ -27,30 +27,29 @@ class Processor:
 
     @property
     def multiplies_pairs(self) -> bool:
-        """Whether a dot product of bfloat16 pairs is faster than fp32 products one by one.
+        """Whether the dot product of bfloat16 pairs is faster than fp32 multiplication.
 
-        On an Intel Xeon it has half of the products a second that fp32 has ("One update"
-        in bench/RESULTS.md); two cores of an AMD EPYC had 468 GFLOP/s by it ("Single steps").
+        On Intel Xeon processors it is slower: it does half as many products a second as fp32.
         """
         return "avx512_bf16" in self.flags and self.vendor != _INTEL
 
     @property
     def multiplies_float16(self) -> bool:
-        """Whether it computes with 32 fp16 numbers in the time of sixteen fp32 ones."""
+        """Whether fp16 has twice the throughput of fp32 (AVX512-FP16)."""
         return "avx512_fp16" in self.flags
 
     @property
     def multiplies_bfloat16(self) -> bool:
-        """Whether large products of bfloat16 matrices are faster than of fp32 ones.
+        """Whether large bfloat16 matrix products are faster than fp32 ones.
 
-        That is with tiles (AMX) or fast dot products. Of processors other than x86 we know
-        nothing, and believe what they say they are.
+        They are with AMX or with fast bfloat16 dot products. Other processors than x86 list no
+        flags, and are assumed to be fast.
         """
         return not self.flags or "amx_bf16" in self.flags or self.multiplies_pairs
 
 
 def parse(info: str) -> Processor:
-    """Read the first processor out of the text of ``/proc/cpuinfo``."""
+    """Return the first processor in the text of ``/proc/cpuinfo``."""
     rows = [line.partition(":") for line in info.partition("\n\n")[0].splitlines()]
     found = {name.strip(): value.strip() for name, _, value in rows}
     return Processor(

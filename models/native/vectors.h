@@ -1,9 +1,9 @@
-// Sixteen lanes of fp32, and the two number formats that weights and KV memory may have.
+// Vectors of 16 fp32 lanes, and the two number formats of weights and KV cache.
 //
-// Written with the compiler's vector types, so that it builds for any instruction set; on x86 with
-// AVX512-BF16 the dot product of bfloat16 pairs is one instruction, and rounding to them another.
-// Where the first is slow (THUMBLOOP_FAST_PAIRS is not defined), the decoder's products widen the
-// weights instead and take activations in fp32, and the learner's attention is in fp32.
+// The code uses the compiler's vector types, so it builds for any instruction set. AVX512-BF16 has
+// one instruction for the dot product of bfloat16 pairs, and one for rounding to bfloat16. Where
+// that dot product is slow, THUMBLOOP_FAST_PAIRS is not defined. The decoder then widens weights and
+// takes fp32 activations, and the learner computes attention in fp32.
 
 #pragma once
 
@@ -34,7 +34,7 @@ static inline void store(T* to, V value) {
     memcpy(to, &value, sizeof(V));
 }
 
-// By its bits: an addition of fp32 zero would change -0, and so be carried out.
+// Broadcasts by bits: the compiler cannot drop an addition to fp32 zero, because it changes -0.
 static inline f32v splat(float x) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof(bits));
@@ -50,30 +50,38 @@ static inline float sum(f32v v) {
     return (b[0] + b[2]) + (b[1] + b[3]);
 }
 
-// The sums of sixteen vectors, in order. Each level adds halves of two vectors into one.
+// Returns the sums of 16 vectors, in order. Each level adds halves of two vectors into one.
 static inline f32v sums(const f32v* v) {
     f32v four[4];
     for (int i = 0; i < 4; i++) {
         f32v two[2];
         for (int j = 0; j < 2; j++) {
             f32v a = v[4 * i + 2 * j], b = v[4 * i + 2 * j + 1];
-            two[j] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29) +
-                     __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+            two[j] = __builtin_shufflevector(
+                         a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29) +
+                     __builtin_shufflevector(
+                         a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
         }
-        four[i] = __builtin_shufflevector(two[0], two[1], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
-                  __builtin_shufflevector(two[0], two[1], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+        four[i] = __builtin_shufflevector(
+                      two[0], two[1], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
+                  __builtin_shufflevector(
+                      two[0], two[1], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
     }
     f32v half[2];
     for (int i = 0; i < 2; i++) {
         f32v a = four[2 * i], b = four[2 * i + 1];
-        half[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
-                  __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+        half[i] = __builtin_shufflevector(
+                      a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+                  __builtin_shufflevector(
+                      a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
     }
-    return __builtin_shufflevector(half[0], half[1], 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
-           __builtin_shufflevector(half[0], half[1], 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+    return __builtin_shufflevector(
+               half[0], half[1], 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+           __builtin_shufflevector(
+               half[0], half[1], 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
 }
 
-// e^x for x <= 88; 0 below -87. Relative error about 2e-7 (Cephes' polynomial for expf).
+// e^x for x <= 88, and 0 below -87. The relative error is about 2e-7 (Cephes' expf polynomial).
 static inline f32v exp(f32v x) {
     const f32v low = splat(-87.0f);
     i32v zero = x < low;
@@ -95,25 +103,26 @@ static inline f32v exp(f32v x) {
     return zero ? f32v{} : out;
 }
 
-// One number format of weights and KV memory: a weight vector holds 16 outputs times ``WIDTH`` inputs,
-// ``VALUES`` in all. ``Active`` is what products take activations in, and ``Sum`` what they sum up in.
+// The number formats of weights and KV cache. A weight vector holds 16 outputs times ``WIDTH``
+// inputs, ``VALUES`` in all. Products take activations as ``Activation`` and sum in ``Sum``.
 
 struct Float32 {
     typedef float Value;
-    typedef float Active;
+    typedef float Activation;
     typedef f32v Sum;
     static constexpr int WIDTH = 1, VALUES = LANES;
     static inline f32v widen(const Value* from) { return load<f32v>(from); }
     static inline void narrow(Value* to, f32v v) { store(to, v); }
-    static inline void activate(Active* to, f32v v) { store(to, v); }
-    static inline f32v accumulate(f32v acc, const Value* unit, const Value* weights) {
-        return acc + splat(*unit) * load<f32v>(weights);
+    static inline void store_activation(Activation* to, f32v v) { store(to, v); }
+    static inline f32v accumulate(f32v acc, const Value* input, const Value* weights) {
+        return acc + splat(*input) * load<f32v>(weights);
     }
-    // The sum of products of ``16 · count`` values, lane by lane.
+    // Multiplies ``16 · COUNT`` values and sums the products by lane.
     template <int COUNT>
     static inline f32v products(const Value* a, const Value* b) {
         f32v out{};
-        for (int i = 0; i < COUNT; i++) out += load<f32v>(a + i * LANES) * load<f32v>(b + i * LANES);
+        for (int i = 0; i < COUNT; i++)
+            out += load<f32v>(a + i * LANES) * load<f32v>(b + i * LANES);
         return out;
     }
 };
@@ -121,16 +130,16 @@ struct Float32 {
 struct BFloat16 {
     typedef uint16_t Value;
 #if defined(THUMBLOOP_FAST_PAIRS)
-    typedef uint16_t Active;
+    typedef uint16_t Activation;
 #else
-    typedef float Active;
+    typedef float Activation;
 #endif
     typedef f32v Sum;
     static constexpr int WIDTH = 2, VALUES = 2 * LANES;
     static inline f32v widen(const Value* from) {
         return (f32v)(__builtin_convertvector(load<u16v>(from), u32v) << 16);
     }
-    // Round to nearest, ties to even.
+    // Rounds to nearest, ties to even.
     static inline void narrow(Value* to, f32v v) {
 #if defined(__AVX512BF16__)
         store(to, _mm512_cvtneps_pbh((__m512)v));
@@ -140,17 +149,17 @@ struct BFloat16 {
         store(to, __builtin_convertvector(bits, u16v));
 #endif
     }
-    static inline void activate(uint16_t* to, f32v v) { narrow(to, v); }
-    static inline void activate(float* to, f32v v) { store(to, v); }
-    // One after the other: the even inputs are the lower halves of the weights' pairs.
-    static inline f32v accumulate(f32v acc, const float* unit, const Value* weights) {
+    static inline void store_activation(uint16_t* to, f32v v) { narrow(to, v); }
+    static inline void store_activation(float* to, f32v v) { store(to, v); }
+    // The even inputs are the lower halves of the weights' pairs; the odd ones are summed next.
+    static inline f32v accumulate(f32v acc, const float* input, const Value* weights) {
         u32v pairs = load<u32v>(weights);
-        acc += splat(unit[0]) * (f32v)(pairs << 16);
-        return acc + splat(unit[1]) * (f32v)(pairs & (u32v{} + 0xffff0000u));
+        acc += splat(input[0]) * (f32v)(pairs << 16);
+        return acc + splat(input[1]) * (f32v)(pairs & (u32v{} + 0xffff0000u));
     }
-    static inline f32v accumulate(f32v acc, const Value* unit, const Value* weights) {
+    static inline f32v accumulate(f32v acc, const Value* input, const Value* weights) {
         uint32_t pair;
-        memcpy(&pair, unit, sizeof(pair));
+        memcpy(&pair, input, sizeof(pair));
         return dot(acc, u32v{} + pair, load<u32v>(weights));
     }
     template <int COUNT>

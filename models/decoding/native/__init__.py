@@ -1,1 +1,1 @@
-"""The native runner: one compiled forward pass for Llama-like models, adapters and all."""
+"""The native runner: a compiled forward pass for Llama-like models with LoRA adapters."""

@@ -1,4 +1,4 @@
-"""The structures of ``step.cpp``, field by field, and the library's functions."""
+"""The ctypes interface to ``step.cpp``: its structures, field by field, and its functions."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PANEL = 32
-"""Outputs in a panel of packed weights."""
+"""The outputs of a panel of packed weights."""
 
 BLOCK = 512
-"""Logits are padded to a multiple of this."""
+"""The multiple to which rows of logits are padded."""
 
 
 class NativeLinear(Structure):
-    """A linear layer in panels."""
+    """A linear layer with weights packed in panels."""
 
     _fields_ = [
         ("weights", c_void_p),
@@ -43,7 +43,7 @@ class NativeLayer(Structure):
 
 
 class NativeModel(Structure):
-    """The base's weights and the KV memory."""
+    """The base's weights and the KV cache."""
 
     _fields_ = [
         ("layers", c_int32),
@@ -70,8 +70,8 @@ class NativeModel(Structure):
     ]
 
 
-class NativePair(Structure):
-    """A low-rank pair beside a linear layer."""
+class NativeLowRank(Structure):
+    """The LoRA factors of a linear layer."""
 
     _fields_ = [
         ("down", c_void_p),
@@ -82,30 +82,30 @@ class NativePair(Structure):
 
 
 class AdapterLayer(Structure):
-    """The pairs of one decoder layer."""
+    """The LoRA factors of one decoder layer."""
 
     _fields_ = [
-        ("attention_in", NativePair),
-        ("attention_out", NativePair),
-        ("mlp_in", NativePair),
-        ("mlp_out", NativePair),
+        ("attention_in", NativeLowRank),
+        ("attention_out", NativeLowRank),
+        ("mlp_in", NativeLowRank),
+        ("mlp_out", NativeLowRank),
     ]
 
 
 class Adapter(Structure):
-    """One policy version."""
+    """The adapter of one policy version."""
 
     _fields_ = [("rank", c_int32), ("layer", POINTER(AdapterLayer))]
 
 
 class NativeGroup(Structure):
-    """Neighbouring tokens of one adapter."""
+    """Adjacent tokens with the same adapter."""
 
     _fields_ = [("adapter", POINTER(Adapter)), ("first", c_int32), ("count", c_int32)]
 
 
 class NativeStep(Structure):
-    """One forward pass: its tokens, and where the tokens that it draws go."""
+    """One forward pass: its input tokens, and the buffers of its outputs."""
 
     _fields_ = [
         ("tokens", c_int32),
@@ -129,10 +129,10 @@ class NativeStep(Structure):
 def open_library(path: Path) -> ctypes.CDLL:
     """Load the compiled library and declare its functions."""
     library = ctypes.CDLL(str(path))
-    library.thumbloop_machine.argtypes = [c_int32]
-    library.thumbloop_machine.restype = c_void_p
-    library.thumbloop_release.argtypes = [c_void_p]
-    library.thumbloop_release.restype = None
+    library.thumbloop_create.argtypes = [c_int32]
+    library.thumbloop_create.restype = c_void_p
+    library.thumbloop_destroy.argtypes = [c_void_p]
+    library.thumbloop_destroy.restype = None
     library.thumbloop_step.argtypes = [
         c_void_p,
         POINTER(NativeModel),

@@ -1,4 +1,4 @@
-"""Weights in the order in which ``products.h`` reads them."""
+"""Packs weights in the order in which ``products.h`` reads them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def pad_outputs(weight: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Add rows of zeros to ``[outputs, ...]`` until there is a multiple of so many."""
+    """Pad ``[outputs, ...]`` with rows of zeros to a multiple of ``multiple`` outputs."""
     missing = -weight.shape[0] % multiple
     if not missing:
         return weight
@@ -22,17 +22,17 @@ def pad_outputs(weight: torch.Tensor, multiple: int) -> torch.Tensor:
 
 
 def pad_inputs(weight: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Add columns of zeros to ``[outputs, inputs]`` until there is a multiple of so many."""
+    """Pad ``[outputs, inputs]`` with columns of zeros to a multiple of ``multiple`` inputs."""
     return torch.nn.functional.pad(weight, (0, -weight.shape[1] % multiple))
 
 
 def stack_parts(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Put layers that take the same input below each other, each padded to whole panels."""
+    """Stack layers with the same input along the outputs, each padded to whole panels."""
     return torch.cat([pad_outputs(part, PANEL) for part in parts])
 
 
 def interleave(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    """Take 16 outputs of ``gate``, then the same 16 of ``up``, and so on."""
+    """Interleave outputs: 16 of ``gate``, then the same 16 of ``up``, and so on."""
     inputs = gate.shape[1:]
     pair = [pad_outputs(part, LANES).view(-1, LANES, *inputs) for part in (gate, up)]
     return torch.stack(pair, 1).flatten(0, 2)
@@ -41,7 +41,7 @@ def interleave(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
 def panels(weight: torch.Tensor, vectors: int) -> torch.Tensor:
     """Pack ``[outputs, inputs]`` as ``[panels, inputs / width, vectors, 16, width]``.
 
-    ``width`` is 2 for bfloat16, whose pairs are multiplied together, and 1 for fp32.
+    ``width`` is 2 for bfloat16, which is multiplied in pairs, and 1 for fp32.
     """
     width = 2 if weight.dtype == torch.bfloat16 else 1
     padded = pad_outputs(weight, vectors * LANES)
@@ -50,6 +50,6 @@ def panels(weight: torch.Tensor, vectors: int) -> torch.Tensor:
 
 
 def rank_panels(up: torch.Tensor) -> torch.Tensor:
-    """Pack the second half of a pair, ``[outputs, rank]``, as fp32 ``[panels, 2, rank, 16]``."""
+    """Pack a LoRA ``b`` factor, ``[outputs, rank]``, as fp32 ``[panels, 2, rank, 16]``."""
     split = up.float().view(-1, PANEL // LANES, LANES, up.shape[1])
     return split.transpose(2, 3).contiguous()

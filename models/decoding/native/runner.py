@@ -1,4 +1,4 @@
-"""Executes a step with the compiled forward pass: one call for all rows, whatever their version."""
+"""Runs a step with the compiled forward pass, in one call for rows of all versions."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ STEP = Program(
 
 
 class NativeRunner:
-    """The compiled step over packed weights.
+    """Runs the compiled forward pass over packed weights.
 
     Args:
-        model: A transformers model that ``models.native.llama.unsupported`` has nothing against.
-        cache: The KV memory, in the model's number format.
-        threads: Most threads of a step.
-        build_dir: Where the compiled library is kept.
+        model: A transformers model for which ``models.native.llama.unsupported`` returns None.
+        cache: The KV cache, in the model's number format.
+        threads: The most threads of a step.
+        build_dir: The folder of compiled libraries.
 
     Attributes:
-        threads: Threads of the next step.
-        torch_threads: 1: what is left to torch is too little to share.
+        threads: The threads of the next step.
+        torch_threads: The torch threads of a step: 1, because torch does too little to divide.
     """
 
     torch_threads = 1
@@ -59,8 +59,8 @@ class NativeRunner:
         self.threads = threads
         self._weights = NativeWeights(model, cache)
         self._library = abi.open_library(library(build_dir, STEP))
-        self._machine = self._library.thumbloop_machine(threads)
-        if not self._machine:
+        self._runtime = self._library.thumbloop_create(threads)
+        if not self._runtime:
             raise EngineError("There is no memory for the native runner.")
         vocabulary = self._weights.vocabulary
         self._stride = vocabulary + -vocabulary % abi.BLOCK
@@ -68,30 +68,30 @@ class NativeRunner:
 
     def __del__(self) -> None:
         """End the threads."""
-        machine = getattr(self, "_machine", None)
-        if machine:
-            self._library.thumbloop_release(machine)
+        runtime = getattr(self, "_runtime", None)
+        if runtime:
+            self._library.thumbloop_destroy(runtime)
 
     @property
     def logits(self) -> torch.Tensor:
-        """The last step's logits, one row a token that was drawn, the versions' rows together."""
+        """The logits of the last step, one row for each drawn token, sorted by version."""
         return self._padded_logits[:, : self._weights.vocabulary]
 
     def prepare(self, adapter: Adapter) -> NativeAdapter:
-        """Pack an adapter; safe beside a running step.
+        """Pack an adapter; may run while another thread runs a step.
 
         Raises:
-            AdapterError: It does not fit the model.
+            AdapterError: The adapter does not fit the model.
         """
         return pack_adapter(adapter, self._weights)
 
     def run(
         self, segments: Sequence[Segment], adapters: Mapping[str, NativeAdapter]
     ) -> list[Token | None]:
-        """Run one step; returns one entry a segment, None where it wants no token.
+        """Run one step (see ``Runner.run``).
 
         Raises:
-            EngineError: The weights give no numbers, or memory is short.
+            EngineError: The logits are not numbers, or there is no memory for the step.
         """
         by_version = sorted(segments, key=lambda segment: segment.version or "")
         drawing = [segment for segment in by_version if segment.draw is not None]
@@ -137,7 +137,7 @@ class NativeRunner:
             logprobs=logprobs.ctypes.data,
         )
         failed = self._library.thumbloop_step(
-            self._machine,
+            self._runtime,
             ctypes.byref(self._weights.struct),
             ctypes.byref(step),
             self._weights.dtype == torch.bfloat16,
@@ -152,21 +152,23 @@ class NativeRunner:
     def _tokens(
         self, drawing: Sequence[Segment], ids: Sequence[int], logprobs: Sequence[float]
     ) -> dict[int, Token]:
-        """Return the tokens by their segments' ``id()``."""
+        """Return the token of each segment, by the segment's ``id()``."""
         tokens = {
             id(segment): Token(id=i, logprob=logprob)
             for segment, i, logprob in zip(drawing, ids, logprobs, strict=True)
         }
-        special = [(row, s) for row, s in enumerate(drawing) if s.draw and _is_special(s.draw)]
-        if special:
-            rows = self.logits[[row for row, _ in special]]
-            chosen = sample(rows, [s.draw for _, s in special if s.draw])
-            tokens |= {id(s): token for (_, s), token in zip(special, chosen, strict=True)}
+        torch_sampled = [
+            (row, s) for row, s in enumerate(drawing) if s.draw and _needs_torch_sampling(s.draw)
+        ]
+        if torch_sampled:
+            rows = self.logits[[row for row, _ in torch_sampled]]
+            chosen = sample(rows, [s.draw for _, s in torch_sampled if s.draw])
+            tokens |= {id(s): token for (_, s), token in zip(torch_sampled, chosen, strict=True)}
         return tokens
 
 
-def _is_special(draw: Draw) -> bool:
-    """Whether the compiled step cannot draw this token: it neither truncates nor lists."""
+def _needs_torch_sampling(draw: Draw) -> bool:
+    """Return whether a draw needs top-k, top-p or top log-probs, which the step lacks."""
     truncates = draw.temperature > 0 and (draw.top_p < 1 or draw.top_k > 0)
     return truncates or draw.top_logprobs > 0
 
@@ -174,7 +176,7 @@ def _is_special(draw: Draw) -> bool:
 def _groups(
     segments: Sequence[Segment], ends: np.ndarray, adapters: Mapping[str, NativeAdapter]
 ) -> tuple[ctypes.Array[abi.NativeGroup], int]:
-    """Return the runs of tokens with the same adapter, and the largest rank among them."""
+    """Return the groups of adjacent tokens with one adapter, and the largest rank of them."""
     versions = [segment.version for segment in segments]
     firsts = [i for i, v in enumerate(versions) if i == 0 or v != versions[i - 1]]
     groups, rank = (abi.NativeGroup * len(firsts))(), 0

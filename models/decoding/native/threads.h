@@ -1,7 +1,8 @@
-// A pool of threads that pass through the phases of a step together.
+// A pool of threads that run the phases of a step together.
 //
-// Tasks of a phase are taken from a counter, so a thread whose core is busy elsewhere takes fewer.
-// Between phases threads spin, for a phase is shorter than a sleep; between steps they sleep.
+// Threads take the tasks of a phase from a counter, so a thread with a busy core takes fewer tasks.
+// Between phases the threads spin, because a phase is shorter than a sleep; between steps they
+// sleep.
 
 #pragma once
 
@@ -13,7 +14,7 @@
 namespace thumbloop {
 
 constexpr int SPINS = 4000;  // about 50 µs
-constexpr int LINE = 64;     // bytes of a cache line
+constexpr int CACHE_LINE = 64;  // bytes
 
 static inline void relax() {
 #if defined(__x86_64__)
@@ -25,12 +26,12 @@ static inline void relax() {
 
 class Pool;
 
-// What a step sees of the pool: which thread this is, and the phases.
+// The interface of the pool to one thread of a step.
 class Team {
   public:
     Team(Pool& pool, int thread, int size) : thread(thread), size(size), pool_(pool) {}
 
-    // Run ``task(0) .. task(count - 1)`` among all threads; return when all are done.
+    // Runs ``task(0) .. task(count - 1)`` on all threads; returns when all tasks are done.
     template <typename Task>
     inline void phase(int count, const Task& task);
 
@@ -53,7 +54,7 @@ class Pool {
         starts_ = static_cast<Start*>(malloc(threads * sizeof(Start)));
         for (int i = 1; i < threads; i++) {
             starts_[i] = {this, i};
-            pthread_create(&workers_[i], nullptr, &Pool::serve, &starts_[i]);
+            pthread_create(&workers_[i], nullptr, &Pool::thread_main, &starts_[i]);
         }
     }
 
@@ -71,7 +72,7 @@ class Pool {
 
     int threads() const { return threads_; }
 
-    // Run ``work(argument, team)`` on the first ``size`` threads, of which the caller is one.
+    // Runs ``work(argument, team)`` on ``size`` threads, of which the caller is the first.
     void run(Work work, void* argument, int size) {
         __atomic_store_n(&counters_[0].value, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&done_.value, 0, __ATOMIC_RELAXED);
@@ -85,13 +86,13 @@ class Pool {
         pthread_mutex_unlock(&lock_);
         Team team(*this, 0, size);
         work(argument, team);
-        // No worker may still be inside the step when the next one resets the counters.
+        // The next step resets the counters, so every worker must have left this one.
         wait(finished_, (unsigned)(size - 1));
     }
 
   private:
     friend class Team;
-    struct alignas(LINE) Counter {
+    struct alignas(CACHE_LINE) Counter {
         unsigned value = 0;
     };
     struct Start {
@@ -99,13 +100,13 @@ class Pool {
         int thread;
     };
 
-    static void* serve(void* start) {
+    static void* thread_main(void* start) {
         Start* mine = static_cast<Start*>(start);
-        mine->pool->follow(mine->thread);
+        mine->pool->work_loop(mine->thread);
         return nullptr;
     }
 
-    void follow(int thread) {
+    void work_loop(int thread) {
         unsigned seen = 0;
         while (true) {
             pthread_mutex_lock(&lock_);
@@ -143,8 +144,8 @@ class Pool {
     Work work_ = nullptr;
     void* argument_ = nullptr;
     int size_ = 0;
-    Counter counters_[2];  // tasks taken, in this phase and the next
-    Counter done_;         // threads that have left a phase, since the step began
+    Counter counters_[2];  // tasks taken: one counter for even phases, one for odd ones
+    Counter done_;         // phases completed in this step, summed over threads
     Counter finished_;     // workers that have left the step
 };
 
@@ -152,7 +153,7 @@ template <typename Task>
 inline void Team::phase(int count, const Task& task) {
     unsigned* taken = &pool_.counters_[phase_ & 1].value;
     unsigned* next_phase = &pool_.counters_[(phase_ + 1) & 1].value;
-    // Everybody has left the phase before this one, which was the last to use that counter.
+    // Every thread has left the previous phase, the last one to use the other counter.
     if (thread == 0) __atomic_store_n(next_phase, 0, __ATOMIC_RELAXED);
     while (true) {
         int next = (int)__atomic_fetch_add(taken, 1, __ATOMIC_RELAXED);

@@ -1,4 +1,4 @@
-"""A Llama-like model's weights, and adapters for it, as the compiled step takes them."""
+"""Packs a Llama-like model's weights, and adapters for it, for the compiled step."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _PARTS = {
 }
 
 
-class _Memory:
-    """Keeps what pointers point to."""
+class _Buffers:
+    """Keeps the tensors alive whose addresses are in C structures."""
 
     def __init__(self) -> None:
         self._kept: list[Any] = []
@@ -60,11 +60,11 @@ class _Memory:
 
 
 class NativeWeights:
-    """A model's weights, packed, with the KV memory that they read and write."""
+    """A model's packed weights, with pointers to its KV cache."""
 
     def __init__(self, model: Any, cache: SlotCache) -> None:
         self.dtype: torch.dtype = model.dtype
-        self._memory = _Memory()
+        self._memory = _Buffers()
         layers = model.model.layers
         self.shapes = {
             f"model.layers.{number}.{name}": tuple(layer.get_submodule(name).weight.shape)
@@ -128,18 +128,18 @@ class NativeWeights:
 
 @dataclass(frozen=True, slots=True)
 class NativeAdapter:
-    """A packed adapter; ``memory`` keeps its numbers alive."""
+    """A packed adapter; ``memory`` owns the buffers to which ``struct`` points."""
 
     struct: abi.Adapter
     rank: int
-    memory: _Memory
+    memory: _Buffers
 
 
 def pack_adapter(adapter: Adapter, weights: NativeWeights) -> NativeAdapter:
-    """Bring an adapter into the order of the compiled step.
+    """Pack an adapter for the compiled step.
 
     Raises:
-        AdapterError: It has weights for layers that the model lacks, or of other shapes.
+        AdapterError: The adapter has weights for layers that the model lacks, or of other shapes.
     """
     for name, factors in adapter.items():
         wanted = weights.shapes.get(name)
@@ -148,7 +148,7 @@ def pack_adapter(adapter: Adapter, weights: NativeWeights) -> NativeAdapter:
         if (factors.b.shape[0], factors.a.shape[1]) != wanted:
             raise AdapterError(f"The adapter's weights for {name} have the wrong shape.")
     rank = max(factors.a.shape[0] for factors in adapter.values())
-    memory = _Memory()
+    memory = _Buffers()
     count = weights.struct.layers
     layers = [_adapter_layer(adapter, number, rank, weights, memory) for number in range(count)]
     array = memory.keep((abi.AdapterLayer * count)(*layers))
@@ -156,13 +156,13 @@ def pack_adapter(adapter: Adapter, weights: NativeWeights) -> NativeAdapter:
 
 
 def low_columns(rank: int) -> int:
-    """Return the widest first half of a pair of this rank, padded to whole vectors."""
+    """Return the most values of the low-rank activations of a token, padded to whole vectors."""
     width = rank * max(len(names) for names in _PARTS.values())
     return width + -width % LANES
 
 
 def _adapter_layer(
-    adapter: Adapter, number: int, rank: int, weights: NativeWeights, memory: _Memory
+    adapter: Adapter, number: int, rank: int, weights: NativeWeights, memory: _Buffers
 ) -> abi.AdapterLayer:
     pairs = {}
     for field, names in _PARTS.items():
@@ -170,7 +170,7 @@ def _adapter_layer(
         chosen = [_padded(adapter.get(name), weights.shapes[name], rank) for name in full]
         down = torch.cat([a for a, _ in chosen]).to(weights.dtype)
         ups = [b for _, b in chosen]
-        pairs[field] = abi.NativePair(
+        pairs[field] = abi.NativeLowRank(
             down=memory.at(panels(pad_inputs(down, LANES), 1)),
             up=memory.at(rank_panels(_joined(field, ups))),
             part=memory.at(_part_of_each_vector(field, ups)),
@@ -182,7 +182,7 @@ def _adapter_layer(
 def _padded(
     factors: Factors | None, shape: tuple[int, int], rank: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a pair in fp32 with zeros up to ``rank``: all zeros where the adapter has none."""
+    """Return a module's factors in fp32, padded with zeros to ``rank``; zeros without any."""
     a, b = torch.zeros(rank, shape[1]), torch.zeros(shape[0], rank)
     if factors is not None:
         a[: factors.a.shape[0]] = factors.a
@@ -196,14 +196,14 @@ def _joined(field: str, ups: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _part_of_each_vector(field: str, ups: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return ``[panels, 2]`` int32: which of the parts each vector of outputs belongs to."""
+    """Return the index of the stacked module of each vector of outputs, ``[panels, 2]`` int32."""
     numbered = [torch.full_like(up[:, :1], part) for part, up in enumerate(ups)]
     ends = _joined(field, numbered).view(-1, abi.PANEL // LANES, LANES)
     return ends.amax(-1).to(torch.int32)
 
 
 def _rotations(model: Any, context: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the model's own rotary cosines and sines, ``[context, head size]``, in fp32."""
+    """Return the model's rotary cosines and sines, ``[context, head size]`` in fp32."""
     positions = torch.arange(context)[None]
     cosines, sines = model.model.rotary_emb(torch.zeros(1, dtype=torch.float32), positions)
     return cosines[0], sines[0]

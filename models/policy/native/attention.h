@@ -25,7 +25,7 @@ struct Attention {
     int64_t count;  // tokens of all rows
 };
 
-static inline int up_to(int x, int unit) { return (x + unit - 1) / unit * unit; }
+static inline int up_to(int x, int input) { return (x + input - 1) / input * input; }
 
 // Memory for a pass, from one allocation.
 class Room {
@@ -215,7 +215,7 @@ class Heads {
         const Take& take) {
         for (int n = 0; n < columns; n += PANEL, panels += panel_size) {
             Sums<2> sums;
-            sums_of<I, 2>(x, stride, rows, panels, inputs, panels, sums);
+            panel_sums<I, 2>(x, stride, rows, panels, inputs, panels, sums);
             for (int r = 0; r < rows; r++)
                 for (int v = 0; v < 2; v++)
                     if (n + v * LANES < columns) take(r, n + v * LANES, sums.of[r][v]);

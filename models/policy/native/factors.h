@@ -26,9 +26,9 @@ static inline void keep_largest(const uint16_t* from, int count, sizes& largest)
     largest = __builtin_elementwise_max(largest, rest);
 }
 
-// Makes ``N::Active`` of ``count`` inputs; returns what their sums are to be multiplied with.
+// Makes ``N::Activation`` of ``count`` inputs; returns what their sums are to be multiplied with.
 template <typename N>
-static inline float lay_row(const uint16_t* from, int count, typename N::Active* to) {
+static inline float lay_row(const uint16_t* from, int count, typename N::Activation* to) {
     sizes largest{};
     if (N::SCALED) keep_largest(from, count, largest);
     const Scale scale = N::fit(largest);

@@ -49,7 +49,7 @@ struct Product {
     static constexpr int PANEL = BLOCK * WIDEST * sizeof(typename N::Value) / sizeof(float);
 
     typename N::Value* panel() const { return (typename N::Value*)scratch; }
-    typename N::Active* laid() const { return (typename N::Active*)(scratch + PANEL); }
+    typename N::Activation* laid() const { return (typename N::Activation*)(scratch + PANEL); }
     float* factors() const { return scratch + PANEL + rows * STRIDE; }
     float* totals() const { return factors() + rows; }
 

@@ -24,13 +24,13 @@ struct AsFloat32 : Float32 {
     static constexpr int COLUMNS = LANES;  // of one vector
     static inline Scale fit(sizes) { return {}; }
     static inline void pack(Value* to, f32v x, float) { store(to, x); }
-    static inline void lay(Active* to, f32v x, float) { store(to, x); }
+    static inline void lay(Activation* to, f32v x, float) { store(to, x); }
 
     // Not inlined: among a caller's variables the compiler finds no registers for the addresses of twelve rows.
     template <int VECTORS>
     __attribute__((noinline)) static void tile(
-        const Active* a, int rows, const Value* panel, int inputs, Sums<VECTORS>& out) {
-        sums_of<Float32, VECTORS>(a, STRIDE, rows, panel, inputs, panel + AHEAD / sizeof(Value), out);
+        const Activation* a, int rows, const Value* panel, int inputs, Sums<VECTORS>& out) {
+        panel_sums<Float32, VECTORS>(a, STRIDE, rows, panel, inputs, panel + PREFETCH_BYTES / sizeof(Value), out);
     }
 };
 
@@ -41,7 +41,7 @@ struct AsFloat32 : Float32 {
 // round the result to bfloat16 does (bench/products.py); such sums are added in fp32.
 struct AsFloat16 {
     typedef _Float16 Value;
-    typedef uint32_t Active;  // the number twice
+    typedef uint32_t Activation;  // the number twice
     typedef _Float16 Sum __attribute__((vector_size(64)));
     typedef _Float16 Half __attribute__((vector_size(32)));
     static constexpr bool SCALED = true;
@@ -56,16 +56,16 @@ struct AsFloat16 {
         return {power(257 - top), power(top - 3)};
     }
     static inline void pack(Value* to, f32v x, float scale) { store(to, __builtin_convertvector(x * scale, Half)); }
-    static inline void lay(Active* to, f32v x, float scale) {
+    static inline void lay(Activation* to, f32v x, float scale) {
         const u32v bits = __builtin_convertvector((u16v)__builtin_convertvector(x * scale, Half), u32v);
         store(to, bits | bits << 16);
     }
-    static inline Sum accumulate(Sum sum, const Active* unit, const Value* weights) {
-        return sum + (Sum)(u32v{} + *unit) * load<Sum>(weights);
+    static inline Sum accumulate(Sum sum, const Activation* input, const Value* weights) {
+        return sum + (Sum)(u32v{} + *input) * load<Sum>(weights);
     }
 
     template <int VECTORS>
-    static void tile(const Active* a, int rows, const Value* panel, int inputs, Sums<2 * VECTORS>& out) {
+    static void tile(const Activation* a, int rows, const Value* panel, int inputs, Sums<2 * VECTORS>& out) {
         for (int from = 0; from < inputs; from += CHUNK) {
             Sums<VECTORS, Sum> part;
             chunk<VECTORS>(a + from, rows, panel + from * VECTORS * COLUMNS, inputs - from < CHUNK ? inputs - from : CHUNK, part);
@@ -80,8 +80,8 @@ struct AsFloat16 {
   private:
     template <int VECTORS>
     __attribute__((noinline)) static void chunk(
-        const Active* a, int rows, const Value* panel, int inputs, Sums<VECTORS, Sum>& out) {
-        sums_of<AsFloat16, VECTORS>(a, STRIDE, rows, panel, inputs, panel + AHEAD / sizeof(Value), out);
+        const Activation* a, int rows, const Value* panel, int inputs, Sums<VECTORS, Sum>& out) {
+        panel_sums<AsFloat16, VECTORS>(a, STRIDE, rows, panel, inputs, panel + PREFETCH_BYTES / sizeof(Value), out);
     }
 
     static inline float power(uint32_t exponent) {
