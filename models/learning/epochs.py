@@ -205,7 +205,7 @@ class Epochs:
         found = list(self._workers.map(of_part, parts.beside))
         for part in parts.beside:
             if isinstance(part.gradients, SeparateGradients):
-                part.gradients.hand_over()
+                part.gradients.add_to_masters()
         return sum_of([*found, *map(of_part, parts.alone)])
 
     def _parts(self, rows: Sequence[int]) -> Parts:

@@ -2,8 +2,8 @@
 //
 // The code uses the compiler's vector types, so it builds for any instruction set. AVX512-BF16 has
 // one instruction for the dot product of bfloat16 pairs, and one for rounding to bfloat16. Where
-// that dot product is slow, THUMBLOOP_FAST_PAIRS is not defined. The decoder then widens weights and
-// takes fp32 activations, and the learner computes attention in fp32.
+// that dot product is slow, THUMBLOOP_FAST_PAIRS is not defined: the decoder then widens weights
+// and takes fp32 activations, and the learner computes attention in fp32.
 
 #pragma once
 

@@ -1,1 +1,1 @@
-"""The base with a trainable adapter: forward and backward passes, and log-probs of replies."""
+"""The base with a trainable LoRA adapter: forward and backward passes, log-probs of replies."""

@@ -1,4 +1,4 @@
-"""Voted replies as padded tensors, in micro-batches of similar length."""
+"""Collates voted replies into padded micro-batches of similar length."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """Replies of one forward pass.
+    """The replies of one forward pass.
 
     Attributes:
-        rows: Which samples these are.
-        ids: Prompt, reply, padding: ``[B, S]``.
+        rows: The indices of the samples.
+        ids: The token ids of prompt, reply and padding, ``[B, S]``.
         attention: True on prompt and reply, ``[B, S]``.
-        reply_positions: Where in ``S`` the logits of each reply token are, ``[B, T]``.
-        reply_ids: The reply's tokens, ``[B, T]``; 0 where masked out.
+        reply_positions: The index in ``S`` whose logits predict each reply token, ``[B, T]``.
+        reply_ids: The reply's token ids, ``[B, T]``; 0 where masked out.
         mask: True on reply tokens, ``[B, T]``.
-        behaviour: Behaviour log-probs, ``[B, T]``; 0 where masked out, or not known.
-        temperature: What divides the logits, ``[B]``.
+        behaviour: The behaviour log-probs, ``[B, T]``; 0 where masked out or unknown.
+        temperature: The sampling temperature of each reply, ``[B]``.
     """
 
     rows: tuple[int, ...]
@@ -41,11 +41,11 @@ class MicroBatch:
 
 
 def check_samples(samples: Sequence[Sample]) -> None:
-    """Refuse a batch that cannot be learned from.
+    """Check that a batch can be learned from.
 
     Raises:
-        LearningError: It is empty, or a reply is empty, or its log-probs do not match its tokens
-            (none at all are allowed), or are not finite.
+        LearningError: The batch or a reply is empty, or a number is not finite, or a reply has
+            another number of log-probs than tokens. A reply may have no log-probs at all.
     """
     if not samples:
         raise LearningError("The batch is empty: there is nothing to learn from.")
@@ -65,15 +65,15 @@ def check_samples(samples: Sequence[Sample]) -> None:
 def micro_batches(
     samples: Sequence[Sample], rows: Sequence[int], *, tokens: int, device: str
 ) -> list[MicroBatch]:
-    """Split ``rows`` of ``samples`` into micro-batches, longest together.
+    """Split ``rows`` of ``samples`` into micro-batches of similar length, longest first.
 
-    Replies to one prompt stay together where they fit, as a pass reads it once for all of them.
+    Replies to one prompt stay together where they fit, so that a pass computes the prompt once.
 
     Args:
         samples: The batch.
-        rows: Which of it are wanted.
-        tokens: Most rows times width of a micro-batch; a longer reply has one of its own.
-        device: Where the tensors go.
+        rows: The indices of the samples to split.
+        tokens: The most rows times width of a micro-batch; a longer reply is alone in one.
+        device: The device of the tensors.
     """
     found: list[list[int]] = []
     width = 0
@@ -88,7 +88,7 @@ def micro_batches(
 
 
 def _in_order(samples: Sequence[Sample], rows: Sequence[int]) -> list[int]:
-    """Return rows by falling length, those of one prompt at the place of the longest."""
+    """Return rows by falling length; rows with one prompt follow the longest of them."""
     by_length = sorted(rows, key=lambda row: token_count(samples[row]), reverse=True)
     places: dict[tuple[int, ...], int] = {}
     for row in by_length:
@@ -116,7 +116,7 @@ def collate(samples: Sequence[Sample], rows: Sequence[int], *, device: str) -> M
         mask[b, :reply] = True
         if sample.behaviour_logprobs:
             behaviour[b, :reply] = torch.tensor(sample.behaviour_logprobs)
-    # A greedy reply is learned as if it had been drawn at temperature 1.
+    # A greedy reply (temperature 0) is learned as if it was drawn at temperature 1.
     temperature = torch.tensor([s.temperature or 1.0 for s in chosen])
     return MicroBatch(
         rows=tuple(rows),
@@ -131,5 +131,5 @@ def collate(samples: Sequence[Sample], rows: Sequence[int], *, device: str) -> M
 
 
 def token_count(sample: Sample) -> int:
-    """Return the tokens of prompt and reply."""
+    """Return the number of tokens of prompt and reply."""
     return len(sample.prompt_ids) + len(sample.response_ids)

@@ -1,4 +1,4 @@
-"""Where the gradients of the adapter's fp32 masters are added up."""
+"""Sinks in which passes add up the gradients of the adapter's fp32 master weights."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 
 
 class Gradients(Protocol):
-    """Takes gradients of masters, part by part."""
+    """A sink of gradients of master weights."""
 
     def add(self, master: torch.nn.Parameter, part: torch.Tensor, *, scale: float = 1.0) -> None:
-        """Add ``scale · part``, of any number format, to a master's gradient."""
+        """Add ``scale · part``, in any number format, to the gradient of a master weight."""
         ...
 
 
 class MasterGradients:
-    """The masters' own: ``grad``."""
+    """Adds gradients to ``grad`` of the master weights."""
 
     def add(self, master: torch.nn.Parameter, part: torch.Tensor, *, scale: float = 1.0) -> None:
         """See ``Gradients``."""
@@ -26,9 +26,9 @@ class MasterGradients:
 
 
 class SeparateGradients:
-    """Sums of one worker's own, so that no two add to one place at a time.
+    """The gradient sums of one worker, so that two workers never write to the same memory.
 
-    Which sum comes to which in what order is the same in every run, whoever was faster.
+    The order of additions is the same in every run, whichever worker is faster.
     """
 
     def __init__(self) -> None:
@@ -41,8 +41,8 @@ class SeparateGradients:
             known = self._sums[master] = torch.zeros_like(master, requires_grad=False)
         known.add_(part, alpha=scale)
 
-    def hand_over(self) -> None:
-        """Add the sums to the masters' own, and start again from 0."""
+    def add_to_masters(self) -> None:
+        """Add the sums to ``grad`` of the master weights, and reset the sums to 0."""
         with torch.no_grad():
             for master, part in self._sums.items():
                 MasterGradients().add(master, part)

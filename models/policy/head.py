@@ -1,4 +1,4 @@
-"""Log-probs of reply tokens and KL to the base, without logits of the whole batch at once."""
+"""The output head: log-probs of reply tokens and KL to the base, computed slice by slice."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
     from models.policy.kernels import Kernels
 
-_MOST_LOGITS = 10 * 2**20
-"""Logits of a slice: of fewer rows, the products are slower."""
-_MOST_KEPT = 60 * 2**20
-"""Logits that are kept of one pass: those of 1,280 tokens, of a vocabulary of 49,152."""
+_LOGITS_PER_SLICE = 10 * 2**20
+"""The logits of a slice; products with fewer rows are slower."""
+_MAX_SAVED_LOGITS = 60 * 2**20
+"""The most logits that a pass saves for its gradient: 1,280 tokens of a vocabulary of 49,152."""
 
 
 def token_logprobs(
@@ -30,16 +30,16 @@ def token_logprobs(
     """Return log-probs of tokens, and the exact KL to a reference at their positions.
 
     Args:
-        hidden: Last states, ``[kept, H]``; carries the gradient.
-        chosen: The tokens, ``[kept]``.
-        temperature: What divides the logits, ``[kept]``.
-        head: From states to logits; frozen.
-        reference: The reference's states at the same positions, which go through the same head.
-        kernels: What computes; torch's when None.
+        hidden: The last states, ``[kept, H]``, through which gradients flow.
+        chosen: The token ids, ``[kept]``.
+        temperature: The divisor of the logits, ``[kept]``.
+        head: The frozen layer from states to logits.
+        reference: The reference's last states at the same positions, ``[kept, H]``.
+        kernels: The functions that compute; None means torch's.
 
     Returns:
-        log π(chosen), ``[kept]``, and KL(π ‖ reference) over the whole distribution, ``[kept]``,
-        which is 0 where no reference is given. Both fp32.
+        log π(chosen) ``[kept]``, and KL(π ‖ reference) over the whole vocabulary ``[kept]``, which
+        is 0 without a reference. Both are fp32, in nats.
     """
     logprobs, kl = _Head.apply(  # type: ignore[no-untyped-call]
         hidden, chosen, temperature, head, reference, kernels or TorchKernels()
@@ -48,9 +48,9 @@ def token_logprobs(
 
 
 class _Head(torch.autograd.Function):
-    """Keeps the logits for the backward pass, in the number format of the products.
+    """Computes log-probs and KL; saves logits for the gradient, in their number format.
 
-    Beyond ``_MOST_KEPT``, which one long reply may need by itself, they are computed again.
+    Logits beyond ``_MAX_SAVED_LOGITS`` are computed again in the backward pass.
     """
 
     @staticmethod
@@ -64,17 +64,17 @@ class _Head(torch.autograd.Function):
         kernels: Kernels,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         logprobs, kl = torch.empty(2, len(hidden), device=hidden.device)
-        kept = []
+        saved_parts = []
         for part in _parts(len(hidden), head.weight.shape[0]):
-            logits, gain = _products(hidden, reference, part, head, kernels)
-            logprobs[part], kl[part], facts = kernels.distributions(
-                logits, gain, temperature[part], chosen[part]
+            logits, delta = _products(hidden, reference, part, head, kernels)
+            logprobs[part], kl[part], saved = kernels.logprobs_and_kl(
+                logits, delta, temperature[part], chosen[part]
             )
             if ctx.needs_input_grad[0]:
-                fits = part.stop * logits.shape[1] <= _MOST_KEPT
-                kept.append((part, (logits, gain) if fits else None, facts))
+                fits = part.stop * logits.shape[1] <= _MAX_SAVED_LOGITS
+                saved_parts.append((part, (logits, delta) if fits else None, saved))
         ctx.save_for_backward(hidden, reference, chosen, temperature)
-        ctx.kept, ctx.head, ctx.kernels = kept, head, kernels
+        ctx.parts, ctx.head, ctx.kernels = saved_parts, head, kernels
         return logprobs, kl
 
     @staticmethod
@@ -82,11 +82,11 @@ class _Head(torch.autograd.Function):
         hidden, reference, chosen, temperature = ctx.saved_tensors
         dlogprobs, dkl = dlogprobs.contiguous(), dkl.contiguous()
         out = torch.empty_like(hidden)
-        while ctx.kept:
-            part, products, facts = ctx.kept.pop()
-            logits, gain = products or _products(hidden, reference, part, ctx.head, ctx.kernels)
-            dlogits = ctx.kernels.distributions_backward(
-                logits, gain, temperature[part], chosen[part], (dlogprobs[part], dkl[part]), facts
+        while ctx.parts:
+            part, products, saved = ctx.parts.pop()
+            logits, delta = products or _products(hidden, reference, part, ctx.head, ctx.kernels)
+            dlogits = ctx.kernels.logprobs_and_kl_backward(
+                logits, delta, temperature[part], chosen[part], (dlogprobs[part], dkl[part]), saved
             )  # fmt: skip
             ctx.kernels.multiply(dlogits, ctx.head.weight, out[part])
         return out, None, None, None, None, None
@@ -99,21 +99,21 @@ def _products(
     head: torch.nn.Linear,
     kernels: Kernels,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return the logits, and how much they are above the reference's, where there is one."""
+    """Return the logits, and the logits minus the reference's (None without a reference)."""
     states = [hidden[part]]
     if reference is not None:
-        # Of the difference, not the difference of two products: their rounding would be
-        # as large as what a small step changes.
+        # The product of the difference, because the difference of two rounded products has an
+        # error as large as the effect of a small step.
         states.append(hidden[part] - reference[part])
     products = kernels.multiply(torch.cat(states), head.weight.T).chunk(len(states))
-    logits, gain = products[0], products[1] if reference is not None else None
+    logits, delta = products[0], products[1] if reference is not None else None
     if head.bias is not None:
         logits.add_(head.bias)
-    return logits, gain
+    return logits, delta
 
 
 def _parts(rows: int, vocabulary: int) -> Iterator[slice]:
-    """Yield ranges of about the same length."""
-    count = max(1, -(-rows * vocabulary // _MOST_LOGITS))
+    """Yield slices of rows, of about equal length."""
+    count = max(1, -(-rows * vocabulary // _LOGITS_PER_SLICE))
     size = -(-rows // count)
     return (slice(i, min(i + size, rows)) for i in range(0, rows, size))

@@ -1,4 +1,4 @@
-"""What an update computes: compiled, or by torch where that cannot be or is faster."""
+"""The functions that passes are made of, compiled or by torch operations, and their gradients."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _log = logging.getLogger(__name__)
 
 
 class Kernels(Protocol):
-    """Functions of ``N`` tokens and their gradients; sums are in fp32 whatever the tensors are.
+    """Functions of ``N`` tokens and their gradients; sums are fp32 for every number format.
 
     Attributes:
-        padded: Whether products read rows of a multiple of 32 numbers fastest.
+        padded: Whether products are fastest with rows of a multiple of 32 numbers.
     """
 
     padded: bool
@@ -34,12 +34,12 @@ class Kernels(Protocol):
     def multiply(
         self, a: torch.Tensor, b: torch.Tensor, out: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return ``a @ b`` in their number format.
+        """Return ``a @ b`` in the operands' number format.
 
         Args:
             a: ``[n, k]``, rows contiguous.
-            b: ``[k, m]``, rows contiguous, or such a matrix turned (``W.T``).
-            out: Where it goes, ``[n, m]``, rows contiguous; new memory by default.
+            b: ``[k, m]``, rows contiguous, or the transposed view of such a matrix (``W.T``).
+            out: The result's memory, ``[n, m]``, rows contiguous; allocated if None.
         """
         ...
 
@@ -47,21 +47,21 @@ class Kernels(Protocol):
         """Add ``a @ b`` to ``out``; see ``multiply``."""
         ...
 
-    def norm(
+    def rms_norm(
         self, x: torch.Tensor, weight: torch.Tensor, epsilon: float, out: torch.Tensor
     ) -> None:
-        """Write the RMS norm of ``x`` into ``out``, ``[N, H]`` both."""
+        """Write the RMS norm (arXiv 1910.07467) of ``x`` to ``out``, both ``[N, H]``."""
         ...
 
-    def norm_backward(
+    def rms_norm_backward(
         self,
         x: torch.Tensor,
         weight: torch.Tensor,
         dy: torch.Tensor,
         epsilon: float,
-        more: torch.Tensor | None,
+        dresidual: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Return the gradient of the norm's input, ``[N, H]``, with ``more`` added to it."""
+        """Return the gradient of the norm's input, ``[N, H]``, plus ``dresidual`` if given."""
         ...
 
     def rotate(
@@ -71,95 +71,102 @@ class Kernels(Protocol):
         sines: torch.Tensor,
         heads: int,
         *,
-        back: bool,
+        inverse: bool,
     ) -> None:
-        """Rotate the first ``heads`` heads of ``columns`` to their positions, in place.
+        """Apply rotary embedding (arXiv 2104.09864) to the first heads of ``columns``, in place.
 
-        ``back`` turns them back, which is the rotation's gradient. Cosines and sines are
-        ``[N, size / 2]``, fp32.
+        Args:
+            columns: ``[N, columns]``.
+            cosines: Of the tokens' positions, ``[N, size / 2]`` fp32.
+            sines: Likewise.
+            heads: The number of heads to rotate.
+            inverse: Whether to rotate by the negative angles, which is the gradient.
         """
         ...
 
-    def gate(self, gates: torch.Tensor, out: torch.Tensor) -> None:
-        """Write silu(first half) · second half of ``gates`` into ``out``."""
+    def swiglu(self, gates: torch.Tensor, out: torch.Tensor) -> None:
+        """Write silu(first half) · second half of ``gates`` to ``out`` (arXiv 2002.05202)."""
         ...
 
-    def gate_backward(
+    def swiglu_backward(
         self, gates: torch.Tensor, dactivated: torch.Tensor, out: torch.Tensor
     ) -> torch.Tensor:
-        """Return the gradient of ``gates``; write what ``gate`` gives into ``out`` once more."""
+        """Return the gradient of ``gates``; write the output of ``swiglu`` to ``out`` again."""
         ...
 
     def attend(self, qkv: torch.Tensor, packed: Packed, heads: Heads, out: torch.Tensor) -> None:
-        """Write what each token attends to into ``out``, ``[N, query columns]``.
+        """Write the causal attention of each token to ``out``, ``[N, query columns]``.
 
         Args:
-            qkv: Queries, keys, values, ``[N, columns]``; positions are in them already.
-            packed: Whose tokens these are.
-            heads: What the columns are.
-            out: Where the result goes.
+            qkv: The queries, keys and values after rotary embedding, ``[N, columns]``.
+            packed: The rows of the tokens.
+            heads: The heads in the columns.
+            out: The result's memory.
         """
         ...
 
     def attend_backward(
         self, qkv: torch.Tensor, dout: torch.Tensor, packed: Packed, heads: Heads
     ) -> torch.Tensor:
-        """Return the gradient of ``qkv``, given that of ``attend``'s result."""
+        """Return the gradient of ``qkv``, given the gradient ``dout`` of ``attend``'s output."""
         ...
 
-    def distributions(
+    def logprobs_and_kl(
         self,
         logits: torch.Tensor,
-        gain: torch.Tensor | None,
+        delta: torch.Tensor | None,
         temperature: torch.Tensor,
         chosen: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return log π(chosen) and KL(π ‖ base), ``[n]``, and facts for the gradient, ``[n, 2]``.
-
-        All fp32. The facts are log Σ exp and the mean gain Σ p g, the second only with a gain.
+        """Return log π(chosen), KL(π ‖ base) and values saved for the gradient, all fp32.
 
         Args:
-            logits: Before the division by the temperature, ``[n, V]``.
-            gain: The logits minus the base's, which small differences survive in any number
-                format; without it, KL is 0.
+            logits: The logits before the division by the temperature, ``[n, V]``.
+            delta: The logits minus the base's, ``[n, V]``. Computed as a difference of states, it
+                keeps small differences in any number format. If None, KL is 0.
             temperature: ``[n]``.
-            chosen: Tokens, ``[n]``.
+            chosen: The token ids, ``[n]``.
+
+        Returns:
+            log π(chosen) ``[n]``, KL ``[n]``, and ``[n, 2]``: log Σ exp, and Σ p · delta (with a
+            ``delta`` only).
         """
         ...
 
-    def distributions_backward(
+    def logprobs_and_kl_backward(
         self,
         logits: torch.Tensor,
-        gain: torch.Tensor | None,
+        delta: torch.Tensor | None,
         temperature: torch.Tensor,
         chosen: torch.Tensor,
         gradients: tuple[torch.Tensor, torch.Tensor],
-        facts: torch.Tensor,
+        saved: torch.Tensor,
     ) -> torch.Tensor:
-        """Return the logits' gradient, ``[n, V]``; it may take their memory.
+        """Return the gradient of the logits, ``[n, V]``, which may reuse their memory.
 
-        With p = π(v): ∂ log π(c) / ∂ z_v = [v = c] - p, and ∂ KL / ∂ z_v = p (g - Σ p g).
+        With p = π(v) and d = delta(v): ∂ log π(c) / ∂ z_v = [v = c] - p, and
+        ∂ KL / ∂ z_v = p (d - Σ p d).
 
         Args:
-            logits: As in ``distributions``.
-            gain: Likewise.
+            logits: As for ``logprobs_and_kl``.
+            delta: Likewise.
             temperature: Likewise.
             chosen: Likewise.
-            gradients: Of log π(chosen) and of KL.
-            facts: What ``distributions`` gave.
+            gradients: The gradients of log π(chosen) and of KL, ``[n]`` each.
+            saved: The third result of ``logprobs_and_kl``.
         """
         ...
 
 
 def make_kernels(model: Any, folder: Path | None) -> Kernels:
-    """Return the fastest kernels that there are for a model that ``llama.why_not`` lets pass.
+    """Return the fastest kernels for a Llama-like model.
 
     Args:
-        model: transformers' model.
-        folder: Where compiled libraries are kept; None compiles nothing.
+        model: A transformers model for which ``llama.unsupported_reason`` returns None.
+        folder: The folder of compiled libraries; None compiles none.
     """
-    odd = model.config.intermediate_size % LANES or unsupported(model) is not None
-    if folder is None or odd:
+    unsupported_sizes = model.config.intermediate_size % LANES or unsupported(model) is not None
+    if folder is None or unsupported_sizes:
         return TorchKernels()
     try:
         return NativeKernels(folder)
@@ -169,7 +176,7 @@ def make_kernels(model: Any, folder: Path | None) -> Kernels:
 
 
 class TorchKernels:
-    """By torch's operations; see ``Kernels``."""
+    """The kernels by torch operations; see ``Kernels``."""
 
     padded = True
 
@@ -183,29 +190,26 @@ class TorchKernels:
         """See ``Kernels``."""
         out.addmm_(a, b)
 
-    def norm(
+    def rms_norm(
         self, x: torch.Tensor, weight: torch.Tensor, epsilon: float, out: torch.Tensor
     ) -> None:
         """See ``Kernels``."""
         out.copy_(rms_norm(x, weight.shape, weight, epsilon))
 
-    def norm_backward(
+    def rms_norm_backward(
         self,
         x: torch.Tensor,
         weight: torch.Tensor,
         dy: torch.Tensor,
         epsilon: float,
-        more: torch.Tensor | None,
+        dresidual: torch.Tensor | None,
     ) -> torch.Tensor:
-        """See ``Kernels``: y = r w x with r = (mean x² + ε)^-½.
-
-        So dx = r (w dy) - x r³ mean(x w dy).
-        """
+        """See ``Kernels``: with r = (mean x² + ε)^-½, dx = r (w dy) - x r³ mean(x w dy)."""
         x_32, scaled = x.float(), dy * weight.float()
         r = x_32.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
         common = torch.linalg.vecdot(x_32, scaled)[:, None].mul_(r**3 / x.shape[1])
         found = scaled.mul_(r).sub_(x_32.mul_(common)).to(x.dtype)
-        return found if more is None else found.add_(more)
+        return found if dresidual is None else found.add_(dresidual)
 
     def rotate(
         self,
@@ -214,23 +218,23 @@ class TorchKernels:
         sines: torch.Tensor,
         heads: int,
         *,
-        back: bool,
+        inverse: bool,
     ) -> None:
         """See ``Kernels``."""
         half = cosines.shape[-1]
-        cosines, sines = cosines[:, None], sines[:, None] * (-1 if back else 1)
+        cosines, sines = cosines[:, None], sines[:, None] * (-1 if inverse else 1)
         parted = columns[:, : heads * 2 * half].view(len(columns), heads, 2, half)
         first, second = parted[:, :, 0], parted[:, :, 1]
-        turned = first * cosines - second * sines
+        transposed = first * cosines - second * sines
         parted[:, :, 1] = second * cosines + first * sines
-        parted[:, :, 0] = turned
+        parted[:, :, 0] = transposed
 
-    def gate(self, gates: torch.Tensor, out: torch.Tensor) -> None:
+    def swiglu(self, gates: torch.Tensor, out: torch.Tensor) -> None:
         """See ``Kernels``."""
         first, second = gates.chunk(2, dim=1)
         torch.mul(silu(first), second, out=out)
 
-    def gate_backward(
+    def swiglu_backward(
         self, gates: torch.Tensor, dactivated: torch.Tensor, out: torch.Tensor
     ) -> torch.Tensor:
         """See ``Kernels``."""
@@ -255,42 +259,42 @@ class TorchKernels:
             attend_backward(packed.spread(qkv), dcells, packed.shape, heads)
         )
 
-    def distributions(
+    def logprobs_and_kl(
         self,
         logits: torch.Tensor,
-        gain: torch.Tensor | None,
+        delta: torch.Tensor | None,
         temperature: torch.Tensor,
         chosen: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See ``Kernels``."""
-        z, facts = _scaled(logits, temperature), torch.zeros(len(logits), 2, device=logits.device)
-        facts[:, 0] = z.logsumexp(-1)
-        logprobs = z.gather(1, chosen[:, None])[:, 0] - facts[:, 0]
+        z, saved = _scaled(logits, temperature), torch.zeros(len(logits), 2, device=logits.device)
+        saved[:, 0] = z.logsumexp(-1)
+        logprobs = z.gather(1, chosen[:, None])[:, 0] - saved[:, 0]
         kl = torch.zeros_like(temperature)
-        if gain is not None:
-            gained = _scaled(gain, temperature)
-            base_mass = (z - gained).logsumexp(-1)
-            facts[:, 1] = torch.linalg.vecdot(z.sub_(facts[:, :1]).exp_(), gained)
-            kl = facts[:, 1] - (facts[:, 0] - base_mass)
-        return logprobs, kl, facts
+        if delta is not None:
+            scaled_delta = _scaled(delta, temperature)
+            base_mass = (z - scaled_delta).logsumexp(-1)
+            saved[:, 1] = torch.linalg.vecdot(z.sub_(saved[:, :1]).exp_(), scaled_delta)
+            kl = saved[:, 1] - (saved[:, 0] - base_mass)
+        return logprobs, kl, saved
 
-    def distributions_backward(
+    def logprobs_and_kl_backward(
         self,
         logits: torch.Tensor,
-        gain: torch.Tensor | None,
+        delta: torch.Tensor | None,
         temperature: torch.Tensor,
         chosen: torch.Tensor,
         gradients: tuple[torch.Tensor, torch.Tensor],
-        facts: torch.Tensor,
+        saved: torch.Tensor,
     ) -> torch.Tensor:
         """See ``Kernels``."""
         dlogprobs, dkl = gradients
-        p = _scaled(logits, temperature).sub_(facts[:, :1]).exp_()
-        pulls = -dlogprobs[:, None]
-        if gain is not None:
-            centred = _scaled(gain, temperature).sub_(facts[:, 1:])
-            pulls = centred.mul_(dkl[:, None]).add_(pulls)
-        dlogits = p.mul_(pulls)
+        p = _scaled(logits, temperature).sub_(saved[:, :1]).exp_()
+        slopes = -dlogprobs[:, None]
+        if delta is not None:
+            centred = _scaled(delta, temperature).sub_(saved[:, 1:])
+            slopes = centred.mul_(dkl[:, None]).add_(slopes)
+        dlogits = p.mul_(slopes)
         dlogits.scatter_add_(1, chosen[:, None], dlogprobs[:, None])
         return dlogits.div_(temperature[:, None]).to(logits.dtype)
 

@@ -1,8 +1,8 @@
-"""Linear layers that read the same input, with their low-rank pairs, as one product.
+"""Linear layers with LoRA that share an input, computed as one matrix product.
 
-With ``W`` the stacked base weights, ``A`` the stacked first halves and ``B`` the second halves on
-the diagonal of a block matrix, ``y = W x + s · B (A x)`` is one product of ``[W | s · B]`` with
-``[x | A x]``. Its backward product gives the gradients of ``x`` and of ``A x`` at once.
+``W`` is the stacked base weights and ``A`` the stacked LoRA A factors. ``B`` is block diagonal and
+holds the LoRA B factors. Then ``y = W x + s · B (A x)`` is one product of ``[W | s · B]`` with
+``[x | A x]``. One backward product gives the gradients of ``x`` and of ``A x``.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from models.policy.gradients import Gradients
     from models.policy.kernels import Kernels
 
-_ALIGNED = 32
-"""Rows of this many numbers are read fastest."""
+_ALIGNMENT = 32
+"""Products are fastest with rows of a multiple of this many numbers."""
 
 
 @dataclass(frozen=True, slots=True)
-class LowRankPair:
-    """One layer's low-rank pair: fp32 masters.
+class LoraParameters:
+    """The LoRA factors of one linear layer, as fp32 master weights.
 
     Attributes:
         a: ``[r, in]``.
@@ -36,34 +36,34 @@ class LowRankPair:
 
 
 class LowRankLinear:
-    """Layers with a common input, side by side; takes their weights over.
+    """Linear layers with a common input and LoRA factors, stacked along the outputs.
 
     Args:
-        layers: Their weights become views of this object's memory.
-        pairs: Their low-rank pairs, of one rank.
-        kernels: What multiplies.
-        scale: What the low-rank products are multiplied by.
+        layers: The layers, whose weights become views of the stacked weights.
+        loras: The LoRA factors of each layer, all of one rank.
+        kernels: The functions that multiply.
+        scale: The factor of the low-rank products, alpha / rank.
     """
 
     def __init__(
         self,
         layers: Sequence[torch.nn.Linear],
-        pairs: Sequence[LowRankPair],
+        loras: Sequence[LoraParameters],
         kernels: Kernels,
         *,
         scale: float,
     ) -> None:
         weight = layers[0].weight
-        self._pairs, self._kernels, self._scale = pairs, kernels, scale
+        self._loras, self._kernels, self._scale = loras, kernels, scale
         self.inputs = weight.shape[1]
-        self._rank = pairs[0].a.shape[0]
-        self._low = slice(self.inputs, self.inputs + self._rank * len(layers))
+        self._rank = loras[0].a.shape[0]
+        self._low_columns = slice(self.inputs, self.inputs + self._rank * len(layers))
         ends = torch.tensor([layer.weight.shape[0] for layer in layers]).cumsum(0).tolist()
         self._outputs = [
             slice(end - layer.weight.shape[0], end) for end, layer in zip(ends, layers, strict=True)
         ]
-        width = self._low.stop + -self._low.stop % _ALIGNED
-        self._read = slice(0, width if kernels.padded else self._low.stop)
+        width = self._low_columns.stop + -self._low_columns.stop % _ALIGNMENT
+        self._used = slice(0, width if kernels.padded else self._low_columns.stop)
         self._weight = weight.new_zeros(ends[-1], width)
         self._down = weight.new_zeros(self._rank * len(layers), self.inputs)
         for rows, layer in zip(self._outputs, layers, strict=True):
@@ -73,73 +73,77 @@ class LowRankLinear:
         self._bias = torch.cat(biases) if len(biases) == len(layers) else None
 
     def refresh(self) -> None:
-        """Take the masters' numbers into the products."""
-        for number, (rows, pair) in enumerate(zip(self._outputs, self._pairs, strict=True)):
-            self._down[self._ranks(number)] = pair.a.detach()
-            self._weight[rows, self._columns(number)] = pair.b.detach() * self._scale
+        """Copy the master weights to the stacked weights."""
+        for number, (rows, lora) in enumerate(zip(self._outputs, self._loras, strict=True)):
+            self._down[self._ranks(number)] = lora.a.detach()
+            self._weight[rows, self._columns(number)] = lora.b.detach() * self._scale
 
-    def room(self, tokens: int, lowered: torch.Tensor | None = None) -> torch.Tensor:
-        """Return room for an input, ``[N, in + …]``; the first ``in`` columns are to be filled.
+    def input_buffer(self, tokens: int, low_rank_part: torch.Tensor | None = None) -> torch.Tensor:
+        """Return memory for an input, ``[N, in + …]``; the caller fills the first ``in`` columns.
 
         Args:
             tokens: ``N``.
-            lowered: ``A x``, where it is known.
+            low_rank_part: ``A x``, if it is already known.
         """
-        room = self._weight.new_empty(tokens, self._weight.shape[1])
-        room[:, self._low.stop :] = 0
-        if lowered is not None:
-            self.lowered(room).copy_(lowered)
-        return room
+        buffer = self._weight.new_empty(tokens, self._weight.shape[1])
+        buffer[:, self._low_columns.stop :] = 0
+        if low_rank_part is not None:
+            self.low_rank_part(buffer).copy_(low_rank_part)
+        return buffer
 
     def forward(self, x: torch.Tensor, *, adapted: bool) -> torch.Tensor:
-        """Return ``[N, out]`` for an input in its ``room``, where ``A x`` is written."""
+        """Return the outputs ``[N, out]`` of an input in its buffer; writes ``A x`` there too."""
         if adapted:
-            self._kernels.multiply(x[:, : self.inputs], self._down.T, out=self.lowered(x))
-            out = self._kernels.multiply(x[:, self._read], self._weight[:, self._read].T)
+            self._kernels.multiply(x[:, : self.inputs], self._down.T, out=self.low_rank_part(x))
+            out = self._kernels.multiply(x[:, self._used], self._weight[:, self._used].T)
         else:
             out = self._kernels.multiply(x[:, : self.inputs], self._weight[:, : self.inputs].T)
         return out if self._bias is None else out.add_(self._bias)
 
-    def lowered(self, x: torch.Tensor) -> torch.Tensor:
-        """Return ``A x`` of an input in its ``room``, a view, ``[N, r …]``."""
-        return x[:, self._low]
+    def low_rank_part(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the view of ``A x`` in an input's buffer, ``[N, r · layers]``."""
+        return x[:, self._low_columns]
 
     def backward(self, x: torch.Tensor, dy: torch.Tensor, gradients: Gradients) -> torch.Tensor:
-        """Add to the masters' gradients, and return the input's, ``[N, in]``.
+        """Add the gradients of the master weights, and return the input's, ``[N, in]``.
 
         Args:
-            x: The input, as ``forward`` leaves it.
-            dy: Gradient of the output, ``[N, out]``.
-            gradients: Takes those of the masters.
+            x: The input's buffer, as ``forward`` leaves it.
+            dy: The gradient of the output, ``[N, out]``.
+            gradients: The sink of the master weights' gradients.
         """
-        pulled = self.pull(dy)
-        self.learn(x, dy, pulled, gradients)
-        return pulled[:, : self.inputs]
+        dinputs = self.input_gradients(dy)
+        self.accumulate_gradients(x, dy, dinputs, gradients)
+        return dinputs[:, : self.inputs]
 
-    def pull(self, dy: torch.Tensor) -> torch.Tensor:
-        """Return the gradients of ``x`` and of ``A x``, side by side as in its ``room``."""
+    def input_gradients(self, dy: torch.Tensor) -> torch.Tensor:
+        """Return the gradients of ``x`` and of ``A x``, with the columns of ``input_buffer``."""
         both = self._weight.new_empty(len(dy), self._weight.shape[1])
-        self._kernels.multiply(dy, self._weight[:, self._read], out=both[:, self._read])
-        self._kernels.add_product(both[:, self._low], self._down, both[:, : self.inputs])
+        self._kernels.multiply(dy, self._weight[:, self._used], out=both[:, self._used])
+        self._kernels.add_product(both[:, self._low_columns], self._down, both[:, : self.inputs])
         return both
 
-    def learn(
-        self, x: torch.Tensor, dy: torch.Tensor, pulled: torch.Tensor, gradients: Gradients
+    def accumulate_gradients(
+        self, x: torch.Tensor, dy: torch.Tensor, dinputs: torch.Tensor, gradients: Gradients
     ) -> None:
-        """Add to the masters' gradients; ``pulled`` is what ``pull`` gave, the rest as before.
+        """Add the gradients of the master weights that require one.
 
-        Pairs that are not learned need no gradient.
+        Args:
+            x: The input's buffer, as ``forward`` leaves it.
+            dy: The gradient of the output, ``[N, out]``.
+            dinputs: The result of ``input_gradients``.
+            gradients: The sink of the master weights' gradients.
         """
-        if not any(pair.a.requires_grad for pair in self._pairs):
+        if not any(lora.a.requires_grad for lora in self._loras):
             return
-        dlow = pulled[:, self._low]
+        dlow = dinputs[:, self._low_columns]
         da = self._kernels.multiply(dlow.T.contiguous(), x[:, : self.inputs])
-        db = self._kernels.multiply(self.lowered(x).T.contiguous(), dy)
-        for number, (rows, pair) in enumerate(zip(self._outputs, self._pairs, strict=True)):
-            if pair.a.requires_grad:
+        db = self._kernels.multiply(self.low_rank_part(x).T.contiguous(), dy)
+        for number, (rows, lora) in enumerate(zip(self._outputs, self._loras, strict=True)):
+            if lora.a.requires_grad:
                 ranks = self._ranks(number)
-                gradients.add(pair.a, da[ranks])
-                gradients.add(pair.b, db[ranks, rows].T, scale=self._scale)
+                gradients.add(lora.a, da[ranks])
+                gradients.add(lora.b, db[ranks, rows].T, scale=self._scale)
 
     def _ranks(self, number: int) -> slice:
         return slice(number * self._rank, (number + 1) * self._rank)

@@ -34,18 +34,18 @@ _Result = TypeVar("_Result")
 
 _ADAPTER = "default"
 
-_LEAST_TOKENS = 512
-"""A pass over fewer is not worth a worker of its own."""
+_MIN_WORKER_TOKENS = 512
+"""The fewest tokens of a pass for which a second worker pays."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyScores:
-    """What a policy thinks of replies, ``[B, T]`` fp32; 0 where masked out.
+    """The log-probs of replies under a policy, ``[B, T]`` fp32; 0 where masked out.
 
     Attributes:
-        logprobs: Log-probs of the reply tokens at their sampling temperature.
-        kl: KL to the base over the whole distribution at each position, where it was asked for.
-        states: The last states that both come from, row by row, ``[kept, H]``; a constant.
+        logprobs: The log-probs of the reply tokens at their sampling temperature, in nats.
+        kl: The KL to the base over the whole vocabulary at each position; 0 without a reference.
+        states: The last hidden states of the reply positions, row by row, ``[kept, H]``, detached.
     """
 
     logprobs: torch.Tensor
@@ -55,16 +55,16 @@ class ReplyScores:
 
 @dataclass(frozen=True, slots=True)
 class PolicyMeasurement:
-    """Replies under the policy as it stands and under the base.
+    """The scores of replies at the start of an update, under the policy and under the base.
 
     Attributes:
-        start: Log-probs under the policy, ``[B, T]`` fp32.
-        kl: KL to the base, ``[B, T]`` fp32: exact over whole distributions, or that of the sampled
-            tokens (``kl.k1``).
-        states: The policy's last states at the kept positions, row by row, ``[kept, H]``.
-        reference_states: The base's last states at the kept positions, row by row, ``[kept, H]``.
-            They are what is kept of the base for an update: 1 KB a token, where whole
-            distributions would be 100 KB; the head's product with them is exact.
+        start: The log-probs under the policy, ``[B, T]`` fp32, in nats.
+        kl: The KL to the base, ``[B, T]`` fp32: exact over the vocabulary, or estimated from the
+            sampled tokens (``kl.k1``).
+        states: The policy's last hidden states at the reply positions, row by row, ``[kept, H]``.
+        reference_states: The base's last hidden states at the same positions, ``[kept, H]``. An
+            update keeps these instead of distributions: 1 KB instead of 100 KB for each token.
+            The head computes the exact distributions from them.
     """
 
     start: torch.Tensor
@@ -74,16 +74,16 @@ class PolicyMeasurement:
 
 
 class Policy:
-    """One model in memory: the policy with the adapter on, the reference with it off.
+    """One model in memory: the policy with the adapter on, the reference with the adapter off.
 
-    The products run in the base's number format; the adapter that is learned and saved is an fp32
-    master copy, which gradients are added to.
+    Passes run in the base's number format. Training updates an fp32 master copy of the adapter,
+    which is also what is saved.
 
     Attributes:
-        master: The fp32 master, by the names of PEFT's files.
-        learned: Those of it that learning changes.
-        workers: Who may take passes side by side.
-        pass_tokens: Most tokens of each of their passes.
+        master: The fp32 master weights, by the names of PEFT's files.
+        learned: The master weights that training changes.
+        workers: The threads that run passes in parallel.
+        pass_tokens: The most tokens of one pass.
     """
 
     def __init__(self, base: Base, settings: LearnerSettings) -> None:
@@ -97,11 +97,11 @@ class Policy:
         )
         self.base = base
         with warnings.catch_warnings():
-            # peft warns that the base's name is not its folder, which is what we want, and of a
-            # name that it reads itself and transformers deprecates.
+            # peft warns that the base's name is not a folder, which is intended. It also reads an
+            # attribute that transformers deprecates.
             warnings.simplefilter("ignore")
             self.model = get_peft_model(base.model, config, autocast_adapter_dtype=False)
-        self.model.eval()  # there is no dropout; evaluation mode keeps the products repeatable
+        self.model.eval()  # passes must be repeatable, so dropout must be off
         self._config = self.model.peft_config[_ADAPTER]
         self._config.base_model_name_or_path = base.name
         self._working = {
@@ -126,18 +126,18 @@ class Policy:
             tokens=settings.micro_batch_tokens,
             build_dir=None if settings.runner == "transformers" else settings.data_dir / "native",
         )
-        threads, room = torch.get_num_threads(), settings.micro_batch_tokens // _LEAST_TOKENS
+        threads, room = torch.get_num_threads(), settings.micro_batch_tokens // _MIN_WORKER_TOKENS
         count = max(1, min(threads, room)) if self._trunk.concurrent else 1
-        self.workers = Workers(count, inside=threads // count)
+        self.workers = Workers(count, torch_threads=threads // count)
         self.pass_tokens = settings.micro_batch_tokens // count
 
     @staticmethod
     def _key(name: str) -> str:
-        """Return a parameter's name as PEFT's files have it."""
+        """Return the name of a parameter in PEFT's files."""
         return name.replace(f".{_ADAPTER}.", ".")
 
     def reset(self, seed: int) -> None:
-        """Make a new adapter that changes nothing yet: A random, B zero (arXiv 2106.09685)."""
+        """Initialise the adapter to change nothing: A random, B zero (arXiv 2106.09685)."""
         random = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for key, master in self.master.items():
@@ -150,10 +150,10 @@ class Policy:
         self.publish_master()
 
     def load(self, folder: Path) -> None:
-        """Take the weights of an adapter folder whose hashes were checked before.
+        """Load the weights of an adapter folder, whose hashes the caller has verified.
 
         Raises:
-            AdapterError: Its rank, scale or layers are not those of this policy's settings.
+            AdapterError: The rank, alpha or layers differ from those of this policy.
         """
         config = json.loads((folder / CONFIG_FILE).read_text())
         tensors = load_file(folder / WEIGHTS_FILE)
@@ -172,7 +172,7 @@ class Policy:
         self.publish_master()
 
     def save(self, folder: Path) -> None:
-        """Write PEFT's two files."""
+        """Write the adapter's configuration and weights as PEFT's two files."""
         config = self._config.to_dict()
         plain = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
         plain["inference_mode"] = True
@@ -181,7 +181,7 @@ class Policy:
         save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
     def publish_master(self) -> None:
-        """Copy the master into the weights that the products use."""
+        """Copy the master weights to the working weights that passes use."""
         with torch.no_grad():
             for key, parameter in self._working.items():
                 parameter.copy_(self.master[key])
@@ -193,19 +193,26 @@ class Policy:
         reference: torch.Tensor | None = None,
         gradients: Gradients | None = None,
     ) -> ReplyScores:
-        """Compute log-probs of the reply tokens, and their KL to the base; carries gradients.
+        """Compute log-probs of the reply tokens and their KL to the base, with gradients.
 
         Args:
             batch: The replies.
-            reference: The base's states, ``PolicyMeasurement.reference_states``; without, KL is 0.
-            gradients: Where a backward pass adds the masters' gradients; None for their own.
+            reference: The base's states, ``PolicyMeasurement.reference_states``. If None, KL is 0.
+            gradients: The sink of the master weights' gradients; None adds them to ``grad``.
         """
         states = self._trunk.hidden(batch, gradients or MasterGradients())
         return self._scores(states, batch, reference)
 
     @torch.no_grad()
     def measure(self, batch: MicroBatch, *, sampled_kl: bool = False) -> PolicyMeasurement:
-        """Compute what stays fixed during an update, in one pass where the two policies agree."""
+        """Compute the scores that stay fixed during an update.
+
+        An adapter that changes nothing needs one pass instead of two.
+
+        Args:
+            batch: The replies.
+            sampled_kl: Whether KL is estimated from the sampled tokens instead of exact.
+        """
         states = self._trunk.hidden(batch, MasterGradients())
         if self._is_base():
             found = self._scores(states, batch)
@@ -222,7 +229,7 @@ class Policy:
     def passes(
         self, task: Callable[[MicroBatch], _Result], samples: Sequence[Sample]
     ) -> Iterator[tuple[MicroBatch, _Result]]:
-        """Yield each pass over replies with what a task makes of it, side by side by workers."""
+        """Split replies into passes, run a task on each in parallel, and yield both in order."""
         rows, device = range(len(samples)), str(self.base.model.device)
         micros = micro_batches(samples, rows, tokens=self.pass_tokens, device=device)
         yield from zip(micros, self.workers.map(task, micros), strict=True)
@@ -230,14 +237,14 @@ class Policy:
     def reply_logprobs(
         self, samples: Sequence[Sample], *, reference: bool = False
     ) -> list[torch.Tensor]:
-        """Score many replies, side by side where there are workers; with no gradient.
+        """Compute log-probs of many replies in parallel, without gradients.
 
         Args:
             samples: The replies.
-            reference: Under the frozen base instead of the policy.
+            reference: Whether the frozen base scores them instead of the policy.
 
         Returns:
-            Log-probs of each reply's tokens at its sampling temperature, ``[tokens]`` fp32.
+            The log-probs of each reply's tokens at its sampling temperature, ``[tokens]`` fp32.
         """
         score = self.reference_logprobs if reference else torch.no_grad()(self.logprobs)
         found = [torch.empty(0)] * len(samples)
@@ -247,26 +254,26 @@ class Policy:
         return found
 
     def logprobs(self, batch: MicroBatch) -> torch.Tensor:
-        """Return log-probs of the reply tokens at their sampling temperature, ``[B, T]`` fp32."""
+        """Return the policy's log-probs of the reply tokens, ``[B, T]`` fp32, with gradients."""
         return self.score(batch).logprobs
 
     @torch.no_grad()
     def reference_logprobs(self, batch: MicroBatch) -> torch.Tensor:
-        """Return the same under the frozen base."""
+        """Return the frozen base's log-probs of the reply tokens, ``[B, T]`` fp32."""
         return self._scores(self._trunk.reference_hidden(batch), batch).logprobs
 
     @torch.no_grad()
     def reference_means(self, batch: MicroBatch, *, depth: int) -> torch.Tensor:
-        """Return the means over a reply of the base's states after ``depth`` layers, ``[B, H]``.
+        """Return the mean of the base's states after ``depth`` layers of each reply, ``[B, H]``.
 
-        They are the states that predict the reply's tokens.
+        The mean is over the positions whose states predict the reply's tokens.
         """
-        states = self._trunk.reference_middle(batch, depth).float()
+        states = self._trunk.reference_layer(batch, depth).float()
         of_rows = torch.split(states, batch.mask.sum(-1).tolist())
         return torch.stack([of_row.mean(0) for of_row in of_rows])
 
     def _is_base(self) -> bool:
-        """Whether the adapter changes nothing, as a new one does."""
+        """Return whether the adapter changes nothing, like a new one."""
         return not any(m.any() for key, m in self.master.items() if ".lora_B." in key)
 
     def _scores(
@@ -290,6 +297,6 @@ def _of_layers(
 
 
 def spread(values: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
-    """Put a value for each kept position where it belongs: ``[kept]`` to ``[B, T]``, else 0."""
+    """Scatter ``[kept]`` values to their positions in ``[B, T]``; other positions are 0."""
     out = torch.zeros(batch.mask.shape, device=values.device)
     return out.masked_scatter(batch.mask, values)

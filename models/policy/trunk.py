@@ -1,4 +1,4 @@
-"""What computes the states of reply tokens: our own passes where they fit, or transformers'."""
+"""Computes hidden states of reply tokens, by passes written here or by those of transformers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 
 from models.policy.gradients import MasterGradients
 from models.policy.kernels import TorchKernels, make_kernels
-from models.policy.linear import LowRankPair
-from models.policy.llama import LlamaTrunk, why_not
+from models.policy.linear import LoraParameters
+from models.policy.llama import LlamaTrunk, unsupported_reason
 from models.policy.packing import pack
 
 if TYPE_CHECKING:
@@ -25,38 +25,38 @@ _log = logging.getLogger(__name__)
 
 
 class Trunk(Protocol):
-    """A model's layers, without its head.
+    """The layers of a decoder, without its output head.
 
     Attributes:
-        concurrent: Whether several threads may go through it at a time.
-        kernels: What computes.
+        concurrent: Whether several threads may run passes at once.
+        kernels: The functions that compute.
     """
 
     concurrent: bool
     kernels: Kernels
 
     def refresh(self) -> None:
-        """Take the masters' numbers into the products."""
+        """Copy the master weights to the weights that passes use."""
         ...
 
     def hidden(self, batch: MicroBatch, gradients: Gradients) -> torch.Tensor:
-        """Return the states that predict the reply tokens, row by row, ``[kept, H]``.
+        """Return the last states that predict the reply tokens, row by row, ``[kept, H]``.
 
-        A backward pass adds to ``gradients`` of the adapter's fp32 masters.
+        A backward pass adds the gradients of the fp32 master weights to ``gradients``.
         """
         ...
 
     def reference_hidden(self, batch: MicroBatch) -> torch.Tensor:
-        """Return the same under the frozen base, with no gradient."""
+        """Return the last states under the frozen base, ``[kept, H]``, without gradients."""
         ...
 
-    def reference_middle(self, batch: MicroBatch, depth: int) -> torch.Tensor:
-        """Return the base's states after ``depth`` layers instead, at least 1."""
+    def reference_layer(self, batch: MicroBatch, depth: int) -> torch.Tensor:
+        """Return the base's states after ``depth`` >= 1 layers, ``[kept, H]``, no gradients."""
         ...
 
 
 class PackedTrunk:
-    """Our own passes for Llama-like models."""
+    """The hand-written passes for Llama-like models, over packed tokens."""
 
     concurrent = True
 
@@ -69,12 +69,14 @@ class PackedTrunk:
         tokens: int,
         build_dir: Path | None,
     ) -> None:
-        def pair_of(name: str) -> LowRankPair:
+        def lora_of(name: str) -> LoraParameters:
             key = f"base_model.model.{name}"
-            return LowRankPair(master[f"{key}.lora_A.weight"], master[f"{key}.lora_B.weight"])
+            return LoraParameters(master[f"{key}.lora_A.weight"], master[f"{key}.lora_B.weight"])
 
         self.kernels: Kernels = make_kernels(model, build_dir)
-        self._layers = LlamaTrunk(model, pair_of, self.kernels, scale=scale, most_tokens=tokens)
+        self._layers = LlamaTrunk(
+            model, lora_of, self.kernels, scale=scale, max_saved_tokens=tokens
+        )
 
     def refresh(self) -> None:
         """See ``Trunk``."""
@@ -88,22 +90,22 @@ class PackedTrunk:
         """See ``Trunk``."""
         return self._layers.reference_hidden(pack(batch))
 
-    def reference_middle(self, batch: MicroBatch, depth: int) -> torch.Tensor:
+    def reference_layer(self, batch: MicroBatch, depth: int) -> torch.Tensor:
         """See ``Trunk``."""
-        return self._layers.reference_middle(pack(batch), depth)
+        return self._layers.reference_layer(pack(batch), depth)
 
 
 class TransformersTrunk:
-    """transformers' and peft's passes, over padded rows, for any decoder.
+    """The passes of transformers and peft, over padded rows, for any decoder.
 
     Args:
         model: The base inside peft's wrapper.
-        wrapper: Switches the adapter off.
-        working: The adapter's weights in the wrapper, by the masters' names.
-        master: The fp32 masters, whose own gradients are added to.
+        wrapper: The wrapper, which can disable the adapter.
+        working: The adapter's weights in the wrapper, by the names of the master weights.
+        master: The fp32 master weights, whose ``grad`` takes the gradients.
     """
 
-    concurrent = False  # the wrapper's weights have one gradient
+    concurrent = False  # autograd adds all gradients to the same working weights
 
     def __init__(
         self,
@@ -117,25 +119,25 @@ class TransformersTrunk:
         self._wrapper = wrapper
         for key, parameter in working.items():
             if parameter.requires_grad:
-                hook = _hand_on_to(master[key])
+                hook = _accumulate_into(master[key])
                 parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
 
     def refresh(self) -> None:
-        """See ``Trunk``; the wrapper's weights are the policy's to copy."""
+        """Do nothing: ``Policy`` copies the master weights to the wrapper's."""
 
-    def hidden(self, batch: MicroBatch, gradients: Gradients) -> torch.Tensor:  # noqa: ARG002 - its hooks know the masters
+    def hidden(self, batch: MicroBatch, gradients: Gradients) -> torch.Tensor:  # noqa: ARG002 - the hooks add to ``grad``
         """See ``Trunk``."""
         states = self._trunk(
             input_ids=batch.ids, attention_mask=batch.attention, use_cache=False
         ).last_hidden_state
-        return _at_replies(states, batch)
+        return _reply_states(states, batch)
 
     def reference_hidden(self, batch: MicroBatch) -> torch.Tensor:
         """See ``Trunk``."""
         with torch.no_grad(), self._wrapper.disable_adapter():
             return self.hidden(batch, MasterGradients())
 
-    def reference_middle(self, batch: MicroBatch, depth: int) -> torch.Tensor:
+    def reference_layer(self, batch: MicroBatch, depth: int) -> torch.Tensor:
         """See ``Trunk``."""
         with torch.no_grad(), self._wrapper.disable_adapter():
             states = self._trunk(
@@ -144,10 +146,10 @@ class TransformersTrunk:
                 use_cache=False,
                 output_hidden_states=True,
             ).hidden_states[depth]
-            return _at_replies(states, batch)
+            return _reply_states(states, batch)
 
 
-def _at_replies(states: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+def _reply_states(states: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
     """Return the states that predict the reply tokens: ``[B, S, H]`` to ``[kept, H]``."""
     rows, columns = batch.mask.nonzero(as_tuple=True)
     return states[rows, batch.reply_positions[rows, columns]]
@@ -167,27 +169,27 @@ def make_trunk(
 
     Args:
         model: The base inside peft's wrapper.
-        wrapper: That.
-        working: The adapter's weights in the wrapper, by the masters' names.
-        master: The fp32 masters.
+        wrapper: The peft wrapper.
+        working: The adapter's weights in the wrapper, by the names of the master weights.
+        master: The fp32 master weights.
         scale: alpha / rank.
-        tokens: How many a pass keeps all states of.
-        build_dir: Where compiled kernels are kept; None compiles none.
+        tokens: The most tokens of a pass that saves all activations.
+        build_dir: The folder of compiled libraries; None compiles none.
     """
-    reason = why_not(model)
+    reason = unsupported_reason(model)
     if reason is None:
         return PackedTrunk(model, master, scale=scale, tokens=tokens, build_dir=build_dir)
     _log.info("Learning with transformers' own passes, which are slower: %s.", reason)
     return TransformersTrunk(model, wrapper, working, master)
 
 
-def _hand_on_to(master: torch.nn.Parameter) -> Any:
+def _accumulate_into(master: torch.nn.Parameter) -> Any:
     """Return a hook that adds a working weight's gradient to its master's."""
 
-    def hand_on(working: torch.Tensor) -> None:
+    def accumulate(working: torch.Tensor) -> None:
         if working.grad is not None:
             grad = working.grad.float()
             master.grad = grad if master.grad is None else master.grad.add_(grad)
             working.grad = None
 
-    return hand_on
+    return accumulate

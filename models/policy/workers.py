@@ -1,8 +1,7 @@
-"""Threads that take passes over different replies side by side, a core each.
+"""Threads that run passes over different replies in parallel, one on each core.
 
-A pass is hundreds of small operations. To divide each of them among the cores means to wait for the
-slowest core after each of them, and where other programs run, that one is slow; to divide the
-replies means to wait once.
+A pass is hundreds of small operations. If each operation were divided among the cores, each would
+wait for the slowest core, which other programs may slow down. Dividing the replies waits only once.
 """
 
 from __future__ import annotations
@@ -21,23 +20,23 @@ _Result = TypeVar("_Result")
 
 
 class Workers:
-    """Some threads, started when they are first needed; with one, the caller does the work.
+    """A thread pool that starts when it is first used; with one worker, the caller does the work.
 
     Args:
-        count: Threads.
-        inside: torch's threads of each of them.
+        count: The number of workers.
+        torch_threads: The torch threads of each worker.
     """
 
-    def __init__(self, count: int = 1, inside: int = 1) -> None:
-        self.count, self._inside = count, inside
+    def __init__(self, count: int = 1, torch_threads: int = 1) -> None:
+        self.count, self._torch_threads = count, torch_threads
         self._pool: ThreadPoolExecutor | None = None
 
     def map(self, task: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
-        """Yield the tasks' results in order; when it ends, no task is at work any more."""
+        """Yield the results of the tasks in order; no task runs after the iterator ends."""
         if self.count == 1:
             yield from map(task, items)
             return
-        futures = [self._started().submit(task, item) for item in items]
+        futures = [self._get_pool().submit(task, item) for item in items]
         try:
             for future in futures:
                 yield future.result()
@@ -46,24 +45,30 @@ class Workers:
                 future.cancel()
             wait(futures)
 
-    def _started(self) -> ThreadPoolExecutor:
+    def _get_pool(self) -> ThreadPoolExecutor:
         if self._pool is None:
-            together = threading.Barrier(self.count)
-            self._pool = ThreadPoolExecutor(self.count, "learn", self._begin)
-            ours = torch.get_num_threads()
-            wait([self._pool.submit(together.wait) for _ in range(self.count)])
-            torch.set_num_threads(ours)  # what the threads set is what later ones begin with
+            barrier = threading.Barrier(self.count)
+            self._pool = ThreadPoolExecutor(self.count, "learn", self._initialise)
+            torch_threads_before = torch.get_num_threads()
+            wait([self._pool.submit(barrier.wait) for _ in range(self.count)])
+            torch.set_num_threads(
+                torch_threads_before
+            )  # a thread's setting is the default of later threads
         return self._pool
 
-    def _begin(self) -> None:
-        torch.get_num_threads()  # a thread's first call sets what all threads begin with
-        torch.set_num_threads(self._inside)
+    def _initialise(self) -> None:
+        torch.get_num_threads()  # a thread's first call sets the default of all threads
+        torch.set_num_threads(self._torch_threads)
 
 
 def divide(lengths: Sequence[int], shares: int) -> list[list[int]]:
-    """Divide things of these lengths into at most so many shares of about the same length.
+    """Divide items into at most ``shares`` shares of about the same total length.
 
-    The longest first, each to the share that is shortest (R. Graham's rule, at most a third off).
+    Each item, longest first, goes to the share with the least total. The longest share is at most a
+    third longer than in the best division (R. L. Graham, 1969).
+
+    Returns:
+        The indices of the items in each share that has any.
     """
     found: list[list[int]] = [[] for _ in range(shares)]
     totals = [0] * shares

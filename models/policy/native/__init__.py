@@ -1,1 +1,1 @@
-"""The policy's compiled kernels; without them torch computes the same, slower."""
+"""The policy's compiled kernels; without them, torch computes the same more slowly."""

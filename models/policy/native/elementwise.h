@@ -1,6 +1,7 @@
-// Norms, rotations and gates of a decoder layer, forward and backward, one pass over memory each.
+// RMS norm, rotary embedding and SwiGLU of a decoder layer, forward and backward.
 //
-// Rows are ``stride`` values apart. Sums and functions are in fp32, whatever the number format.
+// Each function passes over memory once. Rows are ``stride`` values apart. Sums and functions are
+// computed in fp32 for every number format.
 
 #pragma once
 
@@ -10,7 +11,7 @@
 
 namespace thumbloop {
 
-// One value; rows whose length is no multiple of 16 end with these.
+// Conversions of single values, for the ends of rows whose length is no multiple of 16.
 static inline float widen_one(const float* from) { return *from; }
 static inline float widen_one(const uint16_t* from) {
     uint32_t bits = (uint32_t)*from << 16;
@@ -25,7 +26,7 @@ static inline void narrow_one(uint16_t* to, float x) {
     *to = (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-// Makes fp32 of a row.
+// Converts a row to fp32.
 template <typename F, typename Value = typename F::Value>
 static inline void widen_row(const Value* from, int count, float* to) {
     int i = 0;
@@ -33,9 +34,11 @@ static inline void widen_row(const Value* from, int count, float* to) {
     for (; i < count; i++) to[i] = widen_one(from + i);
 }
 
-// RMS norm: out = w x r with r = (mean x² + ε)^-½. ``width`` is a multiple of 16.
+// RMS norm (arXiv 1910.07467): out = w x r with r = (mean x² + ε)^-½. ``width`` is a multiple
+// of 16.
 template <typename F, typename Value = typename F::Value>
-static void norm(const Value* x, const Value* weight, Value* out, long out_stride, long rows, int width, float epsilon) {
+static void rms_norm(const Value* x, const Value* weight, Value* out, long out_stride, long rows,
+    int width, float epsilon) {
     for (long t = 0; t < rows; t++, x += width, out += out_stride) {
         f32v squares{};
         for (int i = 0; i < width; i += LANES) {
@@ -43,14 +46,15 @@ static void norm(const Value* x, const Value* weight, Value* out, long out_strid
             squares += v * v;
         }
         const float r = 1.0f / sqrtf(sum(squares) / width + epsilon);
-        for (int i = 0; i < width; i += LANES) F::narrow(out + i, F::widen(x + i) * r * F::widen(weight + i));
+        for (int i = 0; i < width; i += LANES)
+            F::narrow(out + i, F::widen(x + i) * r * F::widen(weight + i));
     }
 }
 
-// out = r (w dy) - x r³ mean(x w dy) + more; ``more`` may be null.
+// out = r (w dy) - x r³ mean(x w dy) + dresidual; ``dresidual`` may be null.
 template <typename F, typename Value = typename F::Value>
-static void norm_backward(const Value* x, const Value* weight, const Value* dy, long dy_stride, const Value* more,
-    Value* out, long rows, int width, float epsilon) {
+static void rms_norm_backward(const Value* x, const Value* weight, const Value* dy, long dy_stride,
+    const Value* dresidual, Value* out, long rows, int width, float epsilon) {
     for (long t = 0; t < rows; t++, x += width, dy += dy_stride, out += width) {
         f32v squares{}, common{};
         for (int i = 0; i < width; i += LANES) {
@@ -59,18 +63,20 @@ static void norm_backward(const Value* x, const Value* weight, const Value* dy, 
             common += v * F::widen(weight + i) * F::widen(dy + i);
         }
         const float r = 1.0f / sqrtf(sum(squares) / width + epsilon);
-        const float pull = sum(common) * r * r * r / width;
+        const float correction = sum(common) * r * r * r / width;
         for (int i = 0; i < width; i += LANES) {
-            f32v d = F::widen(weight + i) * F::widen(dy + i) * r - F::widen(x + i) * pull;
-            if (more != nullptr) d += F::widen(more + t * width + i);
+            f32v d = F::widen(weight + i) * F::widen(dy + i) * r - F::widen(x + i) * correction;
+            if (dresidual != nullptr) d += F::widen(dresidual + t * width + i);
             F::narrow(out + i, d);
         }
     }
 }
 
-// Turn the first ``heads`` heads of each row, in place (arXiv 2104.09864); ``sign`` -1 turns back.
+// Rotates the first ``heads`` heads of each row in place (arXiv 2104.09864). ``sign`` -1 inverts
+// the rotation.
 template <typename F, typename Value = typename F::Value>
-static void rotate(Value* x, long stride, const float* cosines, const float* sines, long rows, int heads, int half, float sign) {
+static void rotate(Value* x, long stride, const float* cosines, const float* sines, long rows,
+    int heads, int half, float sign) {
     for (long t = 0; t < rows; t++, x += stride, cosines += half, sines += half)
         for (int h = 0; h < heads; h++) {
             Value* first = x + (long)h * 2 * half;
@@ -83,7 +89,8 @@ static void rotate(Value* x, long stride, const float* cosines, const float* sin
                 F::narrow(second + i, b * c + a * s);
             }
             for (; i < half; i++) {
-                float a = widen_one(first + i), b = widen_one(second + i), c = cosines[i], s = sines[i] * sign;
+                float a = widen_one(first + i), b = widen_one(second + i), c = cosines[i],
+                      s = sines[i] * sign;
                 narrow_one(first + i, a * c - b * s);
                 narrow_one(second + i, b * c + a * s);
             }
@@ -95,9 +102,9 @@ static inline f32v sigmoid(f32v x) {
     return 1.0f / (1.0f + exp(-(x < least ? least : x)));
 }
 
-// silu(first half) · second half. ``inner``, the length of a half, is a multiple of 16.
+// SwiGLU: silu(first half) · second half. ``inner``, the length of a half, is a multiple of 16.
 template <typename F, typename Value = typename F::Value>
-static void gate(const Value* gates, Value* out, long out_stride, long rows, int inner) {
+static void swiglu(const Value* gates, Value* out, long out_stride, long rows, int inner) {
     for (long t = 0; t < rows; t++, gates += 2 * inner, out += out_stride)
         for (int i = 0; i < inner; i += LANES) {
             f32v a = F::widen(gates + i);
@@ -105,17 +112,18 @@ static void gate(const Value* gates, Value* out, long out_stride, long rows, int
         }
 }
 
-// The gradient of ``gates``, and what ``gate`` had given.
+// Writes the gradient of ``gates``, and the output of ``swiglu`` once more.
 template <typename F, typename Value = typename F::Value>
-static void gate_backward(const Value* gates, const Value* d, long d_stride, Value* dgates, Value* out, long out_stride,
-    long rows, int inner) {
-    for (long t = 0; t < rows; t++, gates += 2 * inner, dgates += 2 * inner, d += d_stride, out += out_stride)
+static void swiglu_backward(const Value* gates, const Value* d, long d_stride, Value* dgates,
+    Value* out, long out_stride, long rows, int inner) {
+    for (long t = 0; t < rows;
+        t++, gates += 2 * inner, dgates += 2 * inner, d += d_stride, out += out_stride)
         for (int i = 0; i < inner; i += LANES) {
-            f32v a = F::widen(gates + i), b = F::widen(gates + inner + i), given = F::widen(d + i);
+            f32v a = F::widen(gates + i), b = F::widen(gates + inner + i), dout = F::widen(d + i);
             f32v s = sigmoid(a), silu = a * s;
             F::narrow(out + i, silu * b);
-            F::narrow(dgates + inner + i, given * silu);
-            F::narrow(dgates + i, given * b * (s + silu * (1.0f - s)));
+            F::narrow(dgates + inner + i, dout * silu);
+            F::narrow(dgates + i, dout * b * (s + silu * (1.0f - s)));
         }
 }
 

@@ -1,4 +1,4 @@
-"""The learner's kernels, compiled: what each takes is said in ``kernels.cpp``."""
+"""The compiled kernels of the learner, called through ctypes (``kernels.cpp``)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ PROGRAM = Program(
     (
         "attention.h",
         "elementwise.h",
-        "factors.h",
         "head.h",
         "multiply.h",
         "numbers.h",
+        "operands.h",
         "transpose.h",
     ),
     ("products.h", "vectors.h"),
@@ -42,7 +42,7 @@ class _Attention(Structure):
     _fields_ = [
         ("tokens", _P),
         ("lengths", _P),
-        ("owned", _P),
+        ("own_start", _P),
         ("rows", _I),
         ("width", _I),
         ("kv_heads", _I),
@@ -54,62 +54,65 @@ class _Attention(Structure):
 
 
 _ARGUMENTS: dict[str, tuple[Any, ...]] = {
-    "norm": (_P, _P, _P, _L, _L, _I, _F, _I),
-    "norm_backward": (_P, _P, _P, _L, _P, _P, _L, _I, _F, _I),
+    "rms_norm": (_P, _P, _P, _L, _L, _I, _F, _I),
+    "rms_norm_backward": (_P, _P, _P, _L, _P, _P, _L, _I, _F, _I),
     "rotate": (_P, _L, _P, _P, _L, _I, _I, _F, _I),
-    "gate": (_P, _P, _L, _L, _I, _I),
-    "gate_backward": (_P, _P, _L, _P, _P, _L, _L, _I, _I),
+    "swiglu": (_P, _P, _L, _L, _I, _I),
+    "swiglu_backward": (_P, _P, _L, _P, _P, _L, _L, _I, _I),
     "attend": (POINTER(_Attention), _P, _L, _P, _L, _I),
     "attend_backward": (POINTER(_Attention), _P, _L, _P, _L, _P, _I),
-    "distributions": (_P, _P, _L, _I, _P, _P, _P, _P, _P, _I),
-    "distributions_backward": (_P, _P, _L, _I, _P, _P, _P, _P, _P, _I),
+    "logprobs_and_kl": (_P, _P, _L, _I, _P, _P, _P, _P, _P, _I),
+    "logprobs_and_kl_backward": (_P, _P, _L, _I, _P, _P, _P, _P, _P, _I),
     "multiply": (_P, _L, _L, _L, _P, _L, _I, _L, _P, _L, _I, _I, _P),
 }
 _BLOCK, _PANEL, _STRIDE = 1024, 1024 * 32, 1024 + 16
-"""As ``multiply.h`` and what it includes have them."""
+"""The constants of ``numbers.h`` and ``multiply.h``, for the size of scratch memory."""
 
 
 class NativeKernels:
-    """See ``models.policy.kernels.Kernels``. Tensors are on the CPU; rows are contiguous.
+    """The compiled kernels; see ``models.policy.kernels.Kernels``.
+
+    All tensors are on the CPU, with contiguous rows.
 
     Args:
-        folder: Where the compiled library is kept.
+        folder: The folder of compiled libraries.
 
     Raises:
-        EngineError: It cannot be compiled here.
+        EngineError: The library cannot be compiled here.
     """
 
     def __init__(self, folder: Path) -> None:
         self._converts = not processor().multiplies_bfloat16
         self._float16 = processor().multiplies_float16
         self.padded = not self._converts
-        opened = ctypes.CDLL(str(library(folder, PROGRAM)))
+        self._library = ctypes.CDLL(str(library(folder, PROGRAM)))
         for name, arguments in _ARGUMENTS.items():
-            function = getattr(opened, f"thumbloop_{name}")
+            function = getattr(self._library, f"thumbloop_{name}")
             function.argtypes = arguments
             function.restype = c_int32 if name.startswith("attend") else None
-            setattr(self, f"_{name}", function)
 
-    def norm(
+    def rms_norm(
         self, x: torch.Tensor, weight: torch.Tensor, epsilon: float, out: torch.Tensor
     ) -> None:
         """See ``Kernels``."""
         rows, width = x.shape
-        self._norm(_at(x), _at(weight), _at(out), out.stride(0), rows, width, epsilon, _bf16(x))  # type: ignore[attr-defined]
+        self._library.thumbloop_rms_norm(
+            _ptr(x), _ptr(weight), _ptr(out), out.stride(0), rows, width, epsilon, _bf16(x)
+        )
 
-    def norm_backward(
+    def rms_norm_backward(
         self,
         x: torch.Tensor,
         weight: torch.Tensor,
         dy: torch.Tensor,
         epsilon: float,
-        more: torch.Tensor | None,
+        dresidual: torch.Tensor | None,
     ) -> torch.Tensor:
         """See ``Kernels``."""
         out, (rows, width) = torch.empty_like(x), x.shape
-        self._norm_backward(  # type: ignore[attr-defined]
-            _at(x), _at(weight), _at(dy), dy.stride(0), _at(more), _at(out), rows, width, epsilon,
-            _bf16(x),
+        self._library.thumbloop_rms_norm_backward(
+            _ptr(x), _ptr(weight), _ptr(dy), dy.stride(0), _ptr(dresidual), _ptr(out), rows, width,
+            epsilon, _bf16(x),
         )  # fmt: skip
         return out
 
@@ -120,36 +123,40 @@ class NativeKernels:
         sines: torch.Tensor,
         heads: int,
         *,
-        back: bool,
+        inverse: bool,
     ) -> None:
         """See ``Kernels``."""
         half = cosines.shape[-1]
-        self._rotate(  # type: ignore[attr-defined]
-            _at(columns), columns.stride(0), _at(cosines), _at(sines), len(columns), heads, half,
-            -1.0 if back else 1.0, _bf16(columns),
+        self._library.thumbloop_rotate(
+            _ptr(columns), columns.stride(0), _ptr(cosines), _ptr(sines), len(columns), heads, half,
+            -1.0 if inverse else 1.0, _bf16(columns),
         )  # fmt: skip
 
-    def gate(self, gates: torch.Tensor, out: torch.Tensor) -> None:
+    def swiglu(self, gates: torch.Tensor, out: torch.Tensor) -> None:
         """See ``Kernels``."""
         rows, width = gates.shape
-        self._gate(_at(gates), _at(out), out.stride(0), rows, width // 2, _bf16(gates))  # type: ignore[attr-defined]
+        self._library.thumbloop_swiglu(
+            _ptr(gates), _ptr(out), out.stride(0), rows, width // 2, _bf16(gates)
+        )
 
-    def gate_backward(
+    def swiglu_backward(
         self, gates: torch.Tensor, dactivated: torch.Tensor, out: torch.Tensor
     ) -> torch.Tensor:
         """See ``Kernels``."""
         dgates, (rows, width) = torch.empty_like(gates), gates.shape
-        self._gate_backward(  # type: ignore[attr-defined]
-            _at(gates), _at(dactivated), dactivated.stride(0), _at(dgates), _at(out), out.stride(0),
-            rows, width // 2, _bf16(gates),
+        self._library.thumbloop_swiglu_backward(
+            _ptr(gates), _ptr(dactivated), dactivated.stride(0), _ptr(dgates), _ptr(out),
+            out.stride(0), rows, width // 2, _bf16(gates),
         )  # fmt: skip
         return dgates
 
     def attend(self, qkv: torch.Tensor, packed: Packed, heads: Heads, out: torch.Tensor) -> None:
         """See ``Kernels``."""
         over = _attention(packed, heads)
-        self._enough(
-            self._attend(over, _at(qkv), qkv.stride(0), _at(out), out.stride(0), _bf16(qkv))  # type: ignore[attr-defined]
+        self._check_memory(
+            self._library.thumbloop_attend(
+                over, _ptr(qkv), qkv.stride(0), _ptr(out), out.stride(0), _bf16(qkv)
+            )
         )
 
     def attend_backward(
@@ -157,45 +164,45 @@ class NativeKernels:
     ) -> torch.Tensor:
         """See ``Kernels``."""
         dqkv, over = torch.empty_like(qkv), _attention(packed, heads)
-        self._enough(
-            self._attend_backward(  # type: ignore[attr-defined]
-                over, _at(qkv), qkv.stride(0), _at(dout), dout.stride(0), _at(dqkv), _bf16(qkv)
+        self._check_memory(
+            self._library.thumbloop_attend_backward(
+                over, _ptr(qkv), qkv.stride(0), _ptr(dout), dout.stride(0), _ptr(dqkv), _bf16(qkv)
             )
         )
         return dqkv
 
-    def distributions(
+    def logprobs_and_kl(
         self,
         logits: torch.Tensor,
-        gain: torch.Tensor | None,
+        delta: torch.Tensor | None,
         temperature: torch.Tensor,
         chosen: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See ``Kernels``."""
         rows, tokens = logits.shape
-        logprobs, kl, facts = torch.empty(rows), torch.zeros(rows), torch.empty(rows, 2)
+        logprobs, kl, saved = torch.empty(rows), torch.zeros(rows), torch.empty(rows, 2)
         factors = temperature.reciprocal()
-        self._distributions(  # type: ignore[attr-defined]
-            _at(logits), _at(gain), rows, tokens, _at(factors), _at(chosen), _at(logprobs), _at(kl),
-            _at(facts), _bf16(logits),
+        self._library.thumbloop_logprobs_and_kl(
+            _ptr(logits), _ptr(delta), rows, tokens, _ptr(factors), _ptr(chosen), _ptr(logprobs),
+            _ptr(kl), _ptr(saved), _bf16(logits),
         )  # fmt: skip
-        return logprobs, kl, facts
+        return logprobs, kl, saved
 
-    def distributions_backward(
+    def logprobs_and_kl_backward(
         self,
         logits: torch.Tensor,
-        gain: torch.Tensor | None,
+        delta: torch.Tensor | None,
         temperature: torch.Tensor,
         chosen: torch.Tensor,
         gradients: tuple[torch.Tensor, torch.Tensor],
-        facts: torch.Tensor,
+        saved: torch.Tensor,
     ) -> torch.Tensor:
         """See ``Kernels``."""
         (dlogprobs, dkl), (rows, tokens) = gradients, logits.shape
         factors = temperature.reciprocal()
-        self._distributions_backward(  # type: ignore[attr-defined]
-            _at(logits), _at(gain), rows, tokens, _at(factors), _at(chosen), _at(dlogprobs),
-            _at(dkl), _at(facts), _bf16(logits),
+        self._library.thumbloop_logprobs_and_kl_backward(
+            _ptr(logits), _ptr(delta), rows, tokens, _ptr(factors), _ptr(chosen), _ptr(dlogprobs),
+            _ptr(dkl), _ptr(saved), _bf16(logits),
         )  # fmt: skip
         return logits
 
@@ -223,14 +230,14 @@ class NativeKernels:
         (rows, inputs), columns = a.shape, b.shape[1]
         room = _PANEL + rows * (_STRIDE + 1)
         scratch = torch.empty(room + (rows * columns if inputs > _BLOCK else 0))
-        turned = b.stride(1) != 1
-        self._multiply(  # type: ignore[attr-defined]
-            _at(a), a.stride(0), rows, inputs, _at(b), b.stride(int(turned)), turned, columns,
-            _at(out), out.stride(0), add, self._float16, _at(scratch),
+        transposed = b.stride(1) != 1
+        self._library.thumbloop_multiply(
+            _ptr(a), a.stride(0), rows, inputs, _ptr(b), b.stride(int(transposed)), transposed,
+            columns, _ptr(out), out.stride(0), add, self._float16, _ptr(scratch),
         )  # fmt: skip
 
     @staticmethod
-    def _enough(failed: int) -> None:
+    def _check_memory(failed: int) -> None:
         if failed:
             raise LearningError(
                 "There is no memory for the attention of this update: lower "
@@ -242,9 +249,9 @@ def _attention(packed: Packed, heads: Heads) -> Any:
     rows, width = packed.shape
     return ctypes.byref(
         _Attention(
-            tokens=_at(packed.tokens),
-            lengths=_at(packed.lengths),
-            owned=_at(packed.owned),
+            tokens=_ptr(packed.tokens),
+            lengths=_ptr(packed.lengths),
+            own_start=_ptr(packed.own_start),
             rows=rows,
             width=width,
             kv_heads=heads.kv,
@@ -256,7 +263,7 @@ def _attention(packed: Packed, heads: Heads) -> Any:
     )
 
 
-def _at(tensor: torch.Tensor | None) -> int | None:
+def _ptr(tensor: torch.Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 

@@ -27,8 +27,8 @@ def test_log_probs_and_kl_are_those_of_whole_distributions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # (22, 30): of three slices of two, two and one tokens, only the first is kept
-    monkeypatch.setattr(head_module, "_MOST_LOGITS", most_logits)
-    monkeypatch.setattr(head_module, "_MOST_KEPT", most_kept)
+    monkeypatch.setattr(head_module, "_LOGITS_PER_SLICE", most_logits)
+    monkeypatch.setattr(head_module, "_MAX_SAVED_LOGITS", most_kept)
     kernels = NativeKernels(build_dir) if compiled else TorchKernels()
     torch.manual_seed(0)
     head = torch.nn.Linear(6, 11, bias=bias).requires_grad_(requires_grad=False)
@@ -64,10 +64,10 @@ def test_without_a_reference_the_gradient_is_of_the_log_probs_alone() -> None:
 
 
 def test_no_more_logits_are_kept_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head_module, "_MOST_LOGITS", 22)
-    monkeypatch.setattr(head_module, "_MOST_KEPT", 44)
+    monkeypatch.setattr(head_module, "_LOGITS_PER_SLICE", 22)
+    monkeypatch.setattr(head_module, "_MAX_SAVED_LOGITS", 44)
     head = torch.nn.Linear(6, 11).requires_grad_(requires_grad=False)
     hidden, chosen = torch.ones(7, 6, requires_grad=True), torch.zeros(7, dtype=torch.long)
     logprobs, _ = token_logprobs(hidden, chosen, torch.ones(7), head)
-    kept = logprobs.grad_fn.kept  # type: ignore[union-attr]
-    assert [products is not None for _, products, _ in kept] == [True, True, False, False]
+    parts = logprobs.grad_fn.parts  # type: ignore[union-attr]
+    assert [products is not None for _, products, _ in parts] == [True, True, False, False]

@@ -56,17 +56,17 @@ def _assert_close(ours: torch.Tensor, exact: torch.Tensor) -> None:
 @pytest.mark.parametrize("dtype", FORMATS)
 def test_norms(native: NativeKernels, dtype: torch.dtype) -> None:
     x, weight, dy = _random(dtype, 5, 48), _random(dtype, 48), _random(dtype, 5, 80)[:, :48]
-    more = _random(dtype, 5, 48)
+    dresidual = _random(dtype, 5, 48)
     room, exact = torch.full((5, 64), 7.0, dtype=dtype), torch.empty(5, 48)
-    native.norm(x, weight, 1e-5, room[:, :48])
-    TORCH.norm(x.float(), weight.float(), 1e-5, exact)
+    native.rms_norm(x, weight, 1e-5, room[:, :48])
+    TORCH.rms_norm(x.float(), weight.float(), 1e-5, exact)
     _assert_close(room[:, :48], exact)
     assert (room[:, 48:] == 7).all()
-    for added in (None, more):
-        ours = native.norm_backward(x, weight, dy, 1e-5, added)
+    for added in (None, dresidual):
+        ours = native.rms_norm_backward(x, weight, dy, 1e-5, added)
         _assert_close(
             ours,
-            TORCH.norm_backward(
+            TORCH.rms_norm_backward(
                 x.float(),
                 weight.float(),
                 dy.float(),
@@ -77,15 +77,15 @@ def test_norms(native: NativeKernels, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", FORMATS)
-@pytest.mark.parametrize("back", [False, True])
-def test_rotations(native: NativeKernels, dtype: torch.dtype, back: bool) -> None:
+@pytest.mark.parametrize("inverse", [False, True])
+def test_rotations(native: NativeKernels, dtype: torch.dtype, inverse: bool) -> None:
     columns, angles = _random(dtype, 6, 3 * 16 + 5), torch.randn(6, 8)
     ours, exact = columns.clone(), columns.float().clone()
-    native.rotate(ours, angles.cos(), angles.sin(), 3, back=back)
-    TORCH.rotate(exact, angles.cos(), angles.sin(), 3, back=back)
+    native.rotate(ours, angles.cos(), angles.sin(), 3, inverse=inverse)
+    TORCH.rotate(exact, angles.cos(), angles.sin(), 3, inverse=inverse)
     _assert_close(ours, exact)
     assert torch.equal(ours[:, 48:], columns[:, 48:])
-    native.rotate(ours, angles.cos(), angles.sin(), 3, back=not back)
+    native.rotate(ours, angles.cos(), angles.sin(), 3, inverse=not inverse)
     _assert_close(ours, columns.float())
 
 
@@ -94,12 +94,12 @@ def test_gates(native: NativeKernels, dtype: torch.dtype) -> None:
     gates, dactivated = _random(dtype, 5, 64) * 8, _random(dtype, 5, 40)[:, :32]
     gates[0, 0], gates[0, 1] = -200.0, 200.0
     room, exact = torch.zeros(5, 48, dtype=dtype), torch.empty(5, 32)
-    native.gate(gates, room[:, :32])
-    TORCH.gate(gates.float(), exact)
+    native.swiglu(gates, room[:, :32])
+    TORCH.swiglu(gates.float(), exact)
     _assert_close(room[:, :32], exact)
     again = torch.zeros_like(room)
-    ours = native.gate_backward(gates, dactivated, again[:, :32])
-    wanted = TORCH.gate_backward(gates.float(), dactivated.float(), exact)
+    ours = native.swiglu_backward(gates, dactivated, again[:, :32])
+    wanted = TORCH.swiglu_backward(gates.float(), dactivated.float(), exact)
     _assert_close(ours, wanted)
     assert torch.equal(again, room)
 
@@ -128,41 +128,41 @@ def test_attention_over_rows_that_begin_alike(
     native: NativeKernels, dtype: torch.dtype, size: int
 ) -> None:
     packed, heads = _packed(ROWS), Heads(kv=2, group=3, size=size, scale=size**-0.5)
-    assert packed.owned.tolist() == [0, 41, 0, 3, 0]
+    assert packed.own_start.tolist() == [0, 41, 0, 3, 0]
     count = len(packed.ids)
-    qkv = _random(dtype, count, heads.queries + 2 * heads.keys)
-    dout = _random(dtype, count, heads.queries + 8)[:, : heads.queries]
+    qkv = _random(dtype, count, heads.query_columns + 2 * heads.key_columns)
+    dout = _random(dtype, count, heads.query_columns + 8)[:, : heads.query_columns]
     room, exact = (
-        torch.zeros(count, heads.queries + 32, dtype=dtype),
-        torch.empty(count, heads.queries),
+        torch.zeros(count, heads.query_columns + 32, dtype=dtype),
+        torch.empty(count, heads.query_columns),
     )
-    native.attend(qkv, packed, heads, room[:, : heads.queries])
+    native.attend(qkv, packed, heads, room[:, : heads.query_columns])
     TORCH.attend(qkv.float(), packed, heads, exact)
-    _assert_close(room[:, : heads.queries], exact)
-    assert not room[:, heads.queries :].any()
+    _assert_close(room[:, : heads.query_columns], exact)
+    assert not room[:, heads.query_columns :].any()
     ours = native.attend_backward(qkv, dout, packed, heads)
     _assert_close(ours, TORCH.attend_backward(qkv.float(), dout.float(), packed, heads))
 
 
 @pytest.mark.parametrize("dtype", FORMATS)
 @pytest.mark.parametrize("tokens", [64, 75])
-@pytest.mark.parametrize("with_gain", [True, False])
+@pytest.mark.parametrize("with_delta", [True, False])
 def test_distributions(
-    native: NativeKernels, dtype: torch.dtype, tokens: int, with_gain: bool
+    native: NativeKernels, dtype: torch.dtype, tokens: int, with_delta: bool
 ) -> None:
     logits, temperature = _random(dtype, 4, tokens) * 5, torch.tensor([1.0, 0.5, 2.0, 0.7])
-    gain = _random(dtype, 4, tokens) if with_gain else None
-    exact_gain = None if gain is None else gain.float()
+    delta = _random(dtype, 4, tokens) if with_delta else None
+    exact_delta = None if delta is None else delta.float()
     chosen = torch.tensor([0, tokens - 1, 3, 40])
-    ours = native.distributions(logits, gain, temperature, chosen)
-    exact = TORCH.distributions(logits.float(), exact_gain, temperature, chosen)
+    ours = native.logprobs_and_kl(logits, delta, temperature, chosen)
+    exact = TORCH.logprobs_and_kl(logits.float(), exact_delta, temperature, chosen)
     for a, b in zip(ours[:2], exact[:2], strict=True):
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-5)
     gradients = torch.randn(4), torch.randn(4)
-    wanted = TORCH.distributions_backward(
-        logits.float(), exact_gain, temperature, chosen, gradients, exact[2]
+    wanted = TORCH.logprobs_and_kl_backward(
+        logits.float(), exact_delta, temperature, chosen, gradients, exact[2]
     )
-    found = native.distributions_backward(logits, gain, temperature, chosen, gradients, ours[2])
+    found = native.logprobs_and_kl_backward(logits, delta, temperature, chosen, gradients, ours[2])
     _assert_close(found, wanted)
 
 
@@ -197,9 +197,9 @@ def test_converted_products(
 ) -> None:
     a = _random(torch.bfloat16, rows, inputs + 3)[:, :inputs]
     straight = _random(torch.bfloat16, inputs, columns + 5)[:, :columns]
-    turned = _random(torch.bfloat16, columns, inputs + 1)[:, :inputs].T
+    transposed = _random(torch.bfloat16, columns, inputs + 1)[:, :inputs].T
     by_fp16 = request.node.callspec.params["converting"] == "avx512_fp16"
-    for b in (straight, turned):
+    for b in (straight, transposed):
         exact = a.double() @ b.double()
         # half of the last of eight bits, and seven standard deviations of what the sums are off by
         near = exact.abs() * 2**-8 + (8e-3 if by_fp16 else 1e-5) * inputs**0.5

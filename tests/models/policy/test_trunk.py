@@ -82,23 +82,23 @@ def _assert_alike(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]
 
 
 @pytest.mark.parametrize("config", [LlamaConfig(**SIZES), Qwen2Config(**SIZES)])
-@pytest.mark.parametrize("most_tokens", [1024, 1])
+@pytest.mark.parametrize("max_saved_tokens", [1024, 1])
 @pytest.mark.parametrize("kernels", [NativeKernels, TorchKernels])
 def test_packed_passes_are_those_of_transformers(
     config: PretrainedConfig,
-    most_tokens: int,
+    max_saved_tokens: int,
     kernels: type,
     settings: LearnerSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # with room for one token, the layers' inputs alone are kept
     runner = "transformers" if kernels is TorchKernels else "auto"
-    changes = {"micro_batch_tokens": most_tokens, "runner": runner}
+    changes = {"micro_batch_tokens": max_saved_tokens, "runner": runner}
     settings = settings.model_copy(update=changes)
     packed = _policy(config, settings)
     assert isinstance(packed._trunk, trunk.PackedTrunk)
     assert isinstance(packed._trunk.kernels, kernels)
-    monkeypatch.setattr(trunk, "why_not", lambda _: "for this test")
+    monkeypatch.setattr(trunk, "unsupported_reason", lambda _: "for this test")
     padded = _policy(config, settings)
     assert isinstance(padded._trunk, trunk.TransformersTrunk)
     batch = collate(SAMPLES, range(4), device="cpu")
@@ -131,7 +131,7 @@ def test_layers_that_are_not_learned_have_no_gradient_and_change_no_others(
     ours: bool, settings: LearnerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not ours:
-        monkeypatch.setattr(trunk, "why_not", lambda _: "for this test")
+        monkeypatch.setattr(trunk, "unsupported_reason", lambda _: "for this test")
     whole = _gradients(_policy(LlamaConfig(**SIZES), settings))
     chosen = settings.model_copy(update={"learned_layers": ("gate_proj", "o_proj")})
     policy = _policy(LlamaConfig(**SIZES), chosen)
@@ -151,7 +151,7 @@ def test_rows_alone_and_together_have_the_same_gradient(
     ours: bool, settings: LearnerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not ours:
-        monkeypatch.setattr(trunk, "why_not", lambda _: "for this test")
+        monkeypatch.setattr(trunk, "unsupported_reason", lambda _: "for this test")
     policy = _policy(LlamaConfig(**SIZES), settings)
     _assert_alike(_gradients(policy), _gradients(policy, tokens=1))
 

@@ -20,11 +20,11 @@ def test_tasks_run_side_by_side_and_give_their_results_in_order() -> None:
     before = torch.get_num_threads()
     assert list(workers.map(task, [1, 2, 3, 4])) == [(1, 1), (2, 1), (3, 1), (4, 1)]
     assert torch.get_num_threads() == before
-    inside: list[int] = []
-    later = threading.Thread(target=lambda: inside.append(torch.get_num_threads()))
+    torch_threads: list[int] = []
+    later = threading.Thread(target=lambda: torch_threads.append(torch.get_num_threads()))
     later.start()
     later.join()
-    assert inside == [before]
+    assert torch_threads == [before]
 
 
 def test_a_task_that_fails_leaves_none_at_work() -> None:
@@ -60,6 +60,6 @@ def test_sums_apart_are_handed_over_once() -> None:
     apart.add(master, torch.tensor([1.0, 1.0]).bfloat16(), scale=2.0)
     apart.add(master, torch.tensor([0.5, 0.0]))
     for expected in ([3.5, 4.0], [3.5, 4.0]):
-        apart.hand_over()
+        apart.add_to_masters()
         assert master.grad is not None
         assert master.grad.tolist() == expected
