@@ -1,12 +1,12 @@
-"""Failpoints: named places on an update's way where a test can kill, stop or break its process.
+"""Failpoints: named points of an update at which a test can kill, stop or break the process.
 
-Off unless ``THUMBLOOP_FAILPOINTS`` names some: ``claim.after=kill;commit.before=sleep:5``. What
-they can do:
+``THUMBLOOP_FAILPOINTS`` sets them, for example ``claim.after=kill;commit.before=sleep:5``. All are
+off by default. The actions are:
 
 =============  =====================================================================
-``kill``       the process kills itself with SIGKILL; nothing is tidied up
-``stop``       it stops itself with SIGSTOP, until somebody sends SIGCONT
-``sleep:2.5``  this thread sleeps for so many seconds
+``kill``       the process kills itself with SIGKILL, without any cleanup
+``stop``       the process stops itself with SIGSTOP, until SIGCONT
+``sleep:2.5``  the calling thread sleeps for that many seconds
 ``raise``      ``FailpointError`` is raised
 =============  =====================================================================
 """
@@ -49,21 +49,21 @@ FAILPOINTS = {
     "finish.after": "the run has ended with its verdict",
     "promote.after": "the version is live",
 }
-"""Every failpoint by its name, with what is so when it is passed: docs/reference/faults.md."""
+"""The state of an update at each failpoint; docs/reference/faults.md lists them."""
 
 logger = logging.getLogger(__name__)
 
 
 class FailpointError(Exception):
-    """Raised by a failpoint that was told to."""
+    """Raised by a failpoint whose action is ``raise``."""
 
 
 def failpoint(name: str) -> None:
-    """Do what the environment says for this point; it almost always says nothing.
+    """Run the action that the environment sets for a failpoint, if any.
 
     Raises:
-        FailpointError: The environment says so.
-        ModelsError: The environment's list cannot be read.
+        FailpointError: The action is ``raise``.
+        ModelsError: The environment's list is invalid.
     """
     action = armed().get(name)
     if action is not None:
@@ -72,7 +72,7 @@ def failpoint(name: str) -> None:
 
 @cache
 def armed() -> Mapping[str, Action]:
-    """Return the points that are set, read from the environment at the first call.
+    """Return the actions of the failpoints that are set; reads the environment once.
 
     Raises:
         ModelsError: A name or an action is unknown.
@@ -81,7 +81,7 @@ def armed() -> Mapping[str, Action]:
 
 
 def check_failpoints() -> None:
-    """Warn of every point that is set; to be called as a process starts.
+    """Log a warning if any failpoint is set; each process calls this at its start.
 
     Raises:
         ModelsError: A name or an action is unknown.
@@ -96,32 +96,32 @@ def check_failpoints() -> None:
 
 
 def parse(text: str) -> dict[str, Action]:
-    """Return the action of each point that ``text`` names.
+    """Return the action of each failpoint that ``text`` sets.
 
     Raises:
         ModelsError: A name or an action is unknown.
     """
     found: dict[str, Action] = {}
     for entry in filter(None, (part.strip() for part in text.split(";"))):
-        name, _, spelled = entry.partition("=")
+        name, _, action = entry.partition("=")
         if name not in FAILPOINTS:
             raise ModelsError(
                 f"{VARIABLE} names {name!r}, which is not a failpoint. The failpoints are: "
                 f"{', '.join(FAILPOINTS)}."
             )
-        found[name] = _action(spelled)
+        found[name] = _parse_action(action)
     return found
 
 
-def _action(spelled: str) -> Action:
-    word, _, amount = spelled.partition(":")
+def _parse_action(action: str) -> Action:
+    word, _, amount = action.partition(":")
     try:
         if word == "sleep" and 0 <= (seconds := float(amount)) < math.inf:
             return lambda _name: time.sleep(seconds)
-        return _ACTIONS[spelled]
+        return _ACTIONS[action]
     except (KeyError, ValueError):
         raise ModelsError(
-            f"{VARIABLE} asks for {spelled!r}; a failpoint can kill, stop, raise or sleep:SECONDS."
+            f"{VARIABLE} asks for {action!r}; a failpoint can kill, stop, raise or sleep:SECONDS."
         ) from None
 
 

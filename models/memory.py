@@ -1,4 +1,4 @@
-"""Keeps a process's memory to what it needs (no torch)."""
+"""Limits the memory that a learner's process keeps (no torch)."""
 
 from __future__ import annotations
 
@@ -8,31 +8,33 @@ import sys
 from typing import Any
 
 SHAPES = 32
-"""Products of one pass whose shapes differ, and with them the kernels that it asks for."""
+"""The distinct shapes of matrix products in one pass, each of which needs a kernel."""
 _CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
-"""torch's cache of products, and that of oneDNN under it; 1,024 each where nothing is said."""
+"""The cache sizes of torch and of oneDNN, in kernels; each is 1,024 by default."""
 _M_ARENA_MAX = -8
-"""glibc's number for the most heaps (malloc.h)."""
+"""The option of mallopt for the most arenas (glibc's malloc.h)."""
 
 
 def keep_few_kernels(passes: int) -> None:
-    """Bound what is kept of products on CPUs to what such passes side by side ask for.
+    """Limit the caches of CPU kernels to what ``passes`` parallel passes need.
 
-    For each shape of a bf16 product oneDNN compiles a kernel and torch keeps it, 0.6 MiB for each
-    of the default base's. Replies have hundreds of lengths, and each brings shapes of its own: an
-    update would grow by hundreds of MiB that it does not use again. Bounds that the environment
-    has already are left alone; a process's first product reads them, so later calls change nothing.
+    oneDNN compiles a kernel for each shape of a bf16 product, and torch keeps it: 0.6 MiB with the
+    default base. Replies have hundreds of lengths, each with shapes of its own. Without a limit, an
+    update grows by hundreds of MiB that it never uses again.
+
+    A limit in the environment stays as it is. A process reads the limits at its first product, so
+    later calls have no effect.
     """
     for name in _CACHES:
         os.environ.setdefault(name, str(SHAPES * passes))
 
 
 def share_one_heap() -> None:
-    """Let threads that are yet to start take memory from one heap, where the C library can (glibc).
+    """Let all threads that start later allocate from one heap (glibc only).
 
-    It gives each thread a heap of its own, and what one has freed fits nothing that another asks
-    for: the peak of an update is 1,480 to 1,530 MiB, where one heap keeps to 1,360. The blocks of
-    an update are large and few, so that threads wait for each other in some 2 % of it.
+    By default glibc gives each thread an arena of its own, and a block that one thread freed serves
+    no other thread. An update then peaks at 1,480 to 1,530 MiB; with one heap it peaks at 1,360.
+    An update's blocks are large and few, so the lock of the heap costs about 2 % of its time.
     """
     set_option = _of_c_library("mallopt")
     if set_option is not None:
@@ -40,11 +42,10 @@ def share_one_heap() -> None:
 
 
 def give_back_freed_memory() -> None:
-    """Return what is freed but still held to the system, where the C library can (glibc).
+    """Return freed memory to the system (glibc only).
 
-    Blocks of a few MiB, as layers' weights are, are freed into the C library's own store, which
-    tensors of another size then do not fit into: 200 MiB of it after the default base's weights
-    have been arranged for learning.
+    The C library keeps freed blocks of a few MiB, such as layers' weights, and tensors of another
+    size cannot reuse them. After the default base's weights are restacked, that is 200 MiB.
     """
     trim = _of_c_library("malloc_trim")
     if trim is not None:
@@ -52,5 +53,5 @@ def give_back_freed_memory() -> None:
 
 
 def _of_c_library(name: str) -> Any:
-    """Return one of glibc's functions; None elsewhere (musl has neither)."""
+    """Return a function of glibc; None where the C library lacks it."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

@@ -1,4 +1,4 @@
-"""Seconds per phase of a long operation, and the memory it took (no torch)."""
+"""Measures the seconds of each phase of a long operation, and peak memory (no torch)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 class Stopwatch:
-    """Adds up the seconds that each phase took."""
+    """Adds up the seconds of each phase.
+
+    Attributes:
+        seconds: The seconds so far, by phase.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -21,7 +25,7 @@ class Stopwatch:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count the time spent inside as ``name``."""
+        """Add the time spent in the ``with`` block to the phase ``name``."""
         start = self._clock()
         try:
             yield
@@ -31,7 +35,7 @@ class Stopwatch:
 
 
 def peak_memory_mib() -> float:
-    """Return the most resident memory that this process has had so far."""
+    """Return the peak resident memory of this process, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # bytes on macOS, KiB elsewhere
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)

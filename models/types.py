@@ -1,7 +1,6 @@
-"""Frozen value types that every folder shares; imports no torch.
+"""Frozen value types that all folders share (no torch).
 
-A *row* is one generation in flight. Token ids are vocabulary indices. Log-probs are natural
-logarithms (nats).
+A *row* is one generation in flight. Token ids are vocabulary indices. Log-probs are in nats.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 BASE = "base"
-"""The policy version that is the frozen base model with no adapter."""
+"""The name of the policy version without an adapter: the frozen base model."""
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length"]
@@ -18,7 +17,7 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One message of a conversation."""
 
     role: Role
     content: str
@@ -26,16 +25,16 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the tokens of one reply are drawn.
+    """The sampling parameters of one reply.
 
     Attributes:
-        temperature: Divides the logits; 0 is greedy.
-        top_p: Mass of the nucleus, in (0, 1]; 1 keeps the whole distribution.
-        max_tokens: Most tokens in the reply, end-of-sequence included.
-        stop: Strings that end the reply; they are not part of its text.
-        seed: Makes the draw repeatable for the same prompt and version.
-        top_k: Most tokens that can be drawn, the most probable ones; 0 sets no limit. The nucleus
-            is of what is left.
+        temperature: The divisor of the logits; 0 is greedy.
+        top_p: The mass of the nucleus, in (0, 1]; 1 keeps the whole distribution.
+        max_tokens: The most tokens of the reply, with its end-of-sequence token.
+        stop: The strings that end the reply; the text excludes them.
+        seed: The seed, which makes the reply repeatable for one prompt and version.
+        top_k: The number of most probable tokens that can be drawn; 0 sets no limit. ``top_p``
+            applies to the mass that ``top_k`` leaves.
     """
 
     temperature: float = 1.0
@@ -48,10 +47,15 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One reply to generate, pinned to one policy version for its whole life.
+    """One reply to generate, with one policy version from its first token to its last.
 
     Attributes:
-        user: Who asks (owner and user); users who wait take turns.
+        id: An id that is unique among the requests in flight.
+        prompt_ids: The token ids of the prompt.
+        version: The policy version.
+        sampling: The sampling parameters.
+        top_logprobs: The number of most probable tokens to report at each position.
+        user: The key's owner and the user, between whom the queue is fair.
     """
 
     id: str
@@ -64,7 +68,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class TopLogprob:
-    """An alternative at one position."""
+    """One of the most probable tokens at a position."""
 
     token_id: int
     logprob: float
@@ -75,10 +79,10 @@ class Token:
     """A generated token.
 
     Attributes:
-        id: The token.
-        logprob: Its log-prob under the distribution that was sampled from (temperature, top_k and
-            top_p applied); at temperature 0, under the distribution at temperature 1.
-        top: The most probable alternatives under the same distribution, best first.
+        id: The token id.
+        logprob: The log-prob under the distribution that was sampled from, after temperature,
+            top_k and top_p. At temperature 0, the log-prob at temperature 1.
+        top: The most probable tokens under the same distribution, best first.
     """
 
     id: int
@@ -88,13 +92,13 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class GenerationChunk:
-    """What one or more decode steps add to a reply.
+    """The part of a reply that one or more decode steps added.
 
     Attributes:
-        text: New text, whole characters only; may be empty while a character, or a possible stop
-            string, is incomplete.
-        tokens: New tokens, the end-of-sequence token included.
-        finish_reason: Set on the last chunk.
+        text: The new text, in whole characters. It may be empty while a character or a possible
+            stop string is incomplete.
+        tokens: The new tokens, with the end-of-sequence token.
+        finish_reason: Why the reply ended; None before the last chunk.
     """
 
     text: str
@@ -104,19 +108,19 @@ class GenerationChunk:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One voted completion, as the learner takes it.
+    """One voted completion, as the learner reads it.
 
     Attributes:
-        completion_id: The completion that was voted on.
-        user: Who voted, by a pseudonym, for per-user baselines.
-        prompt_ids: Ids of the prompt, chat template included.
-        response_ids: Ids of the reply as generated, end-of-sequence included.
-        behaviour_logprobs: Log-probs of ``response_ids`` when they were sampled; same length.
-        temperature: The temperature at which they were sampled.
+        completion_id: The id of the completion.
+        user: The pseudonym of the voter, for per-user baselines.
+        prompt_ids: The token ids of the prompt, with the chat template.
+        response_ids: The token ids of the reply, with the end-of-sequence token.
+        behaviour_logprobs: The log-probs of ``response_ids`` when they were sampled.
+        temperature: The sampling temperature.
         reward: The vote as a scalar in [-1, 1].
         version: The policy version that wrote the reply.
         ended: Whether the reply ended by itself rather than at ``max_tokens``.
-        correction: What the person would rather have read; empty without one.
+        correction: The better answer that the voter wrote; empty without one.
     """
 
     completion_id: str
@@ -133,7 +137,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a long operation is: ``done`` of ``total`` units of ``phase``."""
+    """The progress of a long operation: ``done`` of ``total`` units of ``phase``."""
 
     phase: str
     done: int

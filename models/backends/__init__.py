@@ -1,4 +1,4 @@
-"""What can decode: the Generator protocol that the service speaks to."""
+"""Backends that generate replies, behind the ``Generator`` protocol that the service uses."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """Rows running, requests waiting for a row, and totals since the start.
+    """The load of an engine now, and its totals since the start.
 
-    ``reused_tokens_total`` counts prompt tokens that were not computed again, because an earlier
-    request with the same beginning had left them.
+    Attributes:
+        running: The requests that decode or prefill.
+        waiting: The requests in the queue.
+        tokens_total: The tokens generated.
+        steps_total: The forward passes run.
+        reused_tokens_total: The prompt tokens taken from the prefix cache.
     """
 
     running: int
@@ -27,64 +31,66 @@ class EngineStats:
 
 
 class Generator(Protocol):
-    """Decodes replies, each pinned to one policy version."""
+    """Generates replies, each with one policy version from its first token to its last."""
 
     @property
     def context_length(self) -> int:
-        """Most tokens of prompt plus reply."""
+        """The most tokens of prompt plus reply."""
         ...
 
     async def start(self) -> None:
-        """Load the base model; takes seconds and does not block the event loop."""
+        """Load the base model, which takes seconds, without blocking the event loop."""
         ...
 
     async def close(self) -> None:
-        """Stop decoding; requests in flight end with ``EngineError``."""
+        """Stop generating; requests in flight end with ``EngineError``."""
         ...
 
     def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Return the prompt's token ids, the chat template applied, ready for a reply."""
+        """Return the prompt's token ids: the chat template, ending where the reply begins."""
         ...
 
     def token_text(self, token_id: int) -> str:
-        """Return the text of one token, special tokens included."""
+        """Return the text of one token; special tokens have text too."""
         ...
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Return the bytes of one token; its text may lack them, if they are half a character."""
+        """Return the bytes of one token, which may be part of a character."""
         ...
 
     async def load(self, version: str) -> None:
-        """Read and check a version's adapter, off the decode thread; ``base`` is always loaded.
+        """Read and check a version's adapter without delaying decoding.
+
+        ``base`` is always loaded.
 
         Raises:
-            AdapterError: The folder is missing, broken or not for this base.
+            AdapterError: The folder is missing or broken, or belongs to another base.
         """
         ...
 
     async def unload(self, version: str) -> None:
-        """Forget a version; its weights are freed when its last request ends."""
+        """Refuse a version to new requests; its last request frees the weights."""
         ...
 
     def adjust_threads(self, *, learning: bool) -> None:
-        """Leave cores to a learner on this machine, or take them back."""
+        """Use fewer threads while a learner runs on this machine."""
         ...
 
     def loaded(self) -> frozenset[str]:
-        """Return the versions that a request may name now; ``base`` is among them."""
+        """Return the versions that a request may name now, with ``base``."""
         ...
 
     def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
-        """Decode one reply; closing the iterator cancels it.
+        """Generate one reply; closing the iterator cancels it.
 
         Raises:
             PromptTooLongError: Prompt plus ``max_tokens`` exceed the context.
             QueueFullError: Too many requests wait already.
             AdapterError: The version is not loaded.
-            EngineError: The engine is closed or failed.
+            EngineError: The engine is closed or has failed.
         """
         ...
 
     def stats(self) -> EngineStats:
-        """Return what the engine does right now."""
+        """Return the engine's load and totals."""
         ...

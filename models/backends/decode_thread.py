@@ -1,4 +1,4 @@
-"""The thread that steps the engine: rows come and go between two steps, gains go out after each."""
+"""The thread that runs the engine step by step, and delivers new tokens after each step."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ if TYPE_CHECKING:
     from models.decoding.engine import Engine
     from models.decoding.row import Row
 
-Item: TypeAlias = NewToken | Exception
-"""What a row is told: a token, or the error that ends it."""
+RowEvent: TypeAlias = NewToken | Exception
+"""A new token of a row, or the error that ends the row."""
 
-_Message: TypeAlias = Literal["arrive", "depart"]
+_Message: TypeAlias = Literal["submit", "release"]
 
 _log = logging.getLogger(__name__)
 
 
 class DecodeThread:
-    """Steps the engine while there is something to do.
+    """Runs engine steps while rows are waiting or running.
 
-    Each row that ``arrive`` takes holds its version's weights until ``depart``, which must be
-    called exactly once for it, however it ended.
+    A row that ``submit`` accepts holds its version's weights until ``release``. The caller calls
+    ``release`` exactly once for each such row, however the row ended.
 
     Args:
-        engine: Used by this thread alone, once it runs.
-        bank: Counts the rows of each version.
-        tell: Called on this thread with rows' ids and what each is told, in order.
+        engine: The engine, which only this thread uses once it runs.
+        bank: The adapters, which counts the rows of each version.
+        deliver: Called on this thread with the ids and events of rows, in order.
     """
 
     def __init__(
         self,
         engine: Engine,
         bank: AdapterBank,
-        tell: Callable[[Sequence[tuple[str, Item]]], object],
+        deliver: Callable[[Sequence[tuple[str, RowEvent]]], object],
     ) -> None:
         self._engine = engine
         self._bank = bank
-        self._tell = tell
-        # In order, for a row's arrival comes before its departure.
+        self._deliver = deliver
+        # One queue for both kinds of message, so that a row's submission precedes its release.
         self._messages: deque[tuple[_Message, Row]] = deque()
         self._rows: dict[str, Row] = {}
         self._wake = threading.Condition()
@@ -57,11 +57,11 @@ class DecodeThread:
         self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop after the step in progress; waits for it."""
+        """Stop the thread after the step in progress, and wait for it."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -69,13 +69,13 @@ class DecodeThread:
 
     @property
     def waiting(self) -> int:
-        """Rows that wait for a slot."""
+        """The number of rows that wait for a slot."""
         with self._wake:
-            arriving = sum(message == "arrive" for message, _ in self._messages)
+            arriving = sum(message == "submit" for message, _ in self._messages)
         return self._engine.scheduler.waiting + arriving
 
-    def arrive(self, row: Row) -> None:
-        """Hand a row over, holding its version.
+    def submit(self, row: Row) -> None:
+        """Submit a row, and hold its version's weights.
 
         Raises:
             AdapterError: The version is not loaded.
@@ -85,13 +85,13 @@ class DecodeThread:
             if self._closing:
                 raise EngineError("The server is shutting down: send the request again.")
             self._bank.pin(row.request.version)
-            self._messages.append(("arrive", row))
+            self._messages.append(("submit", row))
             self._wake.notify()
 
-    def depart(self, row: Row) -> None:
-        """Take a row out, if it has not left by itself, and let go of its version."""
+    def release(self, row: Row) -> None:
+        """Remove a row, if it has not ended by itself, and release its version's weights."""
         with self._wake:
-            self._messages.append(("depart", row))
+            self._messages.append(("release", row))
             if self._ended:
                 self._take_messages()
             self._wake.notify()
@@ -102,13 +102,13 @@ class DecodeThread:
                 torch.set_num_threads(self._engine.runner.torch_threads)
             try:
                 self._take_messages()
-                gained = self._engine.step()
-            except Exception:  # whatever went wrong, the next request must find a live engine
+                new_tokens = self._engine.step()
+            except Exception:  # the engine must serve the next request after any failure
                 _log.exception("A decode step failed; every reply in flight ends with an error")
-                self._drop_all()
+                self._fail_all()
             else:
-                if gained:
-                    self._tell([(gain.row.id, gain) for gain in gained])
+                if new_tokens:
+                    self._deliver([(new_token.row.id, new_token) for new_token in new_tokens])
         with self._wake:
             self._ended = True
             self._engine.drop()
@@ -126,28 +126,28 @@ class DecodeThread:
                 if not self._messages:
                     return
                 message, row = self._messages.popleft()
-            if message == "arrive":
+            if message == "submit":
                 self._admit(row)
             else:
-                self._see_off(row)
+                self._remove(row)
 
     def _admit(self, row: Row) -> None:
         try:
             self._engine.scheduler.submit(row)
         except QueueFullError as error:
-            self._tell([(row.id, error)])
+            self._deliver([(row.id, error)])
         else:
             self._rows[row.id] = row
 
-    def _see_off(self, row: Row) -> None:
+    def _remove(self, row: Row) -> None:
         try:
             self._engine.cancel(row.id)
         finally:
             self._rows.pop(row.id, None)
             self._bank.release(row.request.version)
 
-    def _drop_all(self) -> None:
-        # Not only those that the engine still has: some may have ended in the step that failed.
+    def _fail_all(self) -> None:
+        # The engine may have removed rows that ended in the failed step, so ``_rows`` is used.
         self._engine.drop()
         error = EngineError("Decoding failed: send the request again.")
-        self._tell([(row_id, error) for row_id in self._rows])
+        self._deliver([(row_id, error) for row_id in self._rows])

@@ -1,4 +1,4 @@
-"""Our own engine as a Generator: a decode thread, and asyncio on this side of it."""
+"""The ``Generator`` that decodes on this machine: an asyncio front of the decode thread."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from models.types import GenerationChunk
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
-    from models.backends.decode_thread import Item
+    from models.backends.decode_thread import RowEvent
     from models.base.loading import Base
     from models.decoding.engine import NewToken
     from models.decoding.row import Row
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 
 class LocalGenerator:
-    """Decodes on this machine."""
+    """Generates replies with the engine of ``models.decoding``; see ``Generator``."""
 
     def __init__(self, settings: ModelSettings) -> None:
         self._settings = settings
         self._store = AdapterStore.open(settings)
         self._bank = AdapterBank()
-        self._sinks: dict[str, _RowEvents] = {}
+        self._events: dict[str, _RowEvents] = {}
         self._started: _Started | None = None
 
     async def start(self) -> None:
@@ -46,7 +46,7 @@ class LocalGenerator:
         thread = DecodeThread(
             engine,
             self._bank,
-            tell=lambda items: loop.call_soon_threadsafe(self._deliver, items),
+            deliver=lambda events: loop.call_soon_threadsafe(self._deliver, events),
         )
         self._started = _Started(base, engine, thread)
         thread.start()
@@ -57,67 +57,67 @@ class LocalGenerator:
             return
         await asyncio.to_thread(self._started.thread.close)
         error = EngineError("The server is shutting down: send the request again.")
-        self._deliver([(row_id, error) for row_id in self._sinks])
+        self._deliver([(row_id, error) for row_id in self._events])
 
     @property
     def context_length(self) -> int:
-        """Most tokens of prompt plus reply."""
-        return self._live.engine.context_length
+        """The most tokens of prompt plus reply."""
+        return self._running.engine.context_length
 
     def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Return the prompt's token ids, the chat template applied, ready for a reply."""
-        return self._live.base.encode_chat(messages)
+        """Return the prompt's token ids: the chat template, ending where the reply begins."""
+        return self._running.base.encode_chat(messages)
 
     def token_text(self, token_id: int) -> str:
-        """Return the text of one token, special tokens included."""
-        text: str = self._live.base.tokenizer.decode([token_id])
+        """Return the text of one token; special tokens have text too."""
+        text: str = self._running.base.tokenizer.decode([token_id])
         return text
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Return the bytes of one token, which may be half a character."""
-        return self._live.base.token_bytes(token_id)
+        """Return the bytes of one token, which may be part of a character."""
+        return self._running.base.token_bytes(token_id)
 
     async def load(self, version: str) -> None:
-        """Read and check a version's adapter off the event loop and the decode thread."""
+        """Read and check a version's adapter in a thread of its own."""
         if version not in self._bank.loaded():
             self._bank.add(version, await asyncio.to_thread(self._read, version))
 
     async def unload(self, version: str) -> None:
-        """Forget a version; its weights are freed when its last request ends."""
+        """Refuse a version to new requests; its last request frees the weights."""
         self._bank.retire(version)
 
     def adjust_threads(self, *, learning: bool) -> None:
-        """Leave cores to a learner on this machine, or take them back."""
-        self._live.engine.adjust_threads(learning=learning)
+        """Use fewer threads while a learner runs on this machine."""
+        self._running.engine.adjust_threads(learning=learning)
 
     def loaded(self) -> frozenset[str]:
         """Return the versions that a request may name now."""
         return self._bank.loaded()
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
-        """Decode one reply; closing the iterator cancels it (see the protocol for errors)."""
-        row = self._live.engine.make_row(request)
-        async with aclosing(self._gains(row)) as gains:
-            text = TextStream(self._live.base.tokenizer, request.sampling.stop)
-            async for some in gains:
+        """Generate one reply; closing the iterator cancels it (``Generator`` lists the errors)."""
+        row = self._running.engine.make_row(request)
+        async with aclosing(self._new_tokens(row)) as new_tokens:
+            text = TextStream(self._running.base.tokenizer, request.sampling.stop)
+            async for some in new_tokens:
                 chunk = _chunk(text, some)
                 yield chunk
                 if chunk.finish_reason is not None:
                     return
 
     def stats(self) -> EngineStats:
-        """Return what the engine does right now."""
-        engine = self._live.engine
+        """Return the engine's load and totals."""
+        engine = self._running.engine
         return EngineStats(
             running=engine.scheduler.running,
-            waiting=self._live.thread.waiting,
+            waiting=self._running.thread.waiting,
             tokens_total=engine.tokens_total,
             steps_total=engine.steps_total,
             reused_tokens_total=engine.reused_tokens_total,
         )
 
     @property
-    def _live(self) -> _Started:
+    def _running(self) -> _Started:
         if self._started is None:
             raise EngineError("The engine is not started yet: try again in a few seconds.")
         return self._started
@@ -129,63 +129,63 @@ class LocalGenerator:
 
     def _read(self, version: str) -> Any:
         manifest = self._store.verify(version)
-        if manifest.origin.base_hash != self._live.base.content_hash:
+        if manifest.origin.base_hash != self._running.base.content_hash:
             raise AdapterError(
                 f"Version {version} was trained on {manifest.origin.base_model}, not on the base "
-                f"model served here ({self._live.base.name})."
+                f"model served here ({self._running.base.name})."
             )
-        return self._live.engine.runner.prepare(read_adapter(self._store.path(version)))
+        return self._running.engine.runner.prepare(read_adapter(self._store.path(version)))
 
-    async def _gains(self, row: Row) -> AsyncGenerator[list[NewToken]]:
-        """Yield what has come since the last time: more than one token when we are slow."""
-        if row.id in self._sinks:
+    async def _new_tokens(self, row: Row) -> AsyncGenerator[list[NewToken]]:
+        """Yield the tokens since the last iteration, several when the consumer is slow."""
+        if row.id in self._events:
             raise EngineError(f"A request {row.id!r} is in flight already: give each its own id.")
-        sink = _RowEvents()
-        self._live.thread.arrive(row)
-        self._sinks[row.id] = sink
+        events = _RowEvents()
+        self._running.thread.submit(row)
+        self._events[row.id] = events
         try:
             while True:
-                yield await sink.take()
+                yield await events.take()
         finally:
-            # A row that finished by itself has left its slot already; departing again is harmless.
-            del self._sinks[row.id]
-            self._live.thread.depart(row)
+            # The release is due even if the row has ended by itself and left its slot.
+            del self._events[row.id]
+            self._running.thread.release(row)
 
-    def _deliver(self, items: Sequence[tuple[str, Item]]) -> None:
-        for row_id, item in items:
-            sink = self._sinks.get(row_id)
-            if sink is not None:
-                sink.put(item)
+    def _deliver(self, events: Sequence[tuple[str, RowEvent]]) -> None:
+        for row_id, event in events:
+            row_events = self._events.get(row_id)
+            if row_events is not None:
+                row_events.put(event)
 
 
 class _RowEvents:
-    """What one row was told and nobody has taken yet."""
+    """The events of one row that its consumer has not taken yet."""
 
     def __init__(self) -> None:
-        self._gains: list[NewToken] = []
+        self._new_tokens: list[NewToken] = []
         self._error: Exception | None = None
-        self._news = asyncio.Event()
+        self._ready = asyncio.Event()
 
-    def put(self, item: Item) -> None:
-        if isinstance(item, Exception):
-            self._error = item
+    def put(self, event: RowEvent) -> None:
+        if isinstance(event, Exception):
+            self._error = event
         else:
-            self._gains.append(item)
-        self._news.set()
+            self._new_tokens.append(event)
+        self._ready.set()
 
     async def take(self) -> list[NewToken]:
-        """Wait for gains and return them; raise the error once they are all taken."""
-        await self._news.wait()
-        gains, self._gains = self._gains, []
-        if not gains and self._error is not None:
+        """Wait for new tokens and return them; raise the row's error after the last of them."""
+        await self._ready.wait()
+        new_tokens, self._new_tokens = self._new_tokens, []
+        if not new_tokens and self._error is not None:
             raise self._error
         if self._error is None:
-            self._news.clear()
-        return gains
+            self._ready.clear()
+        return new_tokens
 
 
 class _Started:
-    """What exists once the engine runs."""
+    """The parts that exist once the generator is started."""
 
     def __init__(self, base: Base, engine: Engine, thread: DecodeThread) -> None:
         self.base = base
@@ -193,16 +193,16 @@ class _Started:
         self.thread = thread
 
 
-def _chunk(text: TextStream, gains: Sequence[NewToken]) -> GenerationChunk:
-    """Return what tokens add to the reply; a stop string that they complete ends it there."""
+def _chunk(text: TextStream, new_tokens: Sequence[NewToken]) -> GenerationChunk:
+    """Return the chunk for new tokens; ends the reply at the first complete stop string."""
     new, tokens = "", []
     reason: FinishReason | None = None
-    for gain in gains:
-        new += text.push(gain.token.id)
-        tokens.append(gain.token)
+    for new_token in new_tokens:
+        new += text.push(new_token.token.id)
+        tokens.append(new_token.token)
         if text.stopped:
             return GenerationChunk(text=new, tokens=tuple(tokens), finish_reason="stop")
-        reason = gain.finish_reason
+        reason = new_token.finish_reason
     if reason is not None:
         new += text.finish()
     return GenerationChunk(text=new, tokens=tuple(tokens), finish_reason=reason)

@@ -1,4 +1,4 @@
-"""The base model's files, not loaded: where they are, their hash, their layers; no torch."""
+"""Finds and hashes the base model's files, and lists its layers, without loading it (no torch)."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _MATRIX = 2
 
 @dataclass(frozen=True, slots=True)
 class BaseFacts:
-    """What an adapter must fit.
+    """The properties of the base that an adapter must match.
 
     Attributes:
-        name: What ``base_model`` named.
-        content_hash: SHA-256 hex digest that adapters are bound to.
-        linears: Output and input size of each linear layer but the head, by module name.
+        name: The value of the setting ``base_model``.
+        content_hash: The SHA-256 hex digest that adapters for this base carry.
+        linears: The output and input size of each linear layer but the head, by module name.
     """
 
     name: str
@@ -39,22 +39,22 @@ class BaseFacts:
 
 
 def imported_folder(settings: ModelSettings) -> Path:
-    """Return where the packaged base is, or will be, imported to."""
+    """Return the folder of the imported packaged base, which may not exist yet."""
     return settings.data_dir / "base" / f"{DEFAULT_BASE_MODEL}-{GGUF_SHA256[:12]}"
 
 
 def is_ready(settings: ModelSettings) -> bool:
-    """Whether ``load_base`` can start without an import."""
+    """Return whether ``load_base`` can start without an import."""
     if settings.base_model != DEFAULT_BASE_MODEL:
         return True
     return (imported_folder(settings) / MARKER).is_file()
 
 
 def base_facts(settings: ModelSettings) -> BaseFacts:
-    """Read the base's configuration and the headers of its weights; asks no model hub.
+    """Read the base's configuration and the headers of its weights; uses no network.
 
     Raises:
-        BaseModelError: It is not on this machine, or cannot be read.
+        BaseModelError: The base is not on this machine, or cannot be read.
     """
     folder, commit = _folder(settings)
     try:
@@ -70,7 +70,7 @@ def base_facts(settings: ModelSettings) -> BaseFacts:
 
 
 def folder_hash(folder: Path) -> str:
-    """Return the hash that adapters for the base in a local folder are bound to."""
+    """Return the content hash of a base in a local folder, a SHA-256 hex digest."""
     marker = folder / MARKER
     if marker.is_file():
         return str(json.loads(marker.read_text())["source_sha256"])
@@ -82,12 +82,12 @@ def folder_hash(folder: Path) -> str:
 
 
 def hub_hash(name: str, commit: str) -> str:
-    """Return the hash that adapters for a model of a hub are bound to."""
+    """Return the content hash of a base from a model hub, a SHA-256 hex digest."""
     return hashlib.sha256(f"{name}@{commit}".encode()).hexdigest()
 
 
 def _folder(settings: ModelSettings) -> tuple[Path, str | None]:
-    """Return where the base's files are, and its commit if it is from a hub."""
+    """Return the folder of the base's files, and its commit if it is from a hub."""
     if settings.base_model == DEFAULT_BASE_MODEL:
         if not is_ready(settings):
             raise BaseModelError(
@@ -109,7 +109,7 @@ def _folder(settings: ModelSettings) -> tuple[Path, str | None]:
 
 
 def _linears(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return the linear layers: all matrices but those with a row for each word."""
+    """Return the linear layers: all matrices but those with a row for each vocabulary entry."""
     words = json.loads((folder / "config.json").read_text())["vocab_size"]
     found: dict[str, tuple[int, int]] = {}
     for path in sorted(folder.glob("*.safetensors")):

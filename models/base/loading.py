@@ -1,4 +1,4 @@
-"""The frozen base model and its tokenizer: packaged GGUF, local folder or hub id."""
+"""Loads the frozen base model and its tokenizer from the package, a folder or a model hub."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The frozen base.
+    """The frozen base model with its tokenizer.
 
     Attributes:
-        model: The causal language model in evaluation mode; its weights need no gradient.
-        tokenizer: Its tokenizer, with a chat template.
-        name: What ``base_model`` named.
-        content_hash: SHA-256 hex digest that adapters are bound to.
-        end_ids: Token ids that end a reply.
+        model: The causal language model in evaluation mode; its weights require no gradient.
+        tokenizer: The tokenizer, with a chat template.
+        name: The value of the setting ``base_model``.
+        content_hash: The SHA-256 hex digest that adapters for this base carry.
+        end_ids: The token ids that end a reply.
     """
 
     model: Any
@@ -60,23 +60,23 @@ class Base:
     end_ids: frozenset[int]
 
     def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Return prompt ids with the chat template applied and the assistant's turn opened."""
+        """Return the prompt's token ids: the chat template, ending where the reply begins."""
         return encode_chat(self.tokenizer, messages)
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Return the bytes that a token stands for, which may be part of a character."""
+        """Return the bytes of one token, which may be part of a character."""
         return token_bytes(self.tokenizer, token_id)
 
 
 def ensure_base(settings: ModelSettings, progress: Callable[[str], None]) -> str:
-    """Import the packaged base once; return the folder or hub id to load from.
+    """Import the packaged base if needed; return the folder or hub id to load from.
 
     Args:
-        settings: Says which base, and where the data folder is.
-        progress: Told what is being done, in words.
+        settings: The base model and the data folder.
+        progress: Called with a description of each step.
 
     Raises:
-        BaseModelError: The package is missing, or its file is not the one we know.
+        BaseModelError: The package is missing, or its file has another hash.
     """
     if settings.base_model != DEFAULT_BASE_MODEL:
         return settings.base_model
@@ -101,10 +101,10 @@ def ensure_base(settings: ModelSettings, progress: Callable[[str], None]) -> str
 
 
 def load_base(settings: ModelSettings) -> Base:
-    """Load the frozen base in the settings' number format, importing it first if need be.
+    """Load the frozen base in the settings' number format; imports it first if needed.
 
     Raises:
-        BaseModelError: It is missing, broken, or has no chat template.
+        BaseModelError: The model is missing or broken, or has no chat template.
     """
     transformers_logging.disable_progress_bar()
     source = ensure_base(settings, lambda _: None)
@@ -167,8 +167,7 @@ def _convert(source: Path, target: Path) -> None:
     folder, name = str(source.parent), source.name
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
     model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
-    # The weights are plain numbers now, but save_pretrained refuses while these marks say
-    # that they are quantized.
+    # The loaded weights are fp32, but save_pretrained refuses a model that is marked as quantized.
     del model.config.quantization_config
     model.is_quantized = False
     model.hf_quantizer = None

@@ -53,14 +53,14 @@ async def _idle(generator: LocalGenerator) -> None:
 
 
 async def _nothing_is_held(generator: LocalGenerator) -> None:
-    """No row, no sink, no version pinned: every adapter can be freed."""
+    """No row, no events, no version pinned: every adapter can be freed."""
     await _idle(generator)
     await _until(lambda: not generator._started.thread._rows)  # type: ignore[union-attr]
     for version in generator.loaded() - {BASE}:
         await generator.unload(version)
     await _until(lambda: not generator._bank.adapters)
     assert not any(generator._bank._users.values())
-    assert generator._sinks == {}
+    assert generator._events == {}
 
 
 class Gate:
@@ -327,5 +327,5 @@ async def test_closing_ends_replies_in_flight_with_an_error(settings: LearnerSet
         await task
     with pytest.raises(EngineError, match="shutting down"):
         await _reply(local, "y")
-    assert local._sinks == {}
+    assert local._events == {}
     assert local.stats().running + local.stats().waiting == 0

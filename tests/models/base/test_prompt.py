@@ -117,7 +117,7 @@ def test_added_tokens_keep_their_ids_where_the_vocabulary_lacks_them(tiny_folder
 
 def test_names_of_control_tokens_cannot_be_guessed(tiny_folder: Path) -> None:
     first, second = (
-        _control_tokens(AutoTokenizer.from_pretrained(tiny_folder))._names for _ in range(2)
+        _control_tokens(AutoTokenizer.from_pretrained(tiny_folder))._secret_names for _ in range(2)
     )
     assert not set(first.values()) & set(second.values())
 
