@@ -21,9 +21,9 @@ from service.routes import (
     imports,
     models,
     pages,
+    quick_votes,
     users,
 )
-from service.routes.quick_votes import QuickVotes
 from service.runtime.lifecycle import Lifecycle
 from service.runtime.runtime import Runtime
 
@@ -83,6 +83,7 @@ def create_app(
         health,
         pages,
     )
+    app.router.routes.insert(0, quick_votes.ROUTE)
     for part in parts:
         app.include_router(part.router)
     app.mount("/static", pages.assets(), name="static")
@@ -93,7 +94,6 @@ def create_app(
 
 def _add_middleware(app: FastAPI, settings: ServiceSettings) -> None:
     """Wrap the application; what is added last sees a request first."""
-    app.add_middleware(QuickVotes)
     app.add_middleware(Gate)
     uploads = {("POST", imports.PATH): settings.import_max_bytes}
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, larger=uploads)
