@@ -6,13 +6,13 @@ import asyncio
 import logging
 import signal
 import time
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from celery import shared_task
 
 from feedback.errors import StoreUnavailableError
-from feedback.store import Store, embedded_url
+from feedback.store import open_store
 from models.adapters import AdapterStore
 from workers.app import (
     DOORBELL_SECONDS,
@@ -32,7 +32,7 @@ from workers.settings import WorkerSettings
 from workers.update import run_update
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
     from feedback.retention import SweepReport
 
@@ -105,19 +105,19 @@ def learn() -> None:
 
 
 async def _look(settings: WorkerSettings) -> bool:
-    async with _store(settings) as store, asyncio.timeout(LOOK_LIMIT_SECONDS):
+    async with open_store(settings) as store, asyncio.timeout(LOOK_LIMIT_SECONDS):
         decision = await watch(store, settings, now=time.time())
         await store.learning.looked(time.time())
     return decision.action != "rest"
 
 
 async def _judge(settings: WorkerSettings) -> None:
-    async with _store(settings) as store, asyncio.timeout(JUDGE_LIMIT_SECONDS):
+    async with open_store(settings) as store, asyncio.timeout(JUDGE_LIMIT_SECONDS):
         await run_judge(store, settings, now=time.time())
 
 
 async def _sweep(settings: WorkerSettings) -> SweepReport:
-    async with _store(settings) as store:
+    async with open_store(settings) as store:
         # Celery's own limit does nothing in the control worker, which runs its tasks itself.
         async with asyncio.timeout(SWEEP_LIMIT_SECONDS):
             return await store.retention.sweep(now=time.time(), seconds=SWEEP_SECONDS)
@@ -140,7 +140,7 @@ def told_of(swept: SweepReport) -> str:
 
 async def _learn(settings: WorkerSettings) -> None:
     with _cancelled_by_sigterm():
-        async with _store(settings) as store:
+        async with open_store(settings) as store:
             place = UpdateResources(
                 store=store,
                 settings=settings,
@@ -178,12 +178,3 @@ def _load_learner(settings: WorkerSettings) -> UpdateLearner:
     from models.learning.learner import Learner  # noqa: PLC0415 - torch, only when needed
 
     return Learner(settings)
-
-
-@asynccontextmanager
-async def _store(settings: WorkerSettings) -> AsyncIterator[Store]:
-    store = Store.connect(settings.redis_url or embedded_url(settings.data_dir), settings)
-    try:
-        yield store
-    finally:
-        await store.close()

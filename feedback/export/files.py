@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from feedback.errors import TransferError
 from feedback.export.writers import ParquetStream
+from models.disk import fsync_all, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -123,7 +124,7 @@ class PartFile:
         os.fsync(self.lines.fileno())
         size = os.fstat(self.lines.fileno()).st_size
         known = {name: getattr(cursor, name) for name in Cursor.__dataclass_fields__}
-        _write_whole(self._cursor, json.dumps({**known, "size": size}).encode())
+        write_atomically(self._cursor, json.dumps({**known, "size": size}).encode())
 
     def finish(self, layout: Layout, form: Format) -> None:
         """Put the file under its name, whole and on disk."""
@@ -133,7 +134,7 @@ class PartFile:
             made.replace(self._target)
         else:
             self._part.replace(self._target)
-        _sync_folder(self._target)
+        fsync_all([self._target.parent])
 
     def clear(self) -> None:
         """Remove what only an unfinished export needs."""
@@ -159,22 +160,3 @@ def _to_parquet(source: Path, target: Path, layout: Layout) -> None:
         file.write(stream.close())
         file.flush()
         os.fsync(file.fileno())
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Replace a small file so that a crash leaves the old one or the new one."""
-    new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    _sync_folder(path)
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, get_args
 
-from models.adapters.disk import fsync_all
 from models.adapters.folders import read_manifest
 from models.adapters.manifest import MANIFEST_FILE, STATE_FILE
+from models.disk import fsync_all
 from models.errors import AdapterError
 
 if TYPE_CHECKING:

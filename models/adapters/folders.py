@@ -20,7 +20,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from models.adapters.disk import fsync_all, sha256
 from models.adapters.manifest import (
     CONFIG_FILE,
     MANIFEST_FILE,
@@ -29,6 +28,7 @@ from models.adapters.manifest import (
     Origin,
     content_hash,
 )
+from models.disk import fsync_all, sha256, write_atomically
 from models.errors import AdapterError
 from models.failpoints import failpoint
 from models.types import BASE
@@ -165,11 +165,8 @@ class Folders:
         kept = self._kept(version)
         self._make_root()
         kept.parent.mkdir(exist_ok=True)
-        fresh = kept.with_suffix(".new")
-        fresh.write_bytes(manifest)
-        fsync_all([fresh])
-        fresh.replace(kept)
-        fsync_all([kept.parent, self.root])
+        write_atomically(kept, manifest)
+        fsync_all([self.root])
         self.remove(version)
 
     def sweep_scratch(self, fence: int) -> None:

@@ -6,18 +6,17 @@ import hashlib
 import json
 import logging
 import math
-import os
-import tempfile
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.disk import write_atomically
 from models.gate import Behaviour
 from models.probes.questions import fingerprint
 from models.probes.replies import OPERATOR_TOKENS, TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from models.base.loading import Base
     from models.gate.operator import OperatorPrompt
@@ -97,12 +96,6 @@ def _write(path: Path, known: dict[str, Any]) -> None:
     """Write a file as a whole; the next gate measures again where that is not possible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(prefix=".", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(known, file, indent=2)
-            Path(scratch).replace(path)
-        finally:
-            Path(scratch).unlink(missing_ok=True)
+        write_atomically(path, json.dumps(known, indent=2).encode())
     except OSError as error:
         logger.warning("%s cannot be written: %s", path, error)

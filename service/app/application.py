@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, TypedDict
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from feedback.store import Store, embedded_url
+from feedback.store import open_store
 from service.app.error_handlers import add_error_handlers
 from service.app.middleware import BodyLimit, Gate, Observer
 from service.routes import (
@@ -30,6 +30,7 @@ from service.runtime.runtime import Runtime
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from feedback.store import Store
     from models.backends import Generator
     from service.settings import ServiceSettings
 
@@ -58,16 +59,13 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        url = settings.redis_url or embedded_url(settings.data_dir)
-        record = store or Store.connect(url, settings)
-        runtime = Runtime(settings, record, generator, lifecycle)
-        runtime.start()
-        try:
-            yield {"runtime": runtime}
-        finally:
-            await runtime.stop()
-            if store is None:
-                await record.close()
+        async with nullcontext(store) if store else open_store(settings) as record:
+            runtime = Runtime(settings, record, generator, lifecycle)
+            runtime.start()
+            try:
+                yield {"runtime": runtime}
+            finally:
+                await runtime.stop()
 
     # The interactive documentation would load scripts from elsewhere.
     app = FastAPI(title="Thumbloop", lifespan=lifespan, docs_url=None, redoc_url=None)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from feedback.errors import StoreUnavailableError
 from feedback.settings import FeedbackSettings
-from feedback.store import Store, embedded_url
+from feedback.store import open_store
 from service.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from feedback.store import Store
 
 Result = TypeVar("Result")
 
@@ -47,12 +49,9 @@ def no_redis(settings: FeedbackSettings, error: StoreUnavailableError) -> str:
 async def _with_store(
     use: Callable[[Store], Awaitable[Result]], settings: FeedbackSettings
 ) -> Result:
-    store = Store.connect(settings.redis_url or embedded_url(settings.data_dir), settings)
-    try:
+    async with open_store(settings) as store:
         try:
             await store.ping()
         except StoreUnavailableError as error:
             raise CommandError(no_redis(settings, error)) from error
         return await use(store)
-    finally:
-        await store.close()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from models.disk import write_atomically
 from models.versions import is_version_id
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -55,15 +56,7 @@ class LastKnown:
 
     def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=".live-", suffix=".json")
-        try:
-            with os.fdopen(handle, "w") as file:
-                json.dump(self._facts, file)
-                file.flush()
-                os.fsync(handle)
-            Path(name).replace(self._path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        write_atomically(self._path, json.dumps(self._facts).encode())
 
     def _read(self) -> dict[str, Any]:
         try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from feedback.errors import StoreUnavailableError
-from feedback.store import EmbeddedRedis, Store, embedded_url
+from feedback.store import EmbeddedRedis, open_store
 from models.settings import DEFAULT_BASE_MODEL
 from service.up.parts import api_part, beat_part, cli_command, redis_part, worker_part
 
@@ -82,15 +82,12 @@ def plan_workers(settings: ServiceSettings) -> StartPlan:
 
 async def redis_answers(settings: ServiceSettings) -> bool:
     """Whether the Redis of the record answers."""
-    store = Store.connect(settings.redis_url or embedded_url(settings.data_dir), settings)
-    try:
-        await store.ping()
-    except StoreUnavailableError:
-        return False
-    else:
+    async with open_store(settings) as store:
+        try:
+            await store.ping()
+        except StoreUnavailableError:
+            return False
         return True
-    finally:
-        await store.close()
 
 
 async def what_is_missing(root: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from feedback.errors import FeedbackError, StoreUnavailableError
-from feedback.store import Store, embedded_url
+from feedback.store import open_store
 from models.errors import ModelsError
 from models.failpoints import VARIABLE, armed
 from service.operating.checks.findings import Finding
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from feedback.retention import RecordHealth
+    from feedback.store import Store
     from service.settings import ServiceSettings
 
 OLDEST_PYTHON = (3, 11)
@@ -92,16 +93,16 @@ def check_failpoints() -> Finding:
 
 async def check_record(settings: ServiceSettings) -> AsyncIterator[Finding]:
     """Check Redis, and what the record says of the workers and the live version."""
-    store = Store.connect(settings.redis_url or embedded_url(settings.data_dir), settings)
     try:
-        await store.ping()
-        yield await _check_durability(store)
-        health, now = await store.retention.health(), time.time()
-        yield _check_looks(health, paused=await store.learning.paused(), now=now)
-        yield check_updates(await store.runs.list(LOOKED_BACK))
-        yield _check_retention(health, settings, now=now)
-        async for finding in check_rollout(store, settings):
-            yield finding
+        async with open_store(settings) as store:
+            await store.ping()
+            yield await _check_durability(store)
+            health, now = await store.retention.health(), time.time()
+            yield _check_looks(health, paused=await store.learning.paused(), now=now)
+            yield check_updates(await store.runs.list(LOOKED_BACK))
+            yield _check_retention(health, settings, now=now)
+            async for finding in check_rollout(store, settings):
+                yield finding
     except FeedbackError as error:
         mend = (
             "Start that Redis, or correct THUMBLOOP_REDIS_URL."
@@ -109,8 +110,6 @@ async def check_record(settings: ServiceSettings) -> AsyncIterator[Finding]:
             else "Start `thumbloop up`, or set THUMBLOOP_REDIS_URL."
         )
         yield Finding("redis", ok=False, found=str(error), mend=mend)
-    finally:
-        await store.close()
 
 
 async def check_api(settings: ServiceSettings) -> Finding:

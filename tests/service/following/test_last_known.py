@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import json
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 from service.following.last_known import LastKnown
@@ -24,7 +24,7 @@ def test_what_could_not_be_written_is_tried_again_and_leaves_nothing_behind(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as now, caplog.at_level(logging.WARNING):
-        now.setattr(json, "dump", full)
+        now.setattr(os, "fsync", full)
         for _ in range(3):
             known.remember(live=V2)
     assert len(caplog.records) == 1

@@ -85,10 +85,10 @@ async def test_a_start_with_a_broken_live_version_and_memory_serves_the_confirme
 async def test_a_data_folder_that_cannot_be_written_keeps_nobody_from_following(
     make_watcher: Any, store: Store, versions: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(**_: object) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("service.following.last_known.tempfile.mkstemp", full)
+    monkeypatch.setattr("service.following.last_known.write_atomically", full)
     watcher = make_watcher()
     await activate(store, V1)
     await watcher.look()
