@@ -34,6 +34,22 @@ class Person:
     owner: str
     user: str = ""
 
+    @property
+    def name(self) -> str:
+        """One text for key and user, so that users of one name under two keys are two people."""
+        return f"{self.owner}:{self.user}"
+
+
+def counted_as(person: Person, conversation: str, completion_id: str) -> str:
+    """Return whom a request counts as, where a canary is drawn and where the judge counts.
+
+    It is the user under its key; without a user the conversation; without either the reply itself.
+    ``person_of`` in ``feedback/store/lua/shared.lua`` is the same rule for votes.
+    """
+    if person.user:
+        return f"u:{person.name}"
+    return f"c:{person.owner}:{conversation}" if conversation else f"r:{completion_id}"
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:

@@ -61,7 +61,7 @@ def _lengths_match(completion: Completion) -> bool:
 
 def _pseudonym(person: Person) -> str:
     """Return a name that stays the same and tells nobody's: it is kept beside each adapter."""
-    return hashlib.sha256(f"{person.owner}:{person.user}".encode()).hexdigest()[:16]
+    return hashlib.sha256(person.name.encode()).hexdigest()[:16]
 
 
 def _sample(vote: FrozenVote, completion: Completion, correction: str) -> Sample:

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from feedback.errors import StoreUnavailableError
-from feedback.types import Completion
+from feedback.types import Completion, counted_as
 from models.errors import QueueFullError
 from models.types import GenerationRequest
 from service.chat.merging import Merged
 from service.errors import QueueTimeoutError, RequestTimeoutError
-from service.runtime.tally import person
 from service.timeouts import within
 
 if TYPE_CHECKING:
@@ -148,8 +147,7 @@ class Answer:
             raise
 
     def _who(self, reply: GrowingReply) -> str:
-        conversation = self.question.metadata.get("conversation_id", "")
-        return person(self.question.person, conversation, reply.id)
+        return counted_as(self.question.person, self.question.conversation, reply.id)
 
     def _time(self, reply: GrowingReply, chunk: GenerationChunk) -> None:
         """Measure the time to the first token, and that of each reply."""
@@ -198,7 +196,7 @@ def _request(question: PreparedChat, reply: GrowingReply) -> GenerationRequest:
         version=question.version,
         sampling=reply.sampling,
         top_logprobs=question.top_logprobs,
-        user=f"{question.person.owner}:{question.person.user}",
+        user=question.person.name,
     )
 
 
@@ -208,7 +206,7 @@ def _completion(question: PreparedChat, reply: GrowingReply) -> Completion:
     return Completion(
         id=reply.id,
         person=question.person,
-        conversation=question.metadata.get("conversation_id", ""),
+        conversation=question.conversation,
         version=question.version,
         messages=question.messages,
         text=reply.text,

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from feedback.errors import StoreUnavailableError, UnknownVersionError
+from feedback.types import counted_as
 from models.errors import PromptTooLongError
 from models.types import BASE
 from models.versions import is_version_id
 from service.errors import InvalidRequestError, ModelNotFoundError
-from service.following.routing import sticky_key
 from service.timeouts import within
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ async def ask(runtime: Runtime, caller: Caller, body: ChatRequest) -> PreparedCh
     completion_id = f"chatcmpl-{uuid.uuid4().hex}"
     person = caller.person(body.user)
     conversation = body.metadata.get("conversation_id", "")
-    key = sticky_key(person.owner, person.user, conversation, completion_id)
+    key = counted_as(person, conversation, completion_id)
     # The version is chosen last, so that it is still loaded when the engine takes the request.
     if body.model.startswith(PIN) and "admin" not in caller.scopes:
         await _must_be_offered(runtime, body.model)
@@ -149,7 +149,7 @@ async def choose_version(serving: RolloutWatcher, model: str, key: str) -> str:
     Args:
         serving: What is loaded and who gets it.
         model: The request's field of that name.
-        key: What the request stays on its version by.
+        key: Whom the request counts as.
 
     Raises:
         ModelNotFoundError: There is none.

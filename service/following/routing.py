@@ -30,24 +30,13 @@ class Route:
     fraction: float = 0.0
 
 
-def sticky_key(owner: str, user: str, conversation: str, request: str) -> str:
-    """Return what a request stays on its version by.
+def version_for(route: Route, key: str) -> str:
+    """Return the version of a request.
 
     Args:
-        owner: The API key's public id.
-        user: The end user that the request names, or nothing.
-        conversation: The conversation that it names, or nothing.
-        request: The request's own id, for one that names neither: it is drawn by itself.
+        route: What is served.
+        key: Whom the request counts as: ``feedback.types.counted_as``.
     """
-    if user:
-        return json.dumps(["user", user])
-    if conversation:
-        return json.dumps(["conversation", owner, conversation])
-    return json.dumps(["request", request])
-
-
-def version_for(route: Route, key: str) -> str:
-    """Return the version of a request with this sticky key."""
     if route.canary is not None and _place(route.canary, key) < route.fraction:
         return route.canary
     return route.live

@@ -91,7 +91,7 @@ class RolloutWatcher:
         return self.route.live if self.route else None
 
     def version_for(self, key: str) -> str:
-        """Return the loaded version of a new request with this sticky key.
+        """Return the loaded version of a new request by whom it counts as.
 
         Raises:
             ModelNotFoundError: None is loaded yet.

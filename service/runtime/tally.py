@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from feedback.store import Store
-    from feedback.types import Person
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ class ReplyTally:
 
         Args:
             version: What replied.
-            who: The person, as ``person`` names one.
+            who: Whom the reply counts as: ``feedback.types.counted_as``.
             first_token: Seconds to its first token; None where another reply's were measured.
             tokens: Its length.
             cut: Whether it ended because it was as long as it may be.
@@ -108,10 +107,3 @@ class ReplyTally:
         if before is None and len(self._counts) >= MOST_VERSIONS:
             return
         self._counts[version] = replies if before is None else before + replies
-
-
-def person(who: Person, conversation: str, completion_id: str) -> str:
-    """Return whom a reply counts as: the user, or else the conversation, or else itself."""
-    if who.user:
-        return f"u:{who.owner}:{who.user}"
-    return f"c:{who.owner}:{conversation}" if conversation else f"r:{completion_id}"

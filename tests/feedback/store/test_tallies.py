@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pytest
 from feedback.judging import Replies
 from feedback.rewards import reward
 from feedback.store import Store, keys
-from feedback.types import Completion, Person, Vote
+from feedback.types import Completion, Person, Vote, counted_as
 from models.types import Message, Sampling
 
 if TYPE_CHECKING:
@@ -317,3 +318,13 @@ async def test_whatever_happens_to_votes_the_tally_is_what_they_say(live: Store,
 
 def _without_nothing(counted: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return sorted(each for each in counted if any(each))
+
+
+@pytest.mark.parametrize(
+    ("user", "conversation"), [("ann", "c1"), ("ann smith", ""), ("", "c 1"), ("", "")]
+)
+async def test_votes_count_as_requests_do(live: Store, user: str, conversation: str) -> None:
+    person = await voted(live, "x", user=user, conversation=conversation)
+    counted = counted_as(person, conversation, "x")
+    found = await live._client.hash(keys.tally_votes(LIVE))
+    assert [*found] == [hashlib.sha1(counted.encode()).hexdigest()[:16]]

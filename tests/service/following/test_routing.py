@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.following.routing import Route, sticky_key, version_for
+from feedback.types import Person, counted_as
+from service.following.routing import Route, version_for
 
 CANARY, OTHER = "v000002-000000000002", "v000003-000000000003"
-USERS = [sticky_key("open", f"user{number}", "", f"r{number}") for number in range(20_000)]
+USERS = [counted_as(Person("open", f"user{number}"), "", f"r{number}") for number in range(20_000)]
 
 fractions = st.floats(0, 1, allow_nan=False)
 
@@ -51,32 +52,48 @@ def test_a_request_gets_one_of_the_two_and_always_the_same(
     owner: str, user: str, conversation: str, fraction: float
 ) -> None:
     route = Route("base", CANARY, fraction)
-    key = sticky_key(owner, user, conversation, "request")
+    key = counted_as(Person(owner, user), conversation, "request")
     assert version_for(route, key) in {"base", CANARY}
     assert version_for(route, key) == version_for(route, key)
 
 
 def test_a_user_stays_through_conversations_and_requests() -> None:
-    assert len({sticky_key("k", "ann", f"c{n}", f"r{n}") for n in range(5)}) == 1
+    assert len({counted_as(Person("k", "ann"), f"c{n}", f"r{n}") for n in range(5)}) == 1
+
+
+def test_users_of_one_name_under_two_keys_are_drawn_apart_and_each_stays() -> None:
+    route = Route("base", CANARY, 0.5)
+
+    def versions_of(owner: str, user: str) -> set[str]:
+        return {
+            version_for(route, counted_as(Person(owner, user), f"c{n}", f"r{n}")) for n in range(5)
+        }
+
+    names = [f"user{number}" for number in range(400)]
+    drawn = {owner: [versions_of(owner, name) for name in names] for owner in ("k1", "k2")}
+    assert all(len(versions) == 1 for each in drawn.values() for versions in each)
+    apart = sum(one != other for one, other in zip(*drawn.values(), strict=True))
+    # Of independent draws half differ; three standard deviations of 400 draws are 30.
+    assert 170 <= apart <= 230
 
 
 def test_a_conversation_without_a_user_stays_within_its_key() -> None:
-    assert len({sticky_key("k", "", "c", f"r{n}") for n in range(5)}) == 1
-    assert sticky_key("k1", "", "c", "r") != sticky_key("k2", "", "c", "r")
+    assert len({counted_as(Person("k", ""), "c", f"r{n}") for n in range(5)}) == 1
+    assert counted_as(Person("k1", ""), "c", "r") != counted_as(Person("k2", ""), "c", "r")
 
 
 def test_a_request_that_names_neither_is_drawn_by_itself() -> None:
-    keys = [sticky_key("k", "", "", f"r{number}") for number in range(5000)]
+    keys = [counted_as(Person("k", ""), "", f"r{number}") for number in range(5000)]
     drawn = [version_for(Route("base", CANARY, 0.3), key) for key in keys]
     assert drawn.count(CANARY) / len(drawn) == pytest.approx(0.3, abs=0.02)
 
 
 def test_no_user_is_taken_for_a_conversation() -> None:
     keys = {
-        sticky_key("k", "x", "", ""),
-        sticky_key("k", "", "x", ""),
-        sticky_key("k", "", "", "x"),
-        sticky_key('k", "x', "", "", ""),
+        counted_as(Person("k", "x"), "", ""),
+        counted_as(Person("k", ""), "x", ""),
+        counted_as(Person("k", ""), "", "x"),
+        counted_as(Person("k:x", ""), "", ""),
     }
     assert len(keys) == 4
 

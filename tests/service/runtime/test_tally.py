@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from feedback.types import Person
-from service.runtime.tally import MOST_PER_MINUTE, MOST_VERSIONS, ReplyTally, person
+from service.runtime.tally import MOST_PER_MINUTE, MOST_VERSIONS, ReplyTally
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -122,9 +121,3 @@ async def test_memory_is_bounded(away: Store) -> None:
     for number in range(2 * MOST_VERSIONS):
         tally.ended(f"v{number}", "ann", **WELL)
     assert len(tally._counts) == MOST_VERSIONS
-
-
-def test_who_a_reply_counts_as() -> None:
-    assert person(Person("k", "ann"), "c1", "x") == "u:k:ann"
-    assert person(Person("k", ""), "c1", "x") == "c:k:c1"
-    assert person(Person("k", ""), "", "x") == "r:x"
