@@ -19,7 +19,8 @@ local number, fence, verdict, now = ARGV[1], ARGV[2], ARGV[3], ARGV[6]
 local reason = ARGV[5]
 local run = redis.call('HMGET', KEYS[1], 'state', 'fence', 'version', 'parent')
 if run[2] ~= fence then return nil end
-if run[1] == verdict then return verdict end
+-- Said again, because the answer got lost; it may have been turned into a rejection below.
+if run[1] == verdict or run[1] == 'rejected' then return run[1] end
 if run[1] ~= 'committed' then return nil end
 
 -- What is built on a version that was rolled back goes with it, as it would had it been live by then.

@@ -113,6 +113,24 @@ async def test_a_vote_that_was_refused_before_does_not_outlive_a_rollback(
     assert await states(store, "c0") == ["discarded"]
 
 
+async def test_an_approval_that_comes_after_its_parents_rollback_is_a_rejection_each_time(
+    store: Store, claimed: Claimed
+) -> None:
+    run = await claimed("u")
+    await commit(store, run)
+    await finish(store, run, "approved")
+    await store.rollout.do(Activate(V1), Audit("learner", "", 3200.0))
+    child = await claimed("d", start=1)
+    assert child.parent == V1
+    await commit(store, child, V2)
+    await store.rollout.do(Rollback(), Audit("ops", "worse", 3300.0))
+    for _ in range(2):  # the answer to the first may have been lost
+        ended = await store.runs.finish(child, "approved", figures={}, reason=None, now=3400.0)
+        assert ended == "rejected"
+    assert (await store.versions.get(V2)).state == "rejected"
+    assert await store.runs.open() is None
+
+
 async def test_a_batch_that_fails_three_times_is_quarantined(
     store: Store, claimed: Claimed
 ) -> None:

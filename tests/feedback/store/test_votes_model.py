@@ -335,9 +335,12 @@ class VoteStore(RuleBasedStateMachine):
     def judge(self, verdict: Any) -> None:
         run, self.run, self.learner = self.run, None, False
         assert run is not None
+        undone = run.parent != "base" and run.parent not in self.versions
+        expected = "rejected" if undone else verdict
         for _ in range(2):
-            self.do(self.store.runs.finish(run, verdict, figures={}, reason="why", now=self.clock))
-        if verdict == "rejected":
+            finish = self.store.runs.finish(run, verdict, figures={}, reason="why", now=self.clock)
+            assert self.do(finish) == expected
+        if expected == "rejected":
             self.model.give_back(run.number, most=3)
         else:
             self.versions[_version(run)] = run.number
