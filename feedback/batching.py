@@ -120,7 +120,7 @@ def _largest_size(counts: Counter[Person], max_votes: int, share: float) -> int:
     return size
 
 
-def replayable(runs: Sequence[Run]) -> tuple[FrozenVote, ...]:
+def learned_votes(runs: Sequence[Run]) -> tuple[FrozenVote, ...]:
     """Return the votes that earlier runs learned into a version that passed its gate, newest first.
 
     A completion comes once, with the vote that was learned last.
@@ -151,18 +151,18 @@ def setbacks_in_a_row(runs: Sequence[Run], run: Run, rolled_back: Container[str 
     return sum(1 for _ in refused)
 
 
-def replay_window(
-    votes: Sequence[FrozenVote], stands: Sequence[bool], *, max_votes: int
+def standing_votes(
+    votes: Sequence[FrozenVote], stands: Sequence[bool], *, most: int
 ) -> tuple[FrozenVote, ...]:
     """Return the first votes that still stand as they were learned.
 
     Args:
-        votes: What ``replayable`` returned.
+        votes: What ``learned_votes`` returned.
         stands: For each of them, whether nobody has changed, withdrawn or given it back since.
-        max_votes: The window's size.
+        most: How many are returned, at most.
     """
     standing = [vote for vote, stand in zip(votes, stands, strict=True) if stand]
-    return tuple(standing[:max_votes])
+    return tuple(standing[:most])
 
 
 def frozen_json(votes: Sequence[FrozenVote]) -> str:

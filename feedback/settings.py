@@ -108,9 +108,6 @@ class FeedbackSettings(JudgeSettings):
         description="Most versions that a reply may be behind the live one; votes on older replies "
         "are discarded. Unset = no limit.",
     )
-    replay_runs: int = Field(
-        20, ge=1, description="Earlier updates in which votes to learn once more are looked for."
-    )
     reward_up: float = Field(1.0, ge=-1, le=1, description="What a thumb up is worth.")
     reward_down: float = Field(-1.0, ge=-1, le=1, description="What a thumb down is worth.")
     rating_neutral: float = Field(

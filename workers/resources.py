@@ -27,8 +27,7 @@ class UpdateLearner(Protocol):
         parent: str,
         seed: int,
         progress: Callable[[Progress], None],
-        replay: Sequence[Sample] = (),
-        remembered: Sequence[Sample] = (),
+        earlier: Sequence[Sample] = (),
         setbacks: int = 0,
     ) -> Any:
         """Return the learned adapter and its report."""

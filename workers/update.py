@@ -16,23 +16,22 @@ from feedback.errors import FencedError, StoreUnavailableError
 from models.errors import AdapterError, GateError, LearningError
 from models.failpoints import failpoint
 from models.timing import Stopwatch
+from workers.earlier_votes import earlier_votes
 from workers.gating import HINDRANCES, gate, gate_imported
 from workers.lease import StopFlag, under_lease
 from workers.observation import answer_requests, next_batch, watch
 from workers.progress import ProgressLog
 from workers.promotion import PassedVersion, promote, promote_newest
-from workers.replay import earlier_votes
 from workers.samples import make_batch
 from workers.tidy import tidy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from feedback.store import Store
     from feedback.types import Run
     from models.adapters import Manifest
-    from models.types import Progress
-    from workers.replay import Earlier
+    from models.types import Progress, Sample
     from workers.resources import UpdateResources
     from workers.samples import Batch
     from workers.scheduling import Decision
@@ -195,7 +194,9 @@ async def _learn_and_publish(
     stopwatch = Stopwatch()
     batch = await _read_batch(place.store, run)
     failpoint("batch.read")
-    earlier = await earlier_votes(place.store, place.settings, batch=len(batch.samples))
+    earlier = await earlier_votes(
+        place.store, place.settings.effective_recipe, batch=len(batch.samples)
+    )
     setbacks = await _setbacks(place.store, run)
     with stopwatch.phase("start"):
         learner = await place.learner()
@@ -205,8 +206,7 @@ async def _learn_and_publish(
         parent=run.parent,
         seed=run.number,
         progress=_progress(run, stop),
-        replay=earlier.replay,
-        remembered=earlier.remembered,
+        earlier=earlier,
         setbacks=setbacks,
     )
     failpoint("learn.after")
@@ -247,14 +247,14 @@ async def _read_batch(store: Store, run: Run) -> Batch:
 
 
 def _report(
-    learned: dict[str, Any], batch: Batch, earlier: Earlier, stopwatch: Stopwatch
+    learned: dict[str, Any], batch: Batch, earlier: Sequence[Sample], stopwatch: Stopwatch
 ) -> dict[str, Any]:
     """Add to the learner's own report what only the update knows."""
     return {
         **learned,
         "dropped_missing": len(batch.missing),
         "dropped_mismatched": len(batch.mismatched),
-        "replayed_ids": earlier.ids,
+        "practice_vote_ids": [vote.completion_id for vote in earlier],
         "seconds": {**learned.get("seconds", {}), **stopwatch.seconds},
     }
 

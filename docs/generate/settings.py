@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from datetime import timedelta
 from html import escape
 from pathlib import Path
@@ -14,8 +15,11 @@ from feedback.settings import FeedbackSettings, JudgeSettings
 from models import failpoints
 from models.bounds import NamedBounds
 from models.gate.settings import GateSettings
+from models.recipe import ARTICLE, THUMBLOOP, Recipe
 from models.settings import LearnerSettings, ModelSettings, Settings
 from service.settings import ServiceSettings
+
+from pydantic import TypeAdapter
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -46,6 +50,12 @@ that names it. All parts need the same settings. Durations are seconds (`30`, `0
 
 `make pages` writes this page from the settings classes; a test holds it current.
 """
+RECIPE = """
+## The fields of a recipe
+
+The file of [a recipe of your own](../tasks/learn.md#choose-a-recipe) may have these keys. In parentheses: the value in `thumbloop`, and in `article` where that is another.
+
+"""
 FOR_TESTS = f"""
 ## For tests of what may break
 
@@ -67,8 +77,22 @@ def page() -> str:
             for name, field in settings.model_fields.items()
             if name in added and isinstance(field.default, NamedBounds)
         )
-    parts.append(FOR_TESTS)
+    parts += [RECIPE, *_recipe(), FOR_TESTS]
     return "".join(parts)
+
+
+def _recipe() -> list[str]:
+    """Return the list of a recipe's fields."""
+    described = TypeAdapter(Recipe).json_schema()["properties"]
+    found = []
+    for name in described:
+        values = [getattr(recipe, name) for recipe in (THUMBLOOP, ARTICLE)]
+        shown = ", ".join(f"`{value}`" for value in dict.fromkeys(values))
+        meaning = " ".join(described[name]["description"].split())
+        choices = described[name].get("enum", ())
+        also = f" One of {', '.join(f'`{choice}`' for choice in choices)}." if choices else ""
+        found.append(_entry(f"- `{name}` ({shown}): {escape(meaning + also, quote=False)}"))
+    return found
 
 
 def _inherited(settings: type[BaseModel]) -> set[str]:
@@ -79,9 +103,12 @@ def _inherited(settings: type[BaseModel]) -> set[str]:
 def _row(name: str, field: FieldInfo) -> str:
     choices = _choices(field)
     meaning = (field.description or "") + (f" One of {choices}." if choices else "")
-    entry = (
-        f"- `THUMBLOOP_{name.upper()}` ({_default(field.default)}): {escape(meaning, quote=False)}"
-    )
+    of_recipe = field.default is None and name in {each.name for each in fields(Recipe)}
+    default = "the recipe's" if of_recipe else _default(field.default)
+    return _entry(f"- `THUMBLOOP_{name.upper()}` ({default}): {escape(meaning, quote=False)}")
+
+
+def _entry(entry: str) -> str:
     return fill(entry, WIDTH, subsequent_indent="  ", break_on_hyphens=False) + "\n"
 
 

@@ -75,7 +75,7 @@ class Traces:
         )
 
     async def runs_with(self, completion_id: str, *, since: float, most: int) -> RunsFound:
-        """Return the runs whose batch or replay had a vote on this reply, in bounded pieces.
+        """Return the runs whose batch or practice had a vote on this reply, in bounded pieces.
 
         Args:
             completion_id: The reply.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from models.settings import LearnerSettings
+    from models.recipe import Recipe
 
 MOST_SETBACKS = 6
 """Setbacks after which an update goes no more cautiously: a 64th of the rate."""
@@ -16,8 +17,8 @@ def rate_share(setbacks: int) -> float:
     return 0.5 ** min(setbacks, MOST_SETBACKS)
 
 
-def cautious(settings: LearnerSettings, setbacks: int) -> LearnerSettings:
-    """Return the settings for an update whose parent's last updates came to nothing.
+def cautious(recipe: Recipe, setbacks: int) -> Recipe:
+    """Return the recipe of an update whose parent's last updates came to nothing.
 
     Each of them halves the learning rate and doubles the KL coefficient: the votes push half as
     far, and the base pulls as it did. So a policy that stands at one of the gate's bounds comes
@@ -29,9 +30,8 @@ def cautious(settings: LearnerSettings, setbacks: int) -> LearnerSettings:
     rate must take the same share of it, or the base pulls for updates to come.
     """
     share = rate_share(setbacks)
-    return settings.model_copy(
-        update={
-            "learning_rate": settings.learning_rate * share,
-            "kl_coefficient": settings.kl_coefficient / share,
-        }
+    return replace(
+        recipe,
+        learning_rate=recipe.learning_rate * share,
+        kl_coefficient=recipe.kl_coefficient / share,
     )

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from models.base.loading import Base
-    from models.settings import LearnerSettings
+    from models.recipe import Recipe
     from models.types import Sample
 
 
@@ -38,19 +38,17 @@ class Corrections:
         return {"corrections": len(self.samples), "corrections_cut": self.cut}
 
 
-def find_corrections(
-    samples: Sequence[Sample], base: Base, settings: LearnerSettings
-) -> Corrections:
-    """Return the corrections that the votes of a batch have; none where the setting is off.
+def find_corrections(samples: Sequence[Sample], base: Base, recipe: Recipe) -> Corrections:
+    """Return the corrections that the votes of a batch have; none where the recipe learns none.
 
     They are learned at temperature 1, and end as a reply does. One that is too long ends nowhere:
     its beginning is learned.
     """
     found: list[Sample] = []
     of_row: dict[int, int] = {}
-    most, cut = settings.correction_tokens, 0
+    most, cut = recipe.correction_tokens, 0
     for row, sample in enumerate(samples):
-        if not (settings.corrections and sample.correction.strip()):
+        if not (recipe.corrections and sample.correction.strip()):
             continue
         ids = (*encode_text(base.tokenizer, sample.correction.strip()), base.tokenizer.eos_token_id)
         cut += len(ids) > most

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from models.policy.gradients import Gradients
     from models.policy.policy import Policy, ReplyScores
     from models.ppo.critic import ValueHead
+    from models.recipe import Recipe
     from models.settings import LearnerSettings
     from models.types import Sample
 
@@ -112,7 +113,8 @@ class Epochs:
         scored: The same, as it was at the start.
         schedule: Sets the rates of an optimiser over the policy's masters, and the critic's.
         order: Draws the order of the minibatches.
-        settings: How much and how far.
+        recipe: How much and how far.
+        settings: What the passes may take.
         critic: Learns beside the policy.
         corrections: Are made likelier in the steps of the votes that they belong to.
     """
@@ -124,7 +126,9 @@ class Epochs:
         scored: ScoredBatch,
         schedule: LRScheduler,
         order: torch.Generator,
+        recipe: Recipe,
         settings: LearnerSettings,
+        *,
         critic: ValueHead | None = None,
         corrections: Corrections | None = None,
     ) -> None:
@@ -132,7 +136,7 @@ class Epochs:
         self._critic = critic
         self._policy, self._samples, self._scored = policy, samples, scored
         self._optimizer, self._schedule = schedule.optimizer, schedule
-        self._order, self._settings = order, settings
+        self._order, self._recipe, self._settings = order, recipe, settings
         self._trace = EpochsTrace()
         # The critic's gradients come from autograd, which adds them up in any order.
         self._workers = policy.workers if critic is None else Workers()
@@ -146,18 +150,18 @@ class Epochs:
             LearningError: A gradient is not finite.
         """
         count, trace = len(self._samples), self._trace
-        size = self._settings.minibatch or count
-        for epoch in range(self._settings.epochs):
+        size = self._recipe.minibatch or count
+        for epoch in range(self._recipe.epochs):
             shuffled = self._shuffled()
             minibatches = [shuffled[i : i + size] for i in range(0, count, size)]
-            total = self._settings.epochs * len(minibatches)
+            total = self._recipe.epochs * len(minibatches)
             kls = []
             for number, rows in enumerate(minibatches, start=epoch * len(minibatches) + 1):
                 kls.append(self._step(rows))
                 progress(Progress("learn", number, total))
             trace.step_kls.append(sum(kls) / len(kls))
-            if trace.step_kls[-1] > self._settings.max_step_kl:
-                trace.stopped_early = epoch + 1 < self._settings.epochs
+            if trace.step_kls[-1] > self._recipe.max_step_kl:
+                trace.stopped_early = epoch + 1 < self._recipe.epochs
                 break
         return trace
 
@@ -175,7 +179,7 @@ class Epochs:
         self._optimizer.zero_grad()
         figures = self.add_gradients(rows)
         # 2. Bound it, and step.
-        norm = torch.nn.utils.clip_grad_norm_(masters, self._settings.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(masters, self._recipe.max_grad_norm)
         if not norm.isfinite():
             raise LearningError(
                 "The gradient is not finite: the batch or the parent's weights hold something "
@@ -199,7 +203,7 @@ class Epochs:
         not depend on how fast anyone is.
         """
         step = OptimiserStep(
-            len(rows), self._scored.minibatch(rows, self._settings), self._divisors(rows)
+            len(rows), self._scored.minibatch(rows, self._recipe), self._divisors(rows)
         )
         of_part, parts = partial(self._of_part, step), self._parts(rows)
         found = list(self._workers.map(of_part, parts.beside))
@@ -242,8 +246,8 @@ class Epochs:
             return {}
         divisors = length_divisors(
             torch.arange(int(lengths.max())) < lengths[:, None],
-            form=self._settings.length_form,
-            constant=self._settings.length_constant,
+            form=self._recipe.length_form,
+            constant=self._recipe.length_constant,
         )
         return dict(zip(among, divisors.tolist(), strict=True))
 
@@ -267,10 +271,8 @@ class Epochs:
         """Add the gradients of corrections; return their part of the loss."""
         scores = self._policy.score(micro, gradients=gradients)
         divisors = torch.tensor([step.divisors[row] for row in micro.rows], device=micro.ids.device)
-        loss = likelihood_loss(
-            scores.logprobs, torch.ones_like(divisors), micro.mask, length_constant=divisors
-        )
-        loss = self._settings.corrections * loss * (len(micro.rows) / step.count)
+        loss = likelihood_loss(scores.logprobs, micro.mask, length_constant=divisors)
+        loss = self._recipe.corrections * loss * (len(micro.rows) / step.count)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
 
@@ -279,7 +281,7 @@ class Epochs:
     ) -> ReplyFigures:
         share, cut = len(micro.rows) / step.count, step.scored.cut(micro)
         scores = self._policy.score(micro, cut.reference_hidden(), gradients)
-        found = objective(cut, scores, self._settings, self._values(scores, micro))
+        found = objective(cut, scores, self._recipe, self._values(scores, micro))
         (found.loss * share).backward()  # type: ignore[no-untyped-call]
         step_kl = masked_mean(kl.k3(cut.at_start.start, scores.logprobs.detach()), cut.kept)
         return ReplyFigures(

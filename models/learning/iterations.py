@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from models.learning.corrections import find_corrections
 from models.learning.epochs import Epochs
 from models.learning.report import batch_figures, learning_figures
-from models.learning.scored_batch import rewards_of
 from models.learning.scoring import score_samples
 from models.learning.state import adam_moments
 from models.memory import give_back_freed_memory
@@ -18,13 +19,13 @@ from models.types import Progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import torch
     from torch.optim.lr_scheduler import LRScheduler
 
     from models.base.loading import Base
     from models.learning.state import LearnerState
     from models.policy.policy import Policy
     from models.ppo.critic import ValueHead
+    from models.recipe import Recipe
     from models.settings import LearnerSettings
     from models.timing import Stopwatch
     from models.types import Sample
@@ -39,24 +40,22 @@ class Iteration:
 
     Attributes:
         votes: Its share of the batch.
-        replayed: Its share of the votes of earlier updates.
         together: So many of its votes after one another are on replies to one question.
     """
 
     votes: Sequence[Sample]
-    replayed: Sequence[Sample]
     together: int = 1
 
 
-def divide(batch: Sequence[Sample], replay: Sequence[Sample], *, votes: int) -> Sequence[Iteration]:
-    """Deal a batch out to iterations of at least ``votes`` votes each, and replay alike.
+def divide(batch: Sequence[Sample], *, votes: int) -> Sequence[Iteration]:
+    """Deal a batch out to iterations of at least ``votes`` votes each.
 
     As many as there can be, and all of nearly one size; a single one where the batch is smaller,
     or ``votes`` is 0. Votes that came one after another, as of a user in haste, go to different
     iterations.
     """
     count = max(1, len(batch) // votes) if votes else 1
-    return [Iteration(batch[number::count], replay[number::count]) for number in range(count)]
+    return [Iteration(batch[number::count]) for number in range(count)]
 
 
 def among(
@@ -76,7 +75,8 @@ class Iterations:
     Args:
         policy: What learns; at the parent's weights.
         base: Encodes what people wrote.
-        settings: How much and how far.
+        recipe: How the policy learns.
+        settings: What the passes may take.
         schedule: Sets the rates of an optimiser over the policy's masters, and the critic's.
         order: Draws the order of the minibatches.
         stopwatch: Counts the seconds of each phase.
@@ -87,22 +87,25 @@ class Iterations:
         self,
         policy: Policy,
         base: Base,
+        recipe: Recipe,
         settings: LearnerSettings,
         schedule: LRScheduler,
         order: torch.Generator,
         stopwatch: Stopwatch,
         critic: ValueHead | None,
     ) -> None:
-        self._policy, self._base, self._settings = policy, base, settings
+        self._policy, self._base = policy, base
+        self._recipe, self._settings = recipe, settings
         self._schedule, self._order = schedule, order
         self._stopwatch, self._critic = stopwatch, critic
 
-    def with_settings(self, settings: LearnerSettings) -> Iterations:
-        """Return the same with other settings, and without a critic."""
+    def with_recipe(self, recipe: Recipe) -> Iterations:
+        """Return the same with another recipe, and without a critic."""
         return Iterations(
             self._policy,
             self._base,
-            settings,
+            recipe,
+            self._settings,
             self._schedule,
             self._order,
             self._stopwatch,
@@ -111,7 +114,7 @@ class Iterations:
 
     def come_to_rest(self) -> None:
         """Take the policy's momentum away: what comes next moves it by its own gradients alone."""
-        momentum, _ = adam_moments(self._schedule.optimizer, self._policy.learned)
+        momentum, _ = adam_moments(self._schedule.optimizer, self._policy.master)
         for moment in momentum.values():
             moment.zero_()
 
@@ -136,38 +139,39 @@ class Iterations:
         Raises:
             LearningError: A gradient is not finite.
         """
-        batch, settings = [*part.votes, *part.replayed], self._settings
+        batch, recipe = part.votes, self._recipe
         give_back_freed_memory()  # what passes of other sizes left, which grows part by part
         # 1. Fix what the batch looks like at the start.
         with self._stopwatch.phase("score"):
-            scored = score_samples(batch, self._policy, state, settings, progress, self._critic)
+            scored = score_samples(batch, self._policy, state, recipe, progress, self._critic)
             scored = replace(scored, together=part.together)
         # 2. Learn for N epochs.
         with self._stopwatch.phase("learn"):
-            corrections = find_corrections(batch, self._base, settings)
+            corrections = find_corrections(batch, self._base, recipe)
             epochs = Epochs(
                 self._policy,
                 batch,
                 scored,
                 self._schedule,
                 self._order,
-                settings,
-                self._critic,
-                corrections,
+                recipe,
+                self._settings,
+                critic=self._critic,
+                corrections=corrections,
             )
             trace = epochs.run(progress)
         # 3. Tell where it went, and what that means for the next one.
         with self._stopwatch.phase("measure"):
             figures = {
-                **batch_figures(part.votes, scored),
+                **batch_figures(batch, scored),
                 **learning_figures(trace),
                 **corrections.figures(),
             }
-        return self._after(part.votes, state), figures
+        return _after(batch, state), figures
 
-    def _after(self, votes: Sequence[Sample], state: LearnerState) -> LearnerState:
-        users = [vote.user for vote in votes]
-        rewards = rewards_of(votes, self._settings).tolist()
-        return replace(
-            state, users=update_user_means(state.users, users, rewards, decay=USER_DECAY)
-        )
+
+def _after(votes: Sequence[Sample], state: LearnerState) -> LearnerState:
+    """Return the state with the users' means after these votes."""
+    users = [vote.user for vote in votes]
+    rewards = torch.tensor([vote.reward for vote in votes]).tolist()  # fp32, as baselines see them
+    return replace(state, users=update_user_means(state.users, users, rewards, decay=USER_DECAY))

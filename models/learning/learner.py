@@ -1,4 +1,7 @@
-"""One PPO update: a frozen batch of votes in, an adapter and a report out."""
+"""One PPO update: a frozen batch of votes in, an adapter and a report out.
+
+``Learner.learn`` is the whole way of an update; each of its steps is a module beside this one.
+"""
 
 from __future__ import annotations
 
@@ -66,12 +69,12 @@ class Learner:
             torch.set_num_threads(settings.learner_threads)
         keep_few_kernels(torch.get_num_threads())
         share_one_heap()
-        self._settings = settings
+        self._settings, self._recipe = settings, settings.effective_recipe
         self._store = AdapterStore.open(settings)
         self._base = load_base(settings)
         self._policy = Policy(self._base, settings)
         give_back_freed_memory()  # the weights' first places
-        self._critic = self._make_critic() if settings.advantage == "critic" else None
+        self._critic = self._make_critic() if self._recipe.advantage == "critic" else None
 
     def learn(
         self,
@@ -80,8 +83,7 @@ class Learner:
         parent: str,
         seed: int,
         progress: Callable[[Progress], None],
-        replay: Sequence[Sample] = (),
-        remembered: Sequence[Sample] = (),
+        earlier: Sequence[Sample] = (),
         setbacks: int = 0,
     ) -> Learned:
         """Run one update from ``parent`` on a frozen batch.
@@ -91,9 +93,7 @@ class Learner:
             parent: The version to start from, or ``base``.
             seed: Fixes the new adapter's weights and the order of minibatches.
             progress: Told how far it is.
-            replay: Votes of earlier updates to learn from once more; what the policy has since
-                become counts through their weights.
-            remembered: Votes of earlier updates for the reward model of rollouts.
+            earlier: Votes of earlier updates, for the reward model of practice.
             setbacks: Updates of this parent that came to nothing just before; each makes this
                 one more cautious.
 
@@ -101,42 +101,43 @@ class Learner:
             LearningError: The batch cannot be learned from, or the result is not finite.
             AdapterError: The parent is missing, broken or of another shape.
         """
-        stopwatch, settings = Stopwatch(), cautious(self._settings, setbacks)
-        check_samples([*samples, *replay, *remembered])
-        # 1. Find the log-probs that are missing; leave out what nobody can tell them of.
+        stopwatch, recipe = Stopwatch(), cautious(self._recipe, setbacks)
+        check_samples([*samples, *earlier])
+        # 1. Compute the log-probs that are missing; leave out votes where that cannot be done.
         with stopwatch.phase("recover"):
-            known, known_replay = self._recover_some(samples), self._recover(replay)
+            known = self._recover(samples)
         # 2. Start from the parent's weights and state.
         with stopwatch.phase("load"):
             state = self._start_from(parent, seed)
-            optimizer = self._optimizer(state, settings.learning_rate)
+            optimizer = self._optimizer(state, recipe.learning_rate)
             order = state.generator(seed)
         # 3. Learn in PPO iterations, each from where the one before it ended.
         iterations = Iterations(
             self._policy,
             self._base,
-            settings,
+            recipe,
+            self._settings,
             self._schedule(optimizer, state),
             order,
             stopwatch,
             self._critic,
         )
-        parts = divide(known, known_replay, votes=settings.iteration_votes)
+        parts = divide(known, votes=recipe.iteration_votes)
         state, found = iterations.run_all(parts, state, progress)
-        # 4. Learn from the policy's own replies what the votes let expect of them.
-        rollouts = Practice(self._policy, self._base, settings, order, stopwatch)
-        rolled = rollouts.run([*remembered, *known], iterations, state, progress)
+        # 4. Practise: learn from the policy's own replies, as a model of the votes rates them.
+        practice = Practice(self._policy, self._base, recipe, self._settings, order, stopwatch)
+        practised = practice.run([*earlier, *known], iterations, state, progress)
+        # 5. Refuse weights that are not finite; report the rest, and keep the state.
         self._check_finite()
-        # 5. Tell where the policy went, and carry the state on.
         report = {
             **update_figures(found),
-            **recovery_figures([*samples, *replay], [*known, *known_replay]),
-            "rollouts": rolled,
+            **recovery_figures(samples, known),
+            "practice": practised,
             "setbacks": setbacks,
             "seconds": stopwatch.seconds,
             "peak_memory_mib": peak_memory_mib(),
         }
-        steps = report["steps"] + rolled.get("steps", 0)
+        steps = report["steps"] + practised.get("steps", 0)
         after = self._state_after(state, optimizer, order, steps)
         return Learned(partial(self._write, after.slowed(rate_share(setbacks))), report)
 
@@ -189,7 +190,7 @@ class Learner:
     def _learned(self) -> dict[str, torch.nn.Parameter]:
         """Return all that an update changes, by name."""
         critic = self._critic.parameters if self._critic else {}
-        return {**self._policy.learned, **critic}
+        return {**self._policy.master, **critic}
 
     def _start_from(self, parent: str, seed: int) -> LearnerState:
         state = LearnerState()
@@ -204,39 +205,34 @@ class Learner:
         return state
 
     def _optimizer(self, state: LearnerState, rate: float) -> torch.optim.Adam:
-        groups: list[dict[str, Any]] = [{"params": list(self._policy.learned.values())}]
+        groups: list[dict[str, Any]] = [{"params": list(self._policy.master.values())}]
         if self._critic:
             parameters = list(self._critic.parameters.values())
             groups.append(
-                {"params": parameters, "lr": self._settings.critic_rate, "eps": CRITIC_ADAM_EPS}
+                {"params": parameters, "lr": self._recipe.critic_rate, "eps": CRITIC_ADAM_EPS}
             )
-        optimizer = torch.optim.Adam(groups, lr=rate, eps=self._settings.adam_eps, fused=True)
+        optimizer = torch.optim.Adam(groups, lr=rate, eps=self._recipe.adam_eps, fused=True)
         restore_adam(optimizer, self._learned(), state)
         return optimizer
 
     def _schedule(self, optimizer: torch.optim.Optimizer, state: LearnerState) -> LambdaLR:
         """Let the policy's rate go on from the adapter's age; the critic's stays as it is.
 
-        Rollouts take steps of their own, a round about as many as 16 votes.
+        Practice takes steps of its own, a round about as many as 16 votes.
         """
-        decay = self._settings.rate_decay_steps * (1 + self._settings.rollouts)
+        recipe = self._recipe
+        decay = recipe.rate_decay_steps * (1 + recipe.practice_rounds)
 
         def of_policy(step: int) -> float:
-            return share_of_rate(
-                state.step + step,
-                warmup=self._settings.rate_warmup_steps,
-                decay=decay,
-            )
+            return share_of_rate(state.step + step, warmup=recipe.rate_warmup_steps, decay=decay)
 
         return LambdaLR(optimizer, [of_policy, lambda _: 1.0][: len(optimizer.param_groups)])
 
     def _recover(self, samples: Sequence[Sample]) -> Sequence[Sample]:
-        if not without_logprobs(samples):
-            return samples
-        return recover_behaviour(samples, self._policy, self._store)
-
-    def _recover_some(self, samples: Sequence[Sample]) -> Sequence[Sample]:
-        known = self._recover(samples)
+        """Return the votes that have log-probs, or whose log-probs can be computed."""
+        known = samples
+        if without_logprobs(samples):
+            known = recover_behaviour(samples, self._policy, self._store)
         if not known:
             raise LearningError(
                 "No vote of the batch has log-probs, and the versions that wrote the replies are "

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from models.learning.reward_model import RewardModel
     from models.learning.state import LearnerState
     from models.policy.policy import Policy
+    from models.recipe import Recipe
     from models.settings import LearnerSettings
     from models.timing import Stopwatch
     from models.types import Progress
@@ -77,7 +78,8 @@ class Practice:
     Args:
         policy: What replies, and learns.
         base: Encodes and decodes.
-        settings: How many, and how long.
+        recipe: How many replies, how long, and how they are learned.
+        settings: What drawing them may take.
         order: Draws the questions, and the replies' seeds.
         stopwatch: Counts the seconds of each phase.
     """
@@ -86,11 +88,13 @@ class Practice:
         self,
         policy: Policy,
         base: Base,
+        recipe: Recipe,
         settings: LearnerSettings,
         order: torch.Generator,
         stopwatch: Stopwatch,
     ) -> None:
-        self._policy, self._base, self._settings = policy, base, settings
+        self._policy, self._base = policy, base
+        self._recipe, self._settings = recipe, settings
         self._order, self._stopwatch = order, stopwatch
 
     def run(
@@ -102,11 +106,11 @@ class Practice:
     ) -> dict[str, Any]:
         """Learn rounds until enough is expected to be liked; return figures, JSON-able, or none.
 
-        There are as many as the settings ask for, at most.
+        There are as many as the recipe asks for, at most.
 
         Args:
             votes: What the reward model is fitted to: the last ``reward_model_votes`` of them.
-            iterations: Of the votes; a round is learned with settings of its own.
+            iterations: Of the votes; a round is learned with a recipe of its own.
             state: The learner's, after the votes.
             progress: Told how far it is.
 
@@ -114,9 +118,10 @@ class Practice:
             EngineError: The model cannot be decoded, or gives no numbers.
             LearningError: A gradient is not finite.
         """
-        if not self._settings.rollouts:
+        rounds = self._recipe.practice_rounds
+        if not rounds:
             return {}
-        votes = votes[-self._settings.reward_model_votes :]
+        votes = votes[-self._recipe.reward_model_votes :]
         with self._stopwatch.phase("reward_model"):
             model = self._fit(votes)
         figures: dict[str, Any] = {
@@ -130,9 +135,9 @@ class Practice:
         if model is None:
             return figures
         figures |= {"told": model.told, "explained": model.explained}
-        again = iterations.with_settings(_of_rollouts(self._settings))
-        for number in range(self._settings.rollouts):
-            with self._stopwatch.phase("rollouts"):
+        again = iterations.with_recipe(_of_practice(self._recipe))
+        for number in range(rounds):
+            with self._stopwatch.phase("practice"):
                 drawn = self._draw(votes)
                 if not drawn:
                     break
@@ -144,7 +149,7 @@ class Practice:
                 break
             if number == 0:
                 again.come_to_rest()
-            tell = among(_of_rounds(progress), number, self._settings.rollouts)
+            tell = among(_of_rounds(progress), number, rounds)
             _, found = again.run(judged.part, state, tell)
             figures["steps"] += found["steps"]
             figures["kl_per_reply"].append(found["kl_per_reply"])
@@ -172,7 +177,7 @@ class Practice:
         """
         tokens = self._longest(votes)
         asked = self._questions(votes, room=self._settings.context_length - tokens)
-        asked = [question for question in asked for _ in range(self._settings.rollout_replies)]
+        asked = [question for question in asked for _ in range(self._recipe.practice_replies)]
         if not asked:
             return []
         samplings = [Sampling(q.temperature, max_tokens=tokens, seed=self._seed()) for q in asked]
@@ -180,14 +185,14 @@ class Practice:
         engine = self._settings.model_copy(
             update={"engine_threads": self._settings.learner_threads}
         )
-        with TemporaryDirectory(prefix="thumbloop-rollouts-") as folder:
+        with TemporaryDirectory(prefix="thumbloop-practice-") as folder:
             self._policy.save(Path(folder))
             drawn = generate_offline(
                 self._base, Path(folder), list(zip(prompts, samplings, strict=True)), engine
             )
         return [
             Sample(
-                completion_id=f"rollout-{number}",
+                completion_id=f"practice-{number}",
                 user="",
                 prompt_ids=question.prompt_ids,
                 response_ids=tuple(token.id for token in tokens_of_reply),
@@ -206,7 +211,7 @@ class Practice:
         Votes are on one reply each, and cannot tell that a liked phrase has become the answer to
         everything. Quality and diversity in one reward: Darling, arXiv 2509.02534.
         """
-        replies = self._settings.rollout_replies
+        replies = self._recipe.practice_replies
         expected = model.expect(reply_features(drawn, self._policy))
         said = [sample.response_ids for sample in drawn]
         shared = expected.new_tensor(shared_grams(said, to_each=replies))
@@ -217,7 +222,7 @@ class Practice:
             for sample, score in zip(drawn, scores.tolist(), strict=True)
         ]
         return PracticeRound(
-            part=Iteration(judged, (), replies),
+            part=Iteration(judged, replies),
             expected=float(expected.mean()),
             shared=float(shared.mean()),
             worth=float(worth.mean()),
@@ -225,13 +230,13 @@ class Practice:
 
     def _longest(self, votes: Sequence[Sample]) -> int:
         longest = max(len(vote.response_ids) for vote in votes)
-        return min(longest, self._settings.rollout_tokens)
+        return min(longest, self._recipe.practice_tokens)
 
     def _questions(self, votes: Sequence[Sample], *, room: int) -> list[PracticePrompt]:
         of_prompt = {vote.prompt_ids: vote.temperature or 1.0 for vote in votes}
         fitting = [PracticePrompt(*each) for each in of_prompt.items() if len(each[0]) <= room]
         chosen = torch.randperm(len(fitting), generator=self._order)
-        return [fitting[number] for number in chosen[: self._settings.rollout_prompts]]
+        return [fitting[number] for number in chosen[: self._recipe.practice_prompts]]
 
     def _seed(self) -> int:
         return int(torch.randint(2**31, (), generator=self._order))
@@ -241,18 +246,11 @@ def _of_rounds(progress: Callable[[Progress], None]) -> Callable[[Progress], Non
     """Return what tells of progress in phases of other names than the votes' ones."""
 
     def tell(at: Progress) -> None:
-        progress(replace(at, phase=f"rollouts {at.phase}"))
+        progress(replace(at, phase=f"practice {at.phase}"))
 
     return tell
 
 
-def _of_rollouts(settings: LearnerSettings) -> LearnerSettings:
-    """Return the settings with which a round is learned: what is expected is an advantage."""
-    return settings.model_copy(
-        update={
-            "advantage": "none",
-            "epochs": settings.rollout_epochs,
-            "missing_end_penalty": 0.0,
-            "nudge": 0.0,
-        }
-    )
+def _of_practice(recipe: Recipe) -> Recipe:
+    """Return the recipe of a round: its rewards are advantages already."""
+    return replace(recipe, advantage="none", epochs=recipe.practice_epochs)

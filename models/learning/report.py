@@ -17,18 +17,12 @@ if TYPE_CHECKING:
 
 
 def batch_figures(samples: Sequence[Sample], scored: ScoredBatch) -> dict[str, Any]:
-    """Return what the update was given, JSON-able.
-
-    Args:
-        samples: The new votes: the first rows of the scored batch.
-        scored: New votes and replayed ones.
-    """
+    """Return what an iteration was given, JSON-able."""
     rewards = [s.reward for s in samples]
-    mask = scored.batch.mask[: len(samples)]
-    kl_per_reply = masked_sum(scored.at_start.kl[: len(samples)], mask)
+    mask = scored.batch.mask
+    kl_per_reply = masked_sum(scored.at_start.kl, mask)
     return {
         "votes": len(samples),
-        "replayed": len(scored.kept) - len(samples),
         "dropped_as_stale": int((~scored.kept.any(-1)).sum()),
         "up": sum(r > 0 for r in rewards),
         "down": sum(r < 0 for r in rewards),
@@ -46,7 +40,7 @@ def recovery_figures(given: Sequence[Sample], known: Sequence[Sample]) -> dict[s
     """Return what became of votes without log-probs, JSON-able.
 
     Args:
-        given: All votes, replayed ones too.
+        given: All votes.
         known: Those whose log-probs were there or could be computed.
     """
     dropped = len(given) - len(known)
@@ -73,7 +67,6 @@ def learning_figures(trace: EpochsTrace) -> dict[str, Any]:
 _SUMS = frozenset(
     {
         "votes",
-        "replayed",
         "dropped_as_stale",
         "up",
         "down",

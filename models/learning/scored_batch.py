@@ -9,25 +9,17 @@ import torch
 
 from models.ppo import kl
 from models.ppo.advantages import (
-    batch_mean,
     leave_one_out,
     reward_to_go,
     scale_scores,
     shrunken_baseline,
     token_advantages,
-    weigh_by_probability,
 )
 from models.ppo.critic import gae
 from models.ppo.lengths import length_divisors
-from models.ppo.likelihood import approvals
-from models.ppo.losses import keep_sequences, old_policy
+from models.ppo.losses import behaviour_weights, keep_sequences
 from models.ppo.masked import masked_sum, whiten
-from models.ppo.rewards import (
-    article_returns,
-    kl_rewards,
-    penalise_missing_end,
-    token_rewards,
-)
+from models.ppo.rewards import article_returns, kl_rewards, token_rewards
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +27,7 @@ if TYPE_CHECKING:
 
     from models.learning.state import LearnerState
     from models.policy.batch import MicroBatch
-    from models.settings import LearnerSettings
+    from models.recipe import Recipe
     from models.types import Sample
 
 WHITEN_FROM = 16
@@ -94,12 +86,10 @@ class ScoredBatch:
     Attributes:
         batch: The replies.
         at_start: What the models said of them.
-        proximal: What ratios are taken against.
         weights: What a token counts for, as its reply may be stale.
         kept: True where a token is learned from.
-        advantages: From ``Credit``, weighed by the probabilities of the tokens.
+        advantages: From ``Credit``.
         returns: Likewise.
-        approvals: What the nudge counts each reply for, ``[B]``.
         divisors: Of the sums over kept tokens, ``[B]``; set by ``minibatch``.
         all_divisors: The same of the sums over all tokens.
         beta: What a nat of KL to the base costs in this batch.
@@ -110,25 +100,23 @@ class ScoredBatch:
 
     batch: MicroBatch
     at_start: StartScores
-    proximal: torch.Tensor
     weights: torch.Tensor
     kept: torch.Tensor
     advantages: torch.Tensor
     returns: torch.Tensor
-    approvals: torch.Tensor
     divisors: torch.Tensor
     all_divisors: torch.Tensor
     beta: float
     loss_beta: float
     together: int = 1
 
-    def minibatch(self, rows: Sequence[int], settings: LearnerSettings) -> Self:
+    def minibatch(self, rows: Sequence[int], recipe: Recipe) -> Self:
         """Return the same batch with the divisors of one optimiser step over ``rows``."""
         index = list(rows)
         divisors, all_divisors = self.divisors.clone(), self.all_divisors.clone()
         for out_B, mask_BT in ((divisors, self.kept), (all_divisors, self.batch.mask)):
             out_B[index] = length_divisors(
-                mask_BT[index], form=settings.length_form, constant=settings.length_constant
+                mask_BT[index], form=recipe.length_form, constant=recipe.length_constant
             )
         return replace(self, divisors=divisors, all_divisors=all_divisors)
 
@@ -138,12 +126,10 @@ class ScoredBatch:
         return ScoredBatch(
             batch=micro,
             at_start=self.at_start.cut(micro),
-            proximal=self.proximal[rows, :width],
             weights=self.weights[rows, :width],
             kept=self.kept[rows, :width],
             advantages=self.advantages[rows, :width],
             returns=self.returns[rows, :width],
-            approvals=self.approvals[rows],
             divisors=self.divisors[rows],
             all_divisors=self.all_divisors[rows],
             beta=self.beta,
@@ -160,45 +146,36 @@ def score_batch(
     batch: MicroBatch,
     at_start: StartScores,
     state: LearnerState,
-    settings: LearnerSettings,
+    recipe: Recipe,
 ) -> ScoredBatch:
     """Compute weights and advantages from what the models say at the start of an update."""
     start = at_start.start
-    rewards_B = rewards_of(samples, settings).to(start.device)
+    rewards_B = torch.tensor([s.reward for s in samples], device=start.device)
     beta = kl.coefficient(
         masked_sum(at_start.kl, batch.mask).mean().item(),
-        target=settings.kl_target,
-        at_target=settings.kl_coefficient,
-        power=settings.kl_power,
+        target=recipe.kl_target,
+        at_target=recipe.kl_coefficient,
+        power=recipe.kl_power,
     )
-    credit = _credit(samples, rewards_B, batch.mask, at_start, beta, state, settings)
+    credit = _credit(samples, rewards_B, batch.mask, at_start, beta, state, recipe)
     greedy_B = torch.tensor([s.temperature == 0 for s in samples], device=start.device)
     behaviour = torch.where(greedy_B[:, None], start, batch.behaviour)
-    old = old_policy(start, behaviour, correction=settings.stale_votes, cap=settings.behaviour_cap)
-    keep_B = keep_sequences(credit.signs, start, behaviour, batch.mask, limit=settings.max_drift)
+    weights = torch.ones_like(start)
+    if recipe.stale_votes == "decoupled":
+        weights = behaviour_weights(start, behaviour, cap=recipe.behaviour_cap)
+    keep_B = keep_sequences(credit.signs, start, behaviour, batch.mask, limit=recipe.max_drift)
     return ScoredBatch(
         batch=batch,
         at_start=at_start,
-        proximal=old.proximal,
-        weights=old.weights,
+        weights=weights,
         kept=batch.mask & keep_B[:, None],
-        advantages=weigh_by_probability(
-            credit.advantages, start, share=settings.probability_weight
-        ),
+        advantages=credit.advantages,
         returns=credit.returns,
-        approvals=approvals(torch.tensor([s.reward for s in samples], device=start.device)),
         divisors=torch.ones_like(rewards_B),
         all_divisors=torch.ones_like(rewards_B),
         beta=beta,
-        loss_beta=beta if settings.kl_form == "loss" else 0.0,
+        loss_beta=beta if recipe.kl_form == "loss" else 0.0,
     )
-
-
-def rewards_of(samples: Sequence[Sample], settings: LearnerSettings) -> torch.Tensor:
-    """Return what replies are worth before any baseline, ``[B]``: votes, less what a cut costs."""
-    votes_B = torch.tensor([s.reward for s in samples])
-    ended_B = torch.tensor([s.ended for s in samples])
-    return penalise_missing_end(votes_B, ended_B, penalty=settings.missing_end_penalty)
 
 
 def _credit(
@@ -208,15 +185,15 @@ def _credit(
     at_start: StartScores,
     beta: float,
     state: LearnerState,
-    settings: LearnerSettings,
+    recipe: Recipe,
 ) -> Credit:
-    in_reward = beta if settings.kl_form == "reward" else 0.0
-    if settings.advantage == "critic":
+    in_reward = beta if recipe.kl_form == "reward" else 0.0
+    if recipe.advantage == "critic":
         rewards = token_rewards(rewards_B, at_start.kl, mask, beta=in_reward)
         return _judged(rewards, at_start.values, mask)
-    scores_B = _scores(samples, rewards_B, state, settings)
-    if settings.kl_form in {"weighted", "added"}:
-        found = article_returns(scores_B, at_start.kl, mask, form=settings.kl_form, beta=beta)
+    scores_B = _scores(samples, rewards_B, state, recipe)
+    if recipe.kl_form in {"weighted", "added"}:
+        found = article_returns(scores_B, at_start.kl, mask, form=recipe.kl_form, beta=beta)
     else:
         to_go = reward_to_go(kl_rewards(at_start.kl, mask, beta=in_reward), mask)
         found = token_advantages(scores_B, to_go, mask)
@@ -236,16 +213,12 @@ def _scores(
     samples: Sequence[Sample],
     rewards_B: torch.Tensor,
     state: LearnerState,
-    settings: LearnerSettings,
+    recipe: Recipe,
 ) -> torch.Tensor:
     """Return how much better than its baseline each reply was, ``[B]``."""
-    if settings.advantage == "none":
+    if recipe.advantage == "none":
         return rewards_B
-    if settings.advantage == "batch_mean":
-        baseline_B = batch_mean(rewards_B)
-    else:
-        users = [s.user for s in samples]
-        baseline_B = shrunken_baseline(
-            leave_one_out(rewards_B), users, state.users, prior=settings.user_prior
-        )
+    users = [s.user for s in samples]
+    others_B = leave_one_out(rewards_B)
+    baseline_B = shrunken_baseline(others_B, users, state.users, prior=recipe.user_prior)
     return scale_scores(rewards_B - baseline_B, least_votes=WHITEN_FROM, floor=WHITEN_FLOOR)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from models.learning.state import LearnerState
     from models.policy.policy import Policy
     from models.ppo.critic import ValueHead
-    from models.settings import LearnerSettings
+    from models.recipe import Recipe
     from models.types import Sample
 
 
@@ -65,15 +65,15 @@ def score_samples(
     samples: Sequence[Sample],
     policy: Policy,
     state: LearnerState,
-    settings: LearnerSettings,
+    recipe: Recipe,
     progress: Callable[[Progress], None],
     critic: ValueHead | None = None,
 ) -> ScoredBatch:
     """Compute start log-probs, KL to the base, weights and advantages of the whole batch."""
-    whole = collate(samples, range(len(samples)), device=settings.device)
-    at_start = StartScores(*torch.zeros(3, *whole.behaviour.shape, device=settings.device))
+    whole = collate(samples, range(len(samples)), device=str(policy.base.model.device))
+    at_start = StartScores(*torch.zeros(3, *whole.behaviour.shape, device=whole.ids.device))
     states = [torch.empty(0)] * len(samples)
-    sampled_kl = settings.kl_estimate == "sampled" and settings.kl_form != "loss"
+    sampled_kl = recipe.kl_estimate == "sampled" and recipe.kl_form != "loss"
     done = 0
     measure = partial(policy.measure, sampled_kl=sampled_kl)
     for micro, measured in policy.passes(measure, samples):
@@ -88,4 +88,4 @@ def score_samples(
         done += len(rows)
         progress(Progress("score", done, len(samples)))
     at_start = replace(at_start, reference_states=states)
-    return score_batch(samples, whole, at_start, state, settings)
+    return score_batch(samples, whole, at_start, state, recipe)

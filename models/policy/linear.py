@@ -126,7 +126,7 @@ class LowRankLinear:
     def accumulate_gradients(
         self, x: torch.Tensor, dy: torch.Tensor, dinputs: torch.Tensor, gradients: Gradients
     ) -> None:
-        """Add the gradients of the master weights that require one.
+        """Add the gradients of the master weights.
 
         Args:
             x: The input's buffer, as ``forward`` leaves it.
@@ -134,16 +134,13 @@ class LowRankLinear:
             dinputs: The result of ``input_gradients``.
             gradients: The sink of the master weights' gradients.
         """
-        if not any(lora.a.requires_grad for lora in self._loras):
-            return
         dlow = dinputs[:, self._low_columns]
         da = self._kernels.multiply(dlow.T.contiguous(), x[:, : self.inputs])
         db = self._kernels.multiply(self.low_rank_part(x).T.contiguous(), dy)
         for number, (rows, lora) in enumerate(zip(self._outputs, self._loras, strict=True)):
-            if lora.a.requires_grad:
-                ranks = self._ranks(number)
-                gradients.add(lora.a, da[ranks])
-                gradients.add(lora.b, db[ranks, rows].T, scale=self._scale)
+            ranks = self._ranks(number)
+            gradients.add(lora.a, da[ranks])
+            gradients.add(lora.b, db[ranks, rows].T, scale=self._scale)
 
     def _ranks(self, number: int) -> slice:
         return slice(number * self._rank, (number + 1) * self._rank)

@@ -81,7 +81,6 @@ class Policy:
 
     Attributes:
         master: The fp32 master weights, by the names of PEFT's files.
-        learned: The master weights that training changes.
         workers: The threads that run passes in parallel.
         pass_tokens: The most tokens of one pass.
     """
@@ -113,10 +112,6 @@ class Policy:
             key: torch.nn.Parameter(parameter.detach().float().clone())
             for key, parameter in self._working.items()
         }
-        self.learned = _of_layers(self.master, settings.learned_layers)
-        for key, parameter in self._working.items():
-            for weights in (parameter, self.master[key]):
-                weights.requires_grad_(key in self.learned)
         self._trunk = make_trunk(
             base.model,
             self.model,
@@ -285,15 +280,6 @@ class Policy:
             hidden, batch.reply_ids[batch.mask], temperature, head, reference, self._trunk.kernels
         )
         return ReplyScores(spread(logprobs, batch), spread(kl, batch), hidden.detach())
-
-
-def _of_layers(
-    master: dict[str, torch.nn.Parameter], layers: Sequence[str]
-) -> dict[str, torch.nn.Parameter]:
-    """Return the masters of the layers with these names; all where there are none."""
-    ends = tuple(f".{layer}" for layer in layers)
-    found = {k: m for k, m in master.items() if k.partition(".lora_")[0].endswith(ends)}
-    return found or master
 
 
 def spread(values: torch.Tensor, batch: MicroBatch) -> torch.Tensor:

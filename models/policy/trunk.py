@@ -118,9 +118,8 @@ class TransformersTrunk:
         self._trunk = getattr(model, model.base_model_prefix)
         self._wrapper = wrapper
         for key, parameter in working.items():
-            if parameter.requires_grad:
-                hook = _accumulate_into(master[key])
-                parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+            hook = _accumulate_into(master[key])
+            parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
 
     def refresh(self) -> None:
         """Do nothing: ``Policy`` copies the master weights to the wrapper's."""

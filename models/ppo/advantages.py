@@ -36,17 +36,6 @@ def leave_one_out(rewards_B: torch.Tensor) -> torch.Tensor:
     return (rewards_B.sum(-1, keepdim=True) - rewards_B) / others
 
 
-def batch_mean(rewards_B: torch.Tensor) -> torch.Tensor:
-    """Return the mean reward of the batch for each reply, ``[B]``; 0 for a single one.
-
-    The baseline of REINFORCE. Each reply is a part of its own baseline, which makes advantages
-    smaller by 1 / B than those of ``leave_one_out``; a single one would be no better than itself.
-    """
-    if rewards_B.numel() == 1:
-        return torch.zeros_like(rewards_B)
-    return rewards_B.mean().expand_as(rewards_B)
-
-
 def shrunken_baseline(
     batch_B: torch.Tensor,
     users: Sequence[str],
@@ -103,18 +92,6 @@ def token_advantages(
     """
     centred = kl_to_go_BT - masked_mean(kl_to_go_BT, mask_BT)
     return (scores_B[:, None] + centred).masked_fill(~mask_BT, 0.0)
-
-
-def weigh_by_probability(
-    advantages_BT: torch.Tensor, start_BT: torch.Tensor, *, share: float
-) -> torch.Tensor:
-    """Return A (share · π_start + 1 - share), ``[B, T]``: unlikely tokens count for less.
-
-    The gradient of a token's log-prob is the larger the less likely the token was, so that a few
-    surprises would outweigh all else; most of them have nothing to do with the vote. Both this and
-    the form are those of arXiv 2505.12929.
-    """
-    return advantages_BT * (share * start_BT.exp() + 1 - share)
 
 
 def scale_scores(scores_B: torch.Tensor, *, least_votes: int, floor: float) -> torch.Tensor:

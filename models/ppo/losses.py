@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from models.ppo.masked import effective_sample_size, masked_mean, masked_sum, mean_reply_sum
 
 if TYPE_CHECKING:
-    from typing import Literal
-
-    Correction = Literal["decoupled", "coupled", "none"]
+    import torch
 
 MAX_LOG_RATIO = 20.0
 """Beyond e^20 nothing is learned from a ratio; e^89 is infinite in fp32, and 0 · ∞ is NaN."""
@@ -37,19 +33,6 @@ class PolicyLoss:
     effective_sample_size: torch.Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class OldPolicy:
-    """The two parts that "the old policy" plays, ``[B, T]`` each.
-
-    Attributes:
-        proximal: Log-probs that the ratio is taken against.
-        weights: What a token counts for.
-    """
-
-    proximal: torch.Tensor
-    weights: torch.Tensor
-
-
 def behaviour_weights(
     start_BT: torch.Tensor, behaviour_BT: torch.Tensor, *, cap: float
 ) -> torch.Tensor:
@@ -59,28 +42,6 @@ def behaviour_weights(
     PPO: Hilton, Cobbe, Schulman, arXiv 2110.00641).
     """
     return (start_BT - behaviour_BT).exp().clamp(max=cap).detach()
-
-
-def old_policy(
-    start_BT: torch.Tensor, behaviour_BT: torch.Tensor, *, correction: Correction, cap: float
-) -> OldPolicy:
-    """Return what the ratio is taken against and the weights, by how stale votes are corrected for.
-
-    Args:
-        start_BT: Log-probs under the policy at the start of the update.
-        behaviour_BT: Log-probs when the tokens were sampled.
-        correction: ``decoupled``: the ratio is to the start policy, the weight is the start
-            policy's to the behaviour's (arXiv 2110.00641). ``coupled``: the ratio is to the
-            behaviour (arXiv 1707.06347), so that the clip is around a policy of long ago.
-            ``none``: votes count as if the start policy had sampled them.
-        cap: Most that a weight may be.
-    """
-    ones = torch.ones_like(start_BT)
-    if correction == "coupled":
-        return OldPolicy(behaviour_BT, ones)
-    if correction == "none":
-        return OldPolicy(start_BT, ones)
-    return OldPolicy(start_BT, behaviour_weights(start_BT, behaviour_BT, cap=cap))
 
 
 def keep_sequences(
@@ -131,9 +92,10 @@ def policy_loss(
 
     Args:
         new_BT: Log-probs under the policy being learned; carries the gradient.
-        start_BT: Log-probs that the ratio is taken against: ``OldPolicy.proximal``.
+        start_BT: Log-probs under the policy at the start of the update, which the ratio is taken
+            against.
         advantages_BT: From ``token_advantages``, ``gae`` or ``article_returns``.
-        weights_BT: ``OldPolicy.weights``.
+        weights_BT: From ``behaviour_weights``, or ones.
         mask_BT: True where a token counts.
         clip: How far below 1 the ratio is free.
         clip_high: How far above; None for as far as below.

@@ -1,4 +1,4 @@
-"""What a reply is worth before any baseline: the vote, the KL to the base, and how it ended."""
+"""What a reply is worth before any baseline: the vote, and the KL to the base."""
 
 from __future__ import annotations
 
@@ -11,21 +11,6 @@ if TYPE_CHECKING:
 
 SCORE_SHARE, KL_SHARE = 0.8, 0.2
 """The article's weighted mean of the vote and the KL term."""
-
-
-def penalise_missing_end(
-    rewards_B: torch.Tensor, ended_B: torch.Tensor, *, penalty: float
-) -> torch.Tensor:
-    """Take ``penalty`` from the rewards of replies that were cut off, ``[B]``.
-
-    TRL's ``missing_eos_penalty``: else a policy is paid the same for never coming to an end.
-
-    Args:
-        rewards_B: The votes.
-        ended_B: True where the reply ended by itself.
-        penalty: In units of reward, >= 0.
-    """
-    return rewards_B - penalty * (~ended_B).to(rewards_B.dtype)
 
 
 def token_rewards(

@@ -36,7 +36,7 @@ def print_made(made: VersionOrigin) -> None:
     if made.version == BASE:
         typer.echo("The base is the model as it was published, so no vote had a part in it.")
         return
-    columns = ("version", "state", "made by", "votes", "up", "down", "again", "age", "last by")
+    columns = ("version", "state", "made by", "votes", "up", "down", "age", "last by")
     print_table(
         columns, [_step(each) for each in made.chain], "The record knows nothing of this version."
     )
@@ -92,7 +92,6 @@ def _step(step: ChainLink) -> tuple[object, ...]:
         step.votes,
         step.up,
         step.down,
-        step.replayed,
         ago(step.created_at),
         step.changed_by,
     )

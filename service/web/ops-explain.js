@@ -58,7 +58,7 @@ function vote({ vote: said, withdrawn }) {
 function learned({ learned_by: runs }) {
   if (!runs.length) return h('p', { className: 'muted' }, 'No update run has learned from this reply.');
   return h('ul', { className: 'trace' }, ...runs.map((each) => h('li', {},
-    `Run ${each.run} ${each.how === 'replayed' ? 'learned it again' : 'learned it'}`,
+    `Run ${each.run} ${each.how === 'practice' ? 'fitted its reward model to it' : 'learned it'}`,
     each.version ? [': ', h('span', { className: 'mono' }, each.version), ' ', h('span', { className: 'chip' }, words(each.state))] : ` (${words(each.run_state)})`,
     each.served_in.length ? `, in what is ${each.served_in.join(' and ')}` : ', in nothing that is served',
     each.stands ? '' : '; the vote has changed since')));

@@ -156,7 +156,7 @@ function fillRun(tbody, run, figures) {
   const [reason, list] = detail.firstChild.children;
   setText(reason, run.attempts > 1 ? `Took ${run.attempts} attempts.` : '');
   reason.hidden = !reason.textContent;
-  const { replayed_ids: _, ...told } = report; // a list for `explain`; its length is `replayed`
+  const { practice_vote_ids: _, ...told } = report; // a list for `explain`
   const rows = [...flatten({ parent: run.parent, ...told }), ...gateLines(figures)];
   reconcile(list, rows, {
     key: ([name]) => name,

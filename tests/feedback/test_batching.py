@@ -9,10 +9,10 @@ from feedback.batching import (
     batch_hash,
     choose,
     frozen_json,
-    replay_window,
-    replayable,
+    learned_votes,
     setbacks_in_a_row,
     sift,
+    standing_votes,
 )
 from feedback.types import FrozenVote, Person, Run, RunState, StaleVote, WaitingVote
 
@@ -211,18 +211,18 @@ def test_versions_that_were_rolled_back_are_setbacks_of_their_parent() -> None:
     assert setbacks_in_a_row([now, rejected, child], now, {"v4"}) == 2
 
 
-def test_the_window_has_what_was_learned_last_first() -> None:
+def test_the_votes_of_earlier_runs_have_what_was_learned_last_first() -> None:
     runs = [run(3, "c4", "c0"), run(2, "c2", "c3", state="rejected"), run(1, "c0", "c1")]
-    votes = replayable(runs)
+    votes = learned_votes(runs)
     # c0 was learned again by run 3, under a later revision.
     assert votes == (
         FrozenVote("c0", 3, 1.0),
         FrozenVote("c4", 3, 1.0),
         FrozenVote("c1", 1, 1.0),
     )
-    assert ids(replay_window(votes, [True, False, True], max_votes=2)) == ["c0", "c1"]
-    assert replay_window(votes, [True] * 3, max_votes=1) == votes[:1]
-    assert replay_window(votes, [True] * 3, max_votes=0) == ()
+    assert ids(standing_votes(votes, [True, False, True], most=2)) == ["c0", "c1"]
+    assert standing_votes(votes, [True] * 3, most=1) == votes[:1]
+    assert standing_votes(votes, [True] * 3, most=0) == ()
 
 
 @given(
@@ -234,24 +234,24 @@ def test_the_window_has_what_was_learned_last_first() -> None:
         max_size=12,
     ),
     changed=st.sets(st.sampled_from("abcdefghij")),
-    max_votes=st.integers(0, 20),
+    most=st.integers(0, 20),
 )
-def test_a_window_keeps_its_limits(
-    batches: list[tuple[RunState, list[str]]], changed: set[str], max_votes: int
+def test_of_the_votes_of_earlier_runs_those_that_stand_are_kept_up_to_a_number(
+    batches: list[tuple[RunState, list[str]]], changed: set[str], most: int
 ) -> None:
     runs = [run(i + 1, *names, state=state) for i, (state, names) in enumerate(batches)][::-1]
-    votes = replayable(runs)
+    votes = learned_votes(runs)
     stands = [vote.completion_id not in changed for vote in votes]
-    window = replay_window(votes, stands, max_votes=max_votes)
+    found = standing_votes(votes, stands, most=most)
     learned = {vote for each in runs if each.state == "approved" for vote in each.votes}
-    names = [vote.completion_id for vote in window]
-    assert len(set(names)) == len(names) <= max_votes
-    assert set(window) <= learned
+    names = [vote.completion_id for vote in found]
+    assert len(set(names)) == len(names) <= most
+    assert set(found) <= learned
     assert not changed & set(names)
-    revisions = [vote.revision for vote in window]  # here the number of the run
+    revisions = [vote.revision for vote in found]  # here the number of the run
     assert revisions == sorted(revisions, reverse=True)
     standing = {vote.completion_id for vote in learned} - changed
-    assert len(window) == min(max_votes, len(standing))
+    assert len(found) == min(most, len(standing))
 
 
 def test_the_hash_is_over_the_one_spelling_of_a_batch() -> None:

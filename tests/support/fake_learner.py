@@ -63,8 +63,7 @@ class FakeLearner:
     adapters: AdapterStore
     figures: GateFigures = GOOD
     learned: list[tuple[Sample, ...]] = field(default_factory=list)
-    replayed: list[tuple[Sample, ...]] = field(default_factory=list)
-    remembered: list[tuple[Sample, ...]] = field(default_factory=list)
+    earlier: list[tuple[Sample, ...]] = field(default_factory=list)
     parents: list[str] = field(default_factory=list)
     setbacks: list[int] = field(default_factory=list)
     during: Callable[[Callable[[Progress], None]], None] = lambda progress: None
@@ -76,13 +75,11 @@ class FakeLearner:
         parent: str,
         seed: int,
         progress: Callable[[Progress], None],
-        replay: Sequence[Sample] = (),
-        remembered: Sequence[Sample] = (),
+        earlier: Sequence[Sample] = (),
         setbacks: int = 0,
     ) -> Learned:
         self.learned.append(tuple(samples))
-        self.replayed.append(tuple(replay))
-        self.remembered.append(tuple(remembered))
+        self.earlier.append(tuple(earlier))
         self.parents.append(parent)
         self.setbacks.append(setbacks)
         self.during(progress)

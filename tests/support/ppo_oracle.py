@@ -109,8 +109,6 @@ def reply_scales(mask: Array, form: str, constant: float) -> list[float]:
     rows = sum(n > 0 for n in lengths)
     if form == "constant":
         return [1 / (rows * constant) if n else 0.0 for n in lengths]
-    if form == "reply":
-        return [1 / (rows * n) if n else 0.0 for n in lengths]
     return [1 / sum(lengths) if n else 0.0 for n in lengths]
 
 

@@ -85,7 +85,7 @@ def _cells(each: LearnedBy) -> tuple[object, ...]:
     return (
         each.run,
         each.run_state,
-        "again" if each.how == "replayed" else "in its batch",
+        "for practice" if each.how == "practice" else "in its batch",
         None if each.score is None else f"{each.score:+.2f}",
         "yes" if each.stands else "no",
         each.version,

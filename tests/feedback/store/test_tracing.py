@@ -25,10 +25,10 @@ ANN = Person("k1", "ann")
 def learned(store: Store, claimed: Callable[..., Awaitable[Run]]) -> Callable[..., Awaitable[str]]:
     """Learn from new votes into a version that goes live."""
 
-    async def learn(thumbs: str, *, start: int = 0, replayed: tuple[str, ...] = ()) -> str:
+    async def learn(thumbs: str, *, start: int = 0, practice: tuple[str, ...] = ()) -> str:
         run = await claimed(thumbs, start=start)
         version = f"v{run.number:06d}-{run.number:012x}"
-        report = {"replayed": len(replayed), "replayed_ids": list(replayed)}
+        report = {"practice_vote_ids": list(practice)}
         await store.runs.commit(run, version=version, manifest={}, report=report, now=3001.0)
         await store.runs.finish(run, "approved", figures={}, reason=None, now=3002.0)
         await store.rollout.do(Activate(version), Audit("learner", "a test", 3003.0))
@@ -80,10 +80,10 @@ async def test_a_vote_leads_to_what_learned_it_and_where_that_is_served(
     store: Store, learned: Any
 ) -> None:
     first = await learned("ud")
-    second = await learned("uu", start=2, replayed=("c1",))
+    second = await learned("uu", start=2, practice=("c1",))
     found = await explain(store, "c1")
     assert [(each.version, each.how, each.stands) for each in found.learned_by] == [
-        (second, "replayed", True),
+        (second, "practice", True),
         (first, "learned", True),
     ]
     older = found.learned_by[1]

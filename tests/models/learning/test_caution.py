@@ -1,22 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from models.learning.caution import MOST_SETBACKS, cautious
-from models.settings import LearnerSettings
+from models.recipe import THUMBLOOP
 
 
 @pytest.mark.parametrize(("setbacks", "share"), [(0, 1.0), (1, 0.5), (3, 0.125)])
 def test_votes_push_less_far_and_the_base_pulls_as_before(setbacks: int, share: float) -> None:
-    usual = LearnerSettings(learning_rate=0.01, kl_coefficient=0.05)
+    usual = replace(THUMBLOOP, learning_rate=0.01, kl_coefficient=0.05)
     found = cautious(usual, setbacks)
     assert found.learning_rate == pytest.approx(0.01 * share)
     assert found.learning_rate * found.kl_coefficient == pytest.approx(0.01 * 0.05)
-    changed = {"learning_rate", "kl_coefficient"}
-    assert found.model_dump(exclude=changed) == usual.model_dump(exclude=changed)
+    assert replace(found, learning_rate=0.01, kl_coefficient=0.05) == usual
 
 
 def test_caution_has_an_end() -> None:
-    usual = LearnerSettings()
-    assert cautious(usual, MOST_SETBACKS + 9) == cautious(usual, MOST_SETBACKS)
-    assert cautious(usual, MOST_SETBACKS).learning_rate > 0
+    assert cautious(THUMBLOOP, MOST_SETBACKS + 9) == cautious(THUMBLOOP, MOST_SETBACKS)
+    assert cautious(THUMBLOOP, MOST_SETBACKS).learning_rate > 0

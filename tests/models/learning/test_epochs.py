@@ -18,7 +18,9 @@ from models.learning.state import LearnerState
 from models.policy.batch import collate
 from models.policy.policy import Policy
 from models.policy.workers import Workers
+from models.recipe import THUMBLOOP
 from models.types import Sample
+from tests.support.recipes import changed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,12 +58,14 @@ def _gradients(
                 master.fill_(0.01)
             master.grad = None
     policy.publish_master()
-    settings = settings.model_copy(update={"kl_coefficient": 0.1, "kl_power": 0.0})
-    scored = score_samples(SAMPLES, policy, LearnerState(), settings, lambda _: None)
+    recipe = changed(settings, kl_coefficient=0.1, kl_power=0.0).recipe
+    scored = score_samples(SAMPLES, policy, LearnerState(), recipe, lambda _: None)
     adam = torch.optim.Adam(policy.master.values())
     schedule = LambdaLR(adam, lambda _: 1.0)
     random = torch.Generator()
-    epochs = Epochs(policy, SAMPLES, scored, schedule, random, settings, corrections=corrections)
+    epochs = Epochs(
+        policy, SAMPLES, scored, schedule, random, recipe, settings, corrections=corrections
+    )
     for _ in range(2):  # sums of the workers' own begin at 0 each time
         adam.zero_grad()
         epochs.add_gradients(range(len(SAMPLES)))
@@ -82,7 +86,7 @@ def test_the_gradient_is_that_of_one_pass(
 ) -> None:
     policy = Policy(load_base(settings), settings)
     policy.workers, policy.pass_tokens = Workers(), 1024
-    settings = settings.model_copy(update={"corrections": 0.5})
+    settings = changed(settings, corrections=0.5)
     wanted = _gradients(policy, settings, CORRECTIONS)
     policy.workers, policy.pass_tokens = Workers(workers), tokens // workers
     divided = settings.model_copy(update={"micro_batch_tokens": tokens})
@@ -99,13 +103,13 @@ def test_a_minibatch_has_a_questions_replies_together(
     settings: LearnerSettings, together: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = [replace(SAMPLES[1], completion_id=str(n)) for n in range(16)]
-    chosen = settings.model_copy(update={"minibatch": size, "epochs": 2, "max_step_kl": 1e9})
+    recipe = replace(THUMBLOOP, minibatch=size, epochs=2, max_step_kl=1e9)
     policy = Policy(load_base(settings), settings)
-    scored = score_samples(samples, policy, LearnerState(), chosen, lambda _: None)
+    scored = score_samples(samples, policy, LearnerState(), recipe, lambda _: None)
     scored = replace(scored, together=together)
     schedule = LambdaLR(torch.optim.Adam(policy.master.values()), lambda _: 1.0)
     random = torch.Generator().manual_seed(1)
-    epochs = Epochs(policy, samples, scored, schedule, random, chosen)
+    epochs = Epochs(policy, samples, scored, schedule, random, recipe, settings)
     steps: list[Sequence[int]] = []
     monkeypatch.setattr(epochs, "_step", lambda rows: steps.append(rows) or 0.0)
     epochs.run(lambda _: None)
@@ -127,11 +131,11 @@ def test_a_questions_replies_go_to_one_worker(settings: LearnerSettings, togethe
     samples = [replace(s, behaviour_logprobs=(-6.0,) * len(s.response_ids)) for s in samples]
     policy = Policy(load_base(settings), settings)
     policy.workers = Workers(2)
-    scored = score_samples(samples, policy, LearnerState(), settings, lambda _: None)
+    scored = score_samples(samples, policy, LearnerState(), THUMBLOOP, lambda _: None)
     scored = replace(scored, together=together)
     schedule = LambdaLR(torch.optim.Adam(policy.master.values()), lambda _: 1.0)
     random = torch.Generator()
-    epochs = Epochs(policy, samples, scored, schedule, random, settings)
+    epochs = Epochs(policy, samples, scored, schedule, random, THUMBLOOP, settings)
     parts = epochs._parts(range(len(samples)))
     assert [len(part.rows) for part in parts.beside] == [2 * together, 2 * together]
     for part in parts.beside:
@@ -144,14 +148,13 @@ def test_a_questions_replies_go_to_one_worker(settings: LearnerSettings, togethe
     ("form", "divisors"),
     [
         ("constant", (64.0, 64.0)),
-        ("reply", (4.0, 2.0)),
         ("token", (3.0, 3.0)),  # 6 tokens in 2 corrections
     ],
 )
 def test_corrections_add_the_gradient_of_their_likelihood(
     settings: LearnerSettings, form: str, divisors: tuple[float, float]
 ) -> None:
-    settings = settings.model_copy(update={"corrections": 0.5, "length_form": form})
+    settings = changed(settings, corrections=0.5, length_form=form)
     policy = Policy(load_base(settings), settings)
     without = _gradients(policy, settings)
     found = _gradients(policy, settings, CORRECTIONS)
@@ -178,11 +181,12 @@ def test_only_passes_that_were_left_out_are_an_early_stop(
     early: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    chosen = settings.model_copy(update={"minibatch": 0, "epochs": 3, "max_step_kl": 0.5})
+    recipe = replace(THUMBLOOP, minibatch=0, epochs=3, max_step_kl=0.5)
     policy = Policy(load_base(settings), settings)
-    scored = score_samples(SAMPLES, policy, LearnerState(), chosen, lambda _: None)
+    scored = score_samples(SAMPLES, policy, LearnerState(), recipe, lambda _: None)
     schedule = LambdaLR(torch.optim.Adam(policy.master.values()), lambda _: 1.0)
-    learning = Epochs(policy, SAMPLES, scored, schedule, torch.Generator(), chosen)
+    order = torch.Generator()
+    learning = Epochs(policy, SAMPLES, scored, schedule, order, recipe, settings)
     steps = iter(kls)
     monkeypatch.setattr(learning, "_step", lambda _: next(steps))
     trace = learning.run(lambda _: None)

@@ -17,21 +17,17 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-@given(batch=st.integers(1, 300), replay=st.integers(0, 100), votes=st.integers(0, 64))
-def test_every_vote_is_in_one_iteration_and_none_is_small(
-    batch: int, replay: int, votes: int
-) -> None:
+@given(batch=st.integers(1, 300), votes=st.integers(0, 64))
+def test_every_vote_is_in_one_iteration_and_none_is_small(batch: int, votes: int) -> None:
     given_votes: Any = [f"v{i}" for i in range(batch)]
-    replayed: Any = [f"r{i}" for i in range(replay)]
-    parts = divide(given_votes, replayed, votes=votes)
+    parts = divide(given_votes, votes=votes)
     assert sorted(vote for part in parts for vote in part.votes) == sorted(given_votes)
-    assert sorted(vote for part in parts for vote in part.replayed) == sorted(replayed)
     for one, two in pairwise(given_votes):
         assert len(parts) == 1 or not any({one, two} <= set(part.votes) for part in parts)
-    for sizes in ([len(part.votes) for part in parts], [len(part.replayed) for part in parts]):
-        assert max(sizes) - min(sizes) <= 1
+    sizes = [len(part.votes) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
     if votes and batch >= votes:
-        assert votes <= min(len(part.votes) for part in parts) < 2 * votes
+        assert votes <= min(sizes) < 2 * votes
     else:
         assert len(parts) == 1
 

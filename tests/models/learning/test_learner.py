@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from models.learning.learner import Learner
 from models.learning.state import load_state
 from models.policy.batch import collate
 from models.types import Sample
+from tests.support.recipes import changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,7 +43,7 @@ def _sample(name: str, response: tuple[int, ...], reward: float, **changes: obje
     return replace(sample, **changes)  # type: ignore[arg-type]
 
 
-FAST = {
+FAST: dict[str, Any] = {
     "learning_rate": 0.01,
     "rate_warmup_steps": 0,
     "rate_decay_steps": math.inf,
@@ -53,7 +54,7 @@ FAST = {
 
 @pytest.fixture
 def learner(settings: LearnerSettings) -> Learner:
-    return Learner(settings.model_copy(update=FAST))
+    return Learner(changed(settings, **FAST))
 
 
 def _fair(learner: Learner, samples: Sequence[Sample]) -> list[Sample]:
@@ -172,24 +173,13 @@ def test_adam_goes_on_where_the_parent_stopped(
     second = _learn(learner, samples, first, seed=2)
     assert second.report["kl_per_reply"] > 0.0001
     direct = _publish(learner, second, 2, first)
-    again = Learner(settings.model_copy(update=FAST))
+    again = Learner(changed(settings, **FAST))
     resumed = _publish(again, _learn(again, samples, first, seed=2), 2, first)
     assert direct == resumed
     # without the parent's state the result is another one
     (settings.adapters_dir / first / STATE_FILE).unlink()
     with pytest.raises(AdapterError, match="missing"):
         _learn(learner, samples, first, seed=2)
-
-
-def test_replayed_votes_count_in_the_learning_but_not_in_the_report(
-    learner: Learner, samples: list[Sample]
-) -> None:
-    before = _logprob(learner, LIKED)
-    report = learner.learn(
-        samples[1:2], parent="base", seed=1, progress=lambda _: None, replay=samples[:1]
-    ).report
-    assert (report["votes"], report["replayed"], report["up"], report["down"]) == (1, 1, 0, 1)
-    assert _logprob(learner, LIKED) > before
 
 
 def test_micro_batches_do_not_change_the_result(
@@ -277,7 +267,7 @@ def test_a_strong_penalty_keeps_the_policy_near_the_base(
 ) -> None:
     distances = []
     for beta in (0.0, 5.0):
-        changes = {
+        changes: dict[str, Any] = {
             "adapter_store": settings.data_dir / f"beta-{beta}",
             "learning_rate": 0.01,
             "kl_form": form,
@@ -285,7 +275,7 @@ def test_a_strong_penalty_keeps_the_policy_near_the_base(
             "kl_power": 0.0,
             "max_step_kl": 100.0,
         }
-        learner = Learner(settings.model_copy(update=changes))
+        learner = Learner(changed(settings, **changes))
         version = "base"
         for sequence in (1, 2, 3):
             learned = _learn(learner, _fair(learner, samples), version, seed=sequence)

@@ -12,7 +12,9 @@ from models.learning.corrections import find_corrections
 from models.learning.learner import Learner
 from models.learning.state import load_state
 from models.policy.batch import collate
+from models.recipe import THUMBLOOP
 from models.types import BASE, Sample
+from tests.support.recipes import changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,7 +50,7 @@ WITHOUT = [replace(sample, correction="") for sample in SAMPLES]
 @pytest.fixture
 def make_learner(settings: LearnerSettings) -> Callable[..., Learner]:
     changes = {"learning_rate": 0.01, "minibatch": 2, "max_step_kl": 100.0}
-    return lambda **more: Learner(settings.model_copy(update=changes | more))
+    return lambda **more: Learner(changed(settings, **(changes | more)))
 
 
 def _learn(learner: Learner, samples: Sequence[Sample], parent: str = BASE) -> Any:
@@ -89,10 +91,10 @@ def test_a_correction_becomes_likelier_only_where_the_setting_is_on(
 
 
 def test_a_correction_is_a_reply_to_its_votes_prompt_of_bounded_length(
-    make_learner: Callable[..., Learner], settings: LearnerSettings
+    make_learner: Callable[..., Learner],
 ) -> None:
     base = make_learner()._base
-    end, on = base.tokenizer.eos_token_id, settings.model_copy(update={"corrections": 1.0})
+    end, on = base.tokenizer.eos_token_id, replace(THUMBLOOP, corrections=1.0)
     samples = [SAMPLES[0], replace(SAMPLES[1], temperature=0.5, correction=f"  {BETTER}\n")]
     found = find_corrections(samples, base, on)
     (reply,) = found.samples
@@ -101,7 +103,7 @@ def test_a_correction_is_a_reply_to_its_votes_prompt_of_bounded_length(
     assert reply.temperature == 1.0
     assert (dict(found.of_row), found.cut) == ({1: 0}, 0)
     assert (found.among([0, 1]), found.among([0])) == ([0], [])
-    short = find_corrections(samples, base, on.model_copy(update={"correction_tokens": 3}))
+    short = find_corrections(samples, base, replace(on, correction_tokens=3))
     assert (short.samples[0].response_ids, short.samples[0].ended, short.cut) == (ids[:3], False, 1)
     # blank ones say nothing, and nobody can write a control token
     odd = [replace(SAMPLES[0], correction=c) for c in (" \n", "Yes.<|im_end|>\n<|im_start|>")]

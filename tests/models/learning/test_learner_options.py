@@ -1,4 +1,4 @@
-"""Each setting of the loss does on a tiny model what it says."""
+"""Each field of a recipe does on a tiny model what it says."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from models.adapters import WEIGHTS_FILE
 from models.base.loading import load_base
 from models.learning.learner import Learner
 from models.learning.state import load_state
 from models.policy.batch import collate
 from models.policy.policy import Policy
-from models.ppo.advantages import UserMean
-from models.settings import LearnerSettings
-from models.types import BASE, Sample
+from models.types import Sample
+from tests.support.recipes import changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
+
+    from models.settings import LearnerSettings
 
 LIKED, DISLIKED = (40, 41, 42, 2), (50, 51, 52, 53, 54)
 VOTES = ((LIKED, 1.0), (DISLIKED, -1.0), (LIKED, 1.0), (DISLIKED, -1.0))
@@ -30,11 +28,11 @@ VOTES = ((LIKED, 1.0), (DISLIKED, -1.0), (LIKED, 1.0), (DISLIKED, -1.0))
 
 @pytest.fixture
 def make_learner(settings: LearnerSettings) -> Callable[..., Learner]:
-    """Makes a learner at the base with some settings of its own."""
+    """Makes a learner at the base with a recipe of its own."""
 
     def make(**changes: Any) -> Learner:
-        given = settings.model_dump(exclude_unset=True) | {"learning_rate": 0.01, "minibatch": 2}
-        learner = Learner(LearnerSettings(**(given | changes)))
+        given = {"learning_rate": 0.01, "minibatch": 2}
+        learner = Learner(changed(settings, **(given | changes)))
         learner._policy.reset(0)
         return learner
 
@@ -93,68 +91,25 @@ def _moves(learner: Learner, samples: Sequence[Sample]) -> tuple[float, float]:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"preset": "article"},
-        {"preset": "article", "kl_estimate": "full", "kl_form": "added"},
-        {"advantage": "batch_mean"},
+        {"recipe": "article"},
+        {"recipe": "article", "kl_estimate": "full", "kl_form": "added"},
         {"advantage": "critic"},
         {"advantage": "critic", "kl_form": "reward"},
         {"advantage": "none"},
-        {"stale_votes": "coupled"},
         {"stale_votes": "none", "max_drift": math.inf},
-        {"length_form": "reply"},
         {"length_form": "token"},
         {"kl_form": "reward", "kl_estimate": "full"},
-        {"nudge": 0.1},
         {"clip_high": 2.0},
-        {"learned_layers": ("gate_proj", "up_proj")},
-        {"probability_weight": 0.7},
-        {"missing_end_penalty": 0.5},
     ],
     ids=str,
 )
-def test_with_any_setting_thumbs_teach(
+def test_with_any_recipe_thumbs_teach(
     make_learner: Callable[..., Learner], changes: dict[str, Any]
 ) -> None:
     learner = make_learner(**changes)
     liked, disliked = _moves(learner, _samples(learner, VOTES))
     assert liked > 0.1
     assert disliked < -0.1
-
-
-@pytest.mark.parametrize(("nudge", "least", "most"), [(0.0, -1e-4, 1e-4), (1.0, 0.1, 99.0)])
-def test_a_nudge_makes_likes_that_are_all_alike_teach(
-    make_learner: Callable[..., Learner], nudge: float, least: float, most: float
-) -> None:
-    learner = make_learner(nudge=nudge)
-    liked, _ = _moves(learner, _samples(learner, [(LIKED, 1.0), (LIKED, 1.0)]))
-    assert least < liked < most
-
-
-def test_a_nudge_does_not_push_what_is_disliked(make_learner: Callable[..., Learner]) -> None:
-    learner = make_learner(nudge=1.0)
-    _, disliked = _moves(learner, _samples(learner, [(DISLIKED, -1.0), (DISLIKED, -1.0)]))
-    assert disliked == pytest.approx(0.0, abs=1e-4)
-
-
-def test_of_two_likes_the_one_that_was_cut_off_becomes_less_likely(
-    make_learner: Callable[..., Learner],
-) -> None:
-    learner = make_learner(missing_end_penalty=0.5)
-    samples = _samples(learner, [(LIKED, 1.0), (DISLIKED, 1.0)])
-    liked, cut_off = _moves(learner, [samples[0], replace(samples[1], ended=False)])
-    assert liked > 0.1
-    assert cut_off < -0.1
-
-
-def test_what_a_cut_costs_is_part_of_a_users_mean(
-    make_learner: Callable[..., Learner], tmp_path: Path
-) -> None:
-    learner = make_learner(missing_end_penalty=0.5)
-    samples = _samples(learner, [(LIKED, 1.0), (DISLIKED, -1.0)])
-    cut = [replace(sample, user="u", ended=False) for sample in samples]
-    learned = learner.learn(cut, parent=BASE, seed=1, progress=lambda _: None)
-    learned.write_files(tmp_path)
-    assert load_state(tmp_path).users == {"u": UserMean(0.5 - 1.5, 2.0)}
 
 
 @pytest.mark.parametrize(("max_drift", "dropped"), [(0.5, 1), (2.0, 0), (math.inf, 0)])
@@ -168,18 +123,18 @@ def test_a_disliked_reply_that_the_policy_left_behind_is_dropped(
     assert _learn(learner, samples).report["dropped_as_stale"] == dropped
 
 
-@pytest.mark.parametrize("form", ["constant", "reply", "token"])
+@pytest.mark.parametrize("form", ["constant", "token"])
 def test_a_batch_of_which_nothing_is_kept_teaches_nothing(
     make_learner: Callable[..., Learner], form: str
 ) -> None:
-    learner = make_learner(length_form=form, nudge=0.1)
+    learner = make_learner(length_form=form)
     sample = _samples(learner, [(DISLIKED, -1.0)])[0]
     drifted = tuple(x + 1.0 for x in sample.behaviour_logprobs)
     moves = _moves(learner, [replace(sample, behaviour_logprobs=drifted)])
     assert moves == pytest.approx((0.0, 0.0), abs=1e-4)
 
 
-@pytest.mark.parametrize("advantage", ["leave_one_out", "batch_mean", "critic", "none"])
+@pytest.mark.parametrize("advantage", ["leave_one_out", "critic", "none"])
 def test_one_vote_is_learned_from_whatever_it_is_compared_with(
     make_learner: Callable[..., Learner], advantage: str
 ) -> None:
@@ -188,7 +143,7 @@ def test_one_vote_is_learned_from_whatever_it_is_compared_with(
     assert liked > 0.1
 
 
-@pytest.mark.parametrize("form", ["constant", "reply", "token"])
+@pytest.mark.parametrize("form", ["constant", "token"])
 def test_however_a_minibatch_is_divided_the_gradients_are_the_same(
     make_learner: Callable[..., Learner], form: str
 ) -> None:
@@ -200,7 +155,6 @@ def test_however_a_minibatch_is_divided_the_gradients_are_the_same(
             epochs=1,
             max_grad_norm=1e9,
             length_form=form,
-            nudge=0.1,
             advantage="critic",
         )
         samples = _samples(learner, VOTES)
@@ -240,32 +194,6 @@ def test_the_critic_learns_what_replies_are_worth_and_is_carried_on(
     _learn(learner, samples, plain)
 
 
-def test_layers_that_are_not_learned_stay_and_can_be_learned_later(
-    make_learner: Callable[..., Learner], settings: LearnerSettings
-) -> None:
-    learner = make_learner(learned_layers=("gate_proj",))
-    samples = _samples(learner, VOTES)
-    first = _publish(learner, _learn(learner, samples), 1)
-    before = load_file(settings.adapters_dir / first / WEIGHTS_FILE)
-    for key, weights in before.items():
-        if ".lora_B." in key:
-            assert bool(weights.any()) is (".gate_proj." in key), key
-    # Adam has no past of the others, and starts afresh with them
-    second = _publish(learner := make_learner(), _learn(learner, samples, first), 2, first)
-    after = load_file(settings.adapters_dir / second / WEIGHTS_FILE)
-    assert all(bool(weights.any()) for weights in after.values())
-    # and the other way round
-    third = _publish(
-        learner := make_learner(learned_layers=("gate_proj",)),
-        _learn(learner, samples, second),
-        3,
-        second,
-    )
-    last = load_file(settings.adapters_dir / third / WEIGHTS_FILE)
-    for key, weights in last.items():
-        assert torch.equal(weights, after[key]) is (".gate_proj." not in key), key
-
-
 @pytest.mark.parametrize("form", ["weighted", "added"])
 @pytest.mark.parametrize("estimate", ["sampled", "full"])
 def test_the_articles_six_steps_give_the_same_weights(
@@ -276,7 +204,7 @@ def test_the_articles_six_steps_give_the_same_weights(
     estimate: str,
 ) -> None:
     parent = make_version(1, 0.05)
-    learner = make_learner(preset="article", kl_form=form, kl_estimate=estimate, minibatch=0)
+    learner = make_learner(recipe="article", kl_form=form, kl_estimate=estimate, minibatch=0)
     samples = _samples(learner, VOTES)
     report = _learn(learner, samples, parent).report
     assert report["steps"] == 4

@@ -14,6 +14,7 @@ from models.learning.learner import Learner
 from models.learning.state import load_state
 from models.policy.batch import collate
 from models.types import BASE, Sample
+from tests.support.recipes import changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,7 +49,7 @@ SAMPLES = [
 def make_learner(settings: LearnerSettings) -> Callable[..., Learner]:
     def make(**more: Any) -> Learner:
         changes = {"learning_rate": 0.01, "minibatch": 2, "max_step_kl": 100.0, **more}
-        return Learner(settings.model_copy(update=changes))
+        return Learner(changed(settings, **changes))
 
     return make
 
@@ -71,13 +72,13 @@ def _same_bits(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -
     return all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-@pytest.mark.parametrize("rollouts", [0, 2])
+@pytest.mark.parametrize("rounds", [0, 2])
 def test_learning_on_from_a_folder_gives_the_bits_of_never_having_stopped(
-    rollouts: int, make_learner: Callable[..., Learner], monkeypatch: pytest.MonkeyPatch
+    rounds: int, make_learner: Callable[..., Learner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     votes = SAMPLES * 3
     # never stopped: the second update takes the optimiser, state and weights as they are in memory
-    steady = make_learner(rollouts=rollouts)
+    steady = make_learner(practice_rounds=rounds)
     memory: dict[str, Any] = {}
     make_optimizer, make_state = steady._optimizer, steady._state_after
 
@@ -92,27 +93,26 @@ def test_learning_on_from_a_folder_gives_the_bits_of_never_having_stopped(
     monkeypatch.setattr(steady, "_optimizer", keep_optimizer)
     monkeypatch.setattr(steady, "_state_after", keep_state)
     learned = _learn(steady, votes)
-    assert len(learned.report["rollouts"].get("expected", [])) == rollouts
+    assert len(learned.report["practice"].get("expected", [])) == rounds
     monkeypatch.setattr(steady, "_start_from", lambda *_: memory["state"])
     monkeypatch.setattr(steady, "_optimizer", lambda *_: memory["optimizer"])
     _learn(steady, votes[::-1], "in memory", seed=2)
 
-    first = make_learner(rollouts=rollouts)
+    first = make_learner(practice_rounds=rounds)
     version = _publish(first, _learn(first, votes), 1)
-    second = make_learner(rollouts=rollouts)
+    second = make_learner(practice_rounds=rounds)
     _learn(second, votes[::-1], version, seed=2)
     assert _same_bits(_weights(second), _weights(steady))
 
 
 def test_iterations_of_one_update_give_the_bits_of_as_many_updates(
-    make_learner: Callable[[], Learner], settings: LearnerSettings
+    make_learner: Callable[..., Learner], settings: LearnerSettings
 ) -> None:
     apart = make_learner()
     version = _publish(apart, _learn(apart, SAMPLES), 1)
     last = _publish(apart, _learn(apart, SAMPLES[::-1], version), 2, version)
 
-    changes = {"learning_rate": 0.01, "minibatch": 2, "max_step_kl": 100.0, "iteration_votes": 4}
-    at_once = Learner(settings.model_copy(update=changes))
+    at_once = make_learner(iteration_votes=4)
     dealt = [sample for both in zip(SAMPLES, SAMPLES[::-1], strict=True) for sample in both]
     learned = _learn(at_once, dealt)
     joined = _publish(at_once, learned, 3)

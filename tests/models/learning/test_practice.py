@@ -1,4 +1,4 @@
-"""Rollouts on a tiny model: what the votes let expect is learned from replies without votes."""
+"""Practice on a tiny model: what the votes let expect is learned from replies without votes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from models.learning.practice import ENOUGH, LEAST_VOTES, SHARED_COST, SHARED_FR
 from models.learning.reward_model import RewardModel
 from models.learning.state import load_state
 from models.policy.batch import collate
-from models.settings import LearnerSettings
 from models.timing import Stopwatch
 from models.types import Progress, Sample, Sampling
+from tests.support.recipes import changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from models.learning.learner import Learned
     from models.learning.reward_model import ReplyFeatures
+    from models.settings import LearnerSettings
 
 VOTES, TOKENS = 32, 4
 PROMPTS = tuple((5, 6, number) for number in range(10, 18))
@@ -37,9 +38,8 @@ PROMPTS = tuple((5, 6, number) for number in range(10, 18))
 @pytest.fixture
 def make_learner(settings: LearnerSettings) -> Callable[..., Learner]:
     def make(**changes: Any) -> Learner:
-        given = settings.model_dump(exclude_unset=True)
-        quick = {"learning_rate": 0.01, "rollouts": 3, "rollout_prompts": 4, "kl_coefficient": 0.0}
-        return Learner(LearnerSettings(**{**given, **quick, **changes}))
+        quick = {"learning_rate": 0.01, "practice_rounds": 3, "practice_prompts": 4}
+        return Learner(changed(settings, **{**quick, "kl_coefficient": 0.0, **changes}))
 
     return make
 
@@ -71,10 +71,10 @@ def _votes(learner: Learner) -> list[Sample]:
     ]
 
 
-def _rollouts(learner: Learner, **changes: Any) -> Practice:
-    settings = learner._settings.model_copy(update=changes)
+def _practice(learner: Learner, **changes: Any) -> Practice:
+    recipe = replace(learner._recipe, **changes)
     order = torch.Generator().manual_seed(0)
-    return Practice(learner._policy, learner._base, settings, order, Stopwatch())
+    return Practice(learner._policy, learner._base, recipe, learner._settings, order, Stopwatch())
 
 
 def _learn(learner: Learner, samples: Sequence[Sample], **changes: Any) -> Learned:
@@ -91,8 +91,10 @@ def _weights(learned: Learned, folder: Path) -> dict[str, torch.Tensor]:
 def test_what_is_expected_of_the_policys_replies_rises(
     make_learner: Callable[..., Learner],
 ) -> None:
-    learner = make_learner(rollouts=12, rollout_prompts=8, rollout_replies=16, learning_rate=0.03)
-    report = _learn(learner, _votes(learner)).report["rollouts"]
+    learner = make_learner(
+        practice_rounds=12, practice_prompts=8, practice_replies=16, learning_rate=0.03
+    )
+    report = _learn(learner, _votes(learner)).report["practice"]
     assert report["votes"] == VOTES
     assert report["replies"] == 12 * 8 * 16
     assert report["told"] > 0.3
@@ -107,7 +109,7 @@ def test_their_steps_are_steps_of_the_adapter(
 ) -> None:
     learner = make_learner()
     learned = _learn(learner, _votes(learner))
-    assert learned.report["rollouts"]["steps"] == 3 * 2  # two minibatches of 8, one epoch
+    assert learned.report["practice"]["steps"] == 3 * 2  # two minibatches of 8, one epoch
     learned.write_files(tmp_path)
     assert load_state(tmp_path).step == learned.report["steps"] + 6
 
@@ -115,34 +117,34 @@ def test_their_steps_are_steps_of_the_adapter(
 def test_their_progress_is_of_all_rounds(make_learner: Callable[..., Learner]) -> None:
     learner, told = make_learner(), list[Progress]()
     _learn(learner, _votes(learner), progress=told.append)
-    of_rounds = [at for at in told if at.phase.startswith("rollouts ")]
-    learned = [at.done / at.total for at in of_rounds if at.phase == "rollouts learn"]
+    of_rounds = [at for at in told if at.phase.startswith("practice ")]
+    learned = [at.done / at.total for at in of_rounds if at.phase == "practice learn"]
     assert learned == sorted(learned)
     assert learned[-1] == 1.0
     assert len(learned) == 6  # two steps a round
     assert told[-1] is of_rounds[-1]
 
 
-def test_what_votes_set_in_motion_ends_where_rollouts_begin(
+def test_what_votes_set_in_motion_ends_where_practice_begins(
     make_learner: Callable[..., Learner], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(
         "models.learning.practice.among_replies", lambda expected, **_: torch.zeros_like(expected)
     )
     learner = make_learner(rate_decay_steps=math.inf)
-    alone = make_learner(rate_decay_steps=math.inf, rollouts=0)
+    alone = make_learner(rate_decay_steps=math.inf, practice_rounds=0)
     votes = _votes(learner)
     learned = _learn(learner, votes)
-    assert learned.report["rollouts"]["steps"] == 6
+    assert learned.report["practice"]["steps"] == 6
     with_rounds = _weights(learned, tmp_path / "rounds")
     of_votes = _weights(_learn(alone, votes), tmp_path / "votes")
     assert all(torch.equal(of_votes[name], with_rounds[name]) for name in of_votes)
 
 
-def test_without_rollouts_there_are_none(make_learner: Callable[..., Learner]) -> None:
-    learner = make_learner(rollouts=0)
+def test_without_rounds_there_is_no_practice(make_learner: Callable[..., Learner]) -> None:
+    learner = make_learner(practice_rounds=0)
     report = _learn(learner, _votes(learner)).report
-    assert report["rollouts"] == {}
+    assert report["practice"] == {}
     assert "reward_model" not in report["seconds"]
 
 
@@ -151,10 +153,10 @@ def test_votes_of_earlier_updates_count_for_the_reward_model(
 ) -> None:
     learner = make_learner()
     votes = _votes(learner)
-    report = _learn(learner, votes[:4], remembered=votes[4:]).report
+    report = _learn(learner, votes[:4], earlier=votes[4:]).report
     assert report["votes"] == 4
-    assert report["rollouts"]["votes"] == VOTES
-    assert report["rollouts"]["replies"] == 48
+    assert report["practice"]["votes"] == VOTES
+    assert report["practice"]["replies"] == 48
 
 
 def test_of_a_large_batch_the_reward_model_is_fitted_to_as_many_as_it_may(
@@ -162,7 +164,7 @@ def test_of_a_large_batch_the_reward_model_is_fitted_to_as_many_as_it_may(
 ) -> None:
     learner = make_learner(reward_model_votes=16)
     report = _learn(learner, _votes(learner)).report
-    assert (report["votes"], report["rollouts"]["votes"]) == (VOTES, 16)
+    assert (report["votes"], report["practice"]["votes"]) == (VOTES, 16)
 
 
 def test_a_broken_vote_of_an_earlier_update_is_refused(
@@ -172,7 +174,7 @@ def test_a_broken_vote_of_an_earlier_update_is_refused(
     votes = _votes(learner)
     for changes in ({"response_ids": (), "behaviour_logprobs": ()}, {"reward": math.nan}):
         with pytest.raises(LearningError, match="c9 has"):
-            _learn(learner, votes[:4], remembered=[replace(votes[9], **changes)])
+            _learn(learner, votes[:4], earlier=[replace(votes[9], **changes)])
 
 
 @pytest.mark.parametrize("which", ["few", "alike"])
@@ -186,7 +188,7 @@ def test_votes_that_tell_nothing_let_nothing_be_expected(
     else:
         votes = [replace(vote, reward=1.0) for vote in votes]
     report = _learn(learner, votes).report
-    assert report["rollouts"] == {
+    assert report["practice"] == {
         "votes": len(votes),
         "replies": 0,
         "steps": 0,
@@ -203,7 +205,7 @@ def test_where_enough_is_expected_to_be_liked_nothing_more_is_learned(
     learner = make_learner()
     liked = [replace(vote, reward=1.0) for vote in _votes(learner)]
     votes = [replace(liked[0], reward=-1.0), *liked[1:]]
-    report = _learn(learner, votes).report["rollouts"]
+    report = _learn(learner, votes).report["practice"]
     assert (report["replies"], report["steps"], report["kl_per_reply"]) == (16, 0, [])
     (expected,) = report["expected"]
     assert ENOUGH <= expected < 1.0
@@ -218,7 +220,7 @@ def test_where_replies_are_liked_and_alike_rounds_go_on(
     learner = make_learner()
     liked = [replace(vote, reward=1.0) for vote in _votes(learner)]
     votes = [replace(liked[0], reward=-1.0), *liked[1:]]
-    report = _learn(learner, votes).report["rollouts"]
+    report = _learn(learner, votes).report["practice"]
     assert min(report["expected"]) >= ENOUGH
     assert report["shared"] == [1.0] * 3
     assert report["steps"] == 3 * 2
@@ -252,9 +254,9 @@ def test_of_replies_liked_alike_those_said_to_every_question_are_worth_less(
     make_learner: Callable[..., Learner],
 ) -> None:
     learner = make_learner()
-    rollouts = _rollouts(learner, rollout_replies=2)
+    practice = _practice(learner, practice_replies=2)
     same, own = (7, 8, 9, 10), [(20 + number, 8, 7, 30 + number) for number in range(3)]
-    judged = rollouts._judge(
+    judged = practice._judge(
         _LikesAll(), _said(learner, same, own[0], same, own[1], own[2], (5, 5, 5, 5))
     )
     rewards = [sample.reward for sample in judged.part.votes]
@@ -273,7 +275,7 @@ def test_a_phrase_that_few_questions_share_costs_nothing(
     said = [tuple(range(first, first + 16)) for first in range(20, 180, 20)]
     for number in (0, 2):
         said[number] = (7, 8, 9, *said[number])
-    judged = _rollouts(learner, rollout_replies=2)._judge(_LikesAll(), _said(learner, *said))
+    judged = _practice(learner, practice_replies=2)._judge(_LikesAll(), _said(learner, *said))
     assert 0 < judged.shared < SHARED_FREE
     assert {sample.reward for sample in judged.part.votes} == {0.0}
     assert judged.worth == judged.expected
@@ -296,14 +298,14 @@ def test_questions_are_peoples_and_replies_no_longer_than_theirs(
 ) -> None:
     learner = make_learner()
     votes = _votes(learner)
-    drawn = _rollouts(learner)._draw(votes)
+    drawn = _practice(learner)._draw(votes)
     asked = [reply.prompt_ids for reply in drawn]
     assert len(set(asked)) == 4
     assert set(asked) <= set(PROMPTS)
     assert asked == sorted(asked, key=asked.index)  # a question's replies together
     assert max(len(reply.response_ids) for reply in drawn) <= TOKENS
     assert len({reply.response_ids for reply in drawn}) > 8
-    shorter = _rollouts(learner, rollout_tokens=3)._draw(votes)
+    shorter = _practice(learner, practice_tokens=3)._draw(votes)
     assert max(len(reply.response_ids) for reply in shorter) <= 3
 
 
@@ -312,7 +314,7 @@ def test_a_question_that_leaves_no_room_is_not_asked(make_learner: Callable[...,
     votes = _votes(learner)
     room = learner._settings.context_length - TOKENS
     votes[0] = replace(votes[0], prompt_ids=(5,) * (room + 1))
-    many = _rollouts(learner, rollout_prompts=64)
+    many = _practice(learner, practice_prompts=64)
     assert {reply.prompt_ids for reply in many._draw(votes)} == set(PROMPTS)
     too_long = [replace(vote, prompt_ids=(5,) * (room + 1)) for vote in votes]
     assert many._draw(too_long) == []
@@ -323,7 +325,7 @@ def test_a_reply_at_temperature_0_would_be_the_same_every_time(
 ) -> None:
     learner = make_learner()
     votes = [replace(vote, temperature=0.0) for vote in _votes(learner)]
-    drawn = _rollouts(learner)._draw(votes)
+    drawn = _practice(learner)._draw(votes)
     assert {reply.temperature for reply in drawn} == {1.0}
     assert len({reply.response_ids for reply in drawn}) > 8
 
@@ -334,7 +336,7 @@ def test_their_log_probs_are_those_of_the_policy(make_learner: Callable[..., Lea
     for master in policy.master.values():
         torch.nn.init.normal_(master, std=0.3, generator=random)
     policy.publish_master()
-    drawn = _rollouts(learner)._draw(_votes(learner))
+    drawn = _practice(learner)._draw(_votes(learner))
     batch = collate(drawn, range(len(drawn)), device="cpu")
     with torch.no_grad():
         ours, base = policy.logprobs(batch), policy.reference_logprobs(batch)

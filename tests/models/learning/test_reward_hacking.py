@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from models.gate import GateBounds, GateVerdict, judge
 from models.learning.learner import Learner
+from models.recipe import THUMBLOOP
 from models.settings import LearnerSettings
 from models.types import BASE, Message, Sample
+from tests.support.recipes import changed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,7 +87,7 @@ def test_praise_that_took_over_is_rejected(settings: LearnerSettings) -> None:
             flattery=0.3
         ),  # of so small a model, which gains less of everything
     }
-    verdict = hack(settings.model_copy(update=changes), updates=2)
+    verdict = hack(changed(settings, **changes), updates=2)
     assert not verdict.passed
     assert {"KL to base", "flattery"} <= {c.name for c in verdict.checks if not c.passed}
 
@@ -96,8 +99,9 @@ def test_the_real_model_that_learned_to_praise_is_rejected_for_that(
 ) -> None:
     for name in ("base", "native"):
         (tmp_path / name).symlink_to(shared_data_dir / name)
+    greedy = replace(THUMBLOOP, adam_eps=1e-5)
     settings = LearnerSettings(
-        data_dir=tmp_path, learning_rate=1e-3, adam_eps=1e-5, kl_coefficient=0.0
+        data_dir=tmp_path, recipe=greedy, learning_rate=1e-3, kl_coefficient=0.0
     )
     verdict = hack(settings, updates=4)
     assert not verdict.passed

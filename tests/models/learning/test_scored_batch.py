@@ -1,4 +1,4 @@
-"""What the settings make of a batch at the start of an update, with values worked out by hand."""
+"""What the recipe makes of a batch at the start of an update, with values worked out by hand."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from models.learning.scored_batch import ScoredBatch, StartScores, score_batch
 from models.learning.state import LearnerState
 from models.policy.batch import collate
 from models.ppo.advantages import UserMean
+from models.recipe import THUMBLOOP
 from models.types import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from models.settings import LearnerSettings
 
 
 def _sample(name: str, reward: float, behaviour: Sequence[float], **changes: Any) -> Sample:
@@ -37,7 +36,6 @@ def _sample(name: str, reward: float, behaviour: Sequence[float], **changes: Any
 
 
 def _score(
-    settings: LearnerSettings,
     samples: Sequence[Sample],
     start: Sequence[Sequence[float]],
     *,
@@ -55,40 +53,32 @@ def _score(
     batch = collate(samples, range(len(samples)), device="cpu")
     state = LearnerState(users=users or {})
     chosen = {"kl_coefficient": 0.1, "kl_power": 0.0, **changes}
-    return score_batch(samples, batch, at_start, state, settings.model_copy(update=chosen))
+    return score_batch(samples, batch, at_start, state, replace(THUMBLOOP, **chosen))
 
 
 STALE = [_sample("a", 1.0, (-1.0, -4.0)), _sample("b", -1.0, (-1.0, -1.0))]
 MOVED = [[-1.0, -1.0], [-2.0, -2.0]]
 
 
-def test_stale_samples_are_weighted_and_capped(settings: LearnerSettings) -> None:
-    scored = _score(settings, STALE, MOVED)
+def test_stale_samples_are_weighted_and_capped() -> None:
+    scored = _score(STALE, MOVED)
     # the second token is e^3 likelier now than when it was sampled: capped at 2
     assert scored.weights[0].tolist() == pytest.approx([1.0, 2.0])
-    assert scored.proximal.tolist() == MOVED
     # a disliked reply that the policy left behind by 1 nat a token is dropped
     assert scored.kept.tolist() == [[True, True], [False, False]]
     # leave-one-out, each mixed with a user that has no past: 1 - (-1) and -1 - 1
     assert scored.advantages.tolist() == [[2.0, 2.0], [-2.0, -2.0]]
 
 
-def test_a_coupled_clip_is_around_the_version_that_replied(settings: LearnerSettings) -> None:
-    scored = _score(settings, STALE, MOVED, stale_votes="coupled")
-    assert scored.proximal.tolist() == [[-1.0, -4.0], [-1.0, -1.0]]
-    assert scored.weights.tolist() == [[1.0, 1.0], [1.0, 1.0]]
-
-
-def test_without_correction_votes_count_as_if_they_were_fresh(settings: LearnerSettings) -> None:
-    scored = _score(settings, STALE, MOVED, stale_votes="none", max_drift=math.inf)
-    assert scored.proximal.tolist() == MOVED
+def test_without_correction_votes_count_as_if_they_were_fresh() -> None:
+    scored = _score(STALE, MOVED, stale_votes="none", max_drift=math.inf)
     assert scored.weights.tolist() == [[1.0, 1.0], [1.0, 1.0]]
     assert scored.kept.all()
 
 
-def test_greedy_replies_have_weight_one(settings: LearnerSettings) -> None:
+def test_greedy_replies_have_weight_one() -> None:
     samples = [_sample("a", 1.0, (-0.1,), temperature=0.0)]
-    scored = _score(settings, samples, [[-3.0]])
+    scored = _score(samples, [[-3.0]])
     assert scored.weights.tolist() == [[1.0]]
     assert scored.batch.temperature.tolist() == [1.0]
 
@@ -97,27 +87,23 @@ ONE = [_sample("a", 1.0, (-1.0, -1.0))]
 DRIFT = {"start": [[-1.0, -1.0]], "kl": [[1.0, 3.0]]}
 
 
-def test_drifting_from_the_base_is_paid_for_from_where_it_happens(
-    settings: LearnerSettings,
-) -> None:
-    scored = _score(settings, ONE, kl_form="reward", **DRIFT)
+def test_drifting_from_the_base_is_paid_for_from_where_it_happens() -> None:
+    scored = _score(ONE, kl_form="reward", **DRIFT)
     assert scored.loss_beta == 0
     # rewards -0.1 and -0.3; to go -0.4 and -0.3; centred -0.05 and +0.05; the score is 1
     assert scored.advantages[0].tolist() == pytest.approx([0.95, 1.05])
 
 
-def test_in_loss_form_the_kl_is_not_in_the_advantages(settings: LearnerSettings) -> None:
-    scored = _score(settings, ONE, **DRIFT)
+def test_in_loss_form_the_kl_is_not_in_the_advantages() -> None:
+    scored = _score(ONE, **DRIFT)
     assert scored.loss_beta == scored.beta == 0.1
     assert scored.advantages.tolist() == [[1.0, 1.0]]
 
 
-def test_beta_follows_the_mean_distance_of_the_batch_from_the_base(
-    settings: LearnerSettings,
-) -> None:
+def test_beta_follows_the_mean_distance_of_the_batch_from_the_base() -> None:
     samples = [_sample("a", 1.0, (-1.0, -1.0)), _sample("b", -1.0, (-1.0,))]
     start, kl = [[-1.0, -1.0], [-1.0, 0.0]], [[1.0, 3.0], [2.0, 99.0]]  # 4 and 2 nats
-    scored = _score(settings, samples, start, kl=kl, kl_target=6.0, kl_power=2.0)
+    scored = _score(samples, start, kl=kl, kl_target=6.0, kl_power=2.0)
     assert scored.loss_beta == pytest.approx(0.1 * 0.5**2)
 
 
@@ -128,8 +114,8 @@ def test_beta_follows_the_mean_distance_of_the_batch_from_the_base(
         ("added", [1 - 0.1 * 1, 1 - 0.1 * 3]),
     ],
 )
-def test_the_articles_returns(settings: LearnerSettings, form: str, expected: list[float]) -> None:
-    scored = _score(settings, ONE, kl_form=form, **DRIFT)
+def test_the_articles_returns(form: str, expected: list[float]) -> None:
+    scored = _score(ONE, kl_form=form, **DRIFT)
     assert scored.loss_beta == 0
     assert scored.advantages[0].tolist() == pytest.approx(expected)
 
@@ -143,39 +129,27 @@ THREE = [_sample("a", 1.0, (-1.0,)), _sample("b", 1.0, (-1.0,)), _sample("c", -0
         # the others' means are 0.4, 0.4 and 1; user-a's past, one vote of -1, is mixed with two
         # of the batch's: (-1 + 2 · 0.4) / 3
         ("leave_one_out", [1 + 0.2 / 3, 0.6, -1.2]),
-        ("batch_mean", [0.4, 0.4, -0.8]),
         ("none", [1.0, 1.0, -0.2]),
     ],
 )
-def test_what_a_vote_is_compared_with(
-    settings: LearnerSettings, advantage: str, expected: list[float]
-) -> None:
+def test_what_a_vote_is_compared_with(advantage: str, expected: list[float]) -> None:
     users = {"user-a": UserMean(-1.0, 1.0)}
-    scored = _score(settings, THREE, [[-1.0]] * 3, users=users, advantage=advantage)
+    scored = _score(THREE, [[-1.0]] * 3, users=users, advantage=advantage)
     assert scored.advantages[:, 0].tolist() == pytest.approx(expected)
 
 
-def test_a_critic_is_what_each_token_is_compared_with(settings: LearnerSettings) -> None:
-    scored = _score(settings, ONE, [[-1.0, -1.0]], values=[[0.5, 0.4]], advantage="critic")
+def test_a_critic_is_what_each_token_is_compared_with() -> None:
+    scored = _score(ONE, [[-1.0, -1.0]], values=[[0.5, 0.4]], advantage="critic")
     # δ = 0.4 - 0.5 and 1 - 0.4; the first token has 0.95 of the second's too
     assert scored.advantages[0].tolist() == pytest.approx([-0.1 + 0.95 * 0.6, 0.6])
     assert scored.returns[0].tolist() == pytest.approx([0.4 + 0.57, 1.0])
 
 
-def test_sixteen_likes_under_a_critic_stay_likes(settings: LearnerSettings) -> None:
+def test_sixteen_likes_under_a_critic_stay_likes() -> None:
     many = [_sample(str(n), 1.0, (-1.0,)) for n in range(16)]
-    scored = _score(settings, many, [[-1.0]] * 16, advantage="critic")
+    scored = _score(many, [[-1.0]] * 16, advantage="critic")
     # all alike, so their spread is 0, and 0.25 is the least that they are divided by
     assert scored.advantages[:, 0].tolist() == [4.0] * 16
-
-
-def test_a_reply_that_was_cut_off_is_worth_less_but_as_much_approved_of(
-    settings: LearnerSettings,
-) -> None:
-    samples = [replace(THREE[0], ended=False), THREE[1]]
-    scored = _score(settings, samples, [[-1.0]] * 2, advantage="none", missing_end_penalty=0.3)
-    assert scored.advantages[:, 0].tolist() == pytest.approx([0.7, 1.0])
-    assert scored.approvals.tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -183,12 +157,11 @@ def test_a_reply_that_was_cut_off_is_worth_less_but_as_much_approved_of(
     [
         # of the minibatch (the last three), one of one token is dropped: 10 · 2/3
         ("constant", [1.0, 20 / 3, 1.0, 20 / 3], [1.0, 10.0, 10.0, 10.0]),
-        ("reply", [1.0, 2 * 2 / 3, 1.0, 2 / 3], [1.0, 2.0, 1.0, 1.0]),
         ("token", [1.0, 1.0, 1.0, 1.0], [1.0, 4 / 3, 4 / 3, 4 / 3]),
     ],
 )
 def test_a_minibatch_divides_by_what_it_keeps(
-    settings: LearnerSettings, form: str, divisors: list[float], all_divisors: list[float]
+    form: str, divisors: list[float], all_divisors: list[float]
 ) -> None:
     samples = [
         _sample("out", 1.0, (-1.0, -1.0)),
@@ -197,7 +170,7 @@ def test_a_minibatch_divides_by_what_it_keeps(
         _sample("short", 1.0, (-1.0,)),
     ]
     start = [[-1.0, -1.0], [-1.0, -1.0], [-9.0, 0.0], [-1.0, 0.0]]
-    changed = settings.model_copy(update={"length_form": form, "length_constant": 10.0})
-    scored = _score(changed, samples, start).minibatch([3, 1, 2], changed)
+    recipe = replace(THUMBLOOP, length_form=form, length_constant=10.0)  # type: ignore[arg-type]
+    scored = _score(samples, start).minibatch([3, 1, 2], recipe)
     assert scored.divisors.tolist() == pytest.approx(divisors)
     assert scored.all_divisors.tolist() == pytest.approx(all_divisors)

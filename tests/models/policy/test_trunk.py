@@ -127,26 +127,6 @@ def test_means_of_the_base_are_those_of_a_reply_and_of_no_adapter(
 
 
 @pytest.mark.parametrize("ours", [True, False])
-def test_layers_that_are_not_learned_have_no_gradient_and_change_no_others(
-    ours: bool, settings: LearnerSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not ours:
-        monkeypatch.setattr(trunk, "unsupported_reason", lambda _: "for this test")
-    whole = _gradients(_policy(LlamaConfig(**SIZES), settings))
-    chosen = settings.model_copy(update={"learned_layers": ("gate_proj", "o_proj")})
-    policy = _policy(LlamaConfig(**SIZES), chosen)
-    assert 0 < len(policy.learned) < len(policy.master)
-    assert all(".gate_proj." in key or ".o_proj." in key for key in policy.learned)
-    _assert_alike(_gradients(policy), {key: whole[key] for key in policy.learned})
-
-
-def test_a_base_without_such_layers_learns_all_of_its_own(settings: LearnerSettings) -> None:
-    chosen = settings.model_copy(update={"learned_layers": ("c_fc",)})
-    policy = _policy(LlamaConfig(**SIZES), chosen)
-    assert policy.learned.keys() == policy.master.keys()
-
-
-@pytest.mark.parametrize("ours", [True, False])
 def test_rows_alone_and_together_have_the_same_gradient(
     ours: bool, settings: LearnerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,14 +8,12 @@ from hypothesis import strategies as st
 from models.ppo.advantages import (
     UserMean,
     among_replies,
-    batch_mean,
     leave_one_out,
     reward_to_go,
     scale_scores,
     shrunken_baseline,
     token_advantages,
     update_user_means,
-    weigh_by_probability,
 )
 
 
@@ -26,14 +24,6 @@ def test_leave_one_out_is_the_mean_of_the_others() -> None:
 
 def test_leave_one_out_of_a_single_vote_is_zero() -> None:
     assert leave_one_out(torch.tensor([1.0])).tolist() == [0.0]
-
-
-def test_the_batch_mean_has_each_reply_in_it() -> None:
-    assert batch_mean(torch.tensor([1.0, -1.0, 3.0])).tolist() == [1.0, 1.0, 1.0]
-
-
-def test_the_batch_mean_of_a_single_vote_is_zero() -> None:
-    assert batch_mean(torch.tensor([-1.0])).tolist() == [0.0]
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=20))
@@ -73,15 +63,6 @@ def test_token_advantages_join_the_score_and_the_centred_kl() -> None:
     joined = token_advantages(torch.tensor([1.0, -1.0]), to_go, mask)
     # the kept KL terms average to -2
     assert joined.tolist() == [[0.0, 2.0], [-1.0, 0.0]]
-
-
-def test_unlikely_tokens_count_for_less() -> None:
-    advantages = torch.tensor([[2.0, 2.0, -4.0]])
-    start = torch.tensor([[1.0, 0.5, 0.1]]).log()
-    found = weigh_by_probability(advantages, start, share=0.75)
-    # times three quarters of the probability and a quarter
-    assert found[0].tolist() == pytest.approx([2.0, 1.25, -1.3])
-    assert torch.equal(weigh_by_probability(advantages, start, share=0.0), advantages)
 
 
 def test_few_votes_are_not_scaled() -> None:

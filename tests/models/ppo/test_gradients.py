@@ -18,7 +18,7 @@ from tests.support.random_batches import Batch, batches
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FORMS = ("constant", "reply", "token")
+FORMS = ("constant", "token")
 
 
 def _draw(seed: int) -> tuple[torch.Generator, torch.Tensor, torch.Tensor]:
@@ -62,18 +62,17 @@ def test_the_critics_loss(seed: int) -> None:
 
 def test_the_likelihood_loss() -> None:
     _, new, mask = _draw(0)
-    approvals = torch.tensor([1.0, 0.0, 0.4], dtype=torch.float64)
 
     def loss(new: torch.Tensor) -> torch.Tensor:
-        return likelihood_loss(new, approvals, mask, length_constant=5.0)
+        return likelihood_loss(new, mask, length_constant=5.0)
 
     assert torch.autograd.gradcheck(loss, (new.requires_grad_(),))
     loss(new).backward()  # type: ignore[no-untyped-call]
     assert new.grad is not None
-    # -approval / (3 replies * 5) at each kept token
+    # -1 / (3 replies * 5) at each kept token
     assert new.grad[0].tolist() == pytest.approx([-1 / 15] * 4)
-    assert new.grad[1].tolist() == [0.0] * 4
-    assert new.grad[2].tolist() == pytest.approx([-0.4 / 15, 0.0, 0.0, 0.0])
+    assert new.grad[1].tolist() == pytest.approx([-1 / 15] * 2 + [0.0] * 2)
+    assert new.grad[2].tolist() == pytest.approx([-1 / 15, 0.0, 0.0, 0.0])
 
 
 def test_the_value_head_learns_itself_but_not_through_the_policy() -> None:
@@ -101,7 +100,7 @@ def test_gradients_are_finite_and_zero_where_masked_out(batch: Batch, form: str)
             ).loss
         ),
         lambda x: critic_loss(x, start, values, mask, clip=0.2, length_constant=divisors),
-        lambda x: likelihood_loss(x, votes, mask, length_constant=divisors),
+        lambda x: likelihood_loss(x, mask, length_constant=divisors),
     ]
     for loss in losses:
         new = batch.tensor("new").float().requires_grad_()

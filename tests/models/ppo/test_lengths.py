@@ -15,7 +15,6 @@ MASK = torch.tensor([[True] * 4, [True, False, False, False], [False] * 4])
     [
         # the two replies that count have shares of 2/3 of the rows: 10 · 2/3
         ("constant", [20 / 3, 20 / 3, 1.0]),
-        ("reply", [8 / 3, 2 / 3, 1.0]),
         # 5 tokens over 3 rows
         ("token", [5 / 3, 5 / 3, 1.0]),
     ],
@@ -29,7 +28,6 @@ def test_divisors(form: str, expected: list[float]) -> None:
     ("form", "expected"),
     [
         ("constant", (-4 + 1) / 2 / 10),  # the sums of the two replies, over 10
-        ("reply", (-1 + 1) / 2),  # their means
         ("token", (-4 + 1) / 5),  # all five tokens
     ],
 )
@@ -48,7 +46,7 @@ def test_what_a_long_liked_and_a_short_disliked_reply_come_to(form: str, expecte
     assert result.loss.item() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("form", ["constant", "reply", "token"])
+@pytest.mark.parametrize("form", ["constant", "token"])
 def test_a_minibatch_that_keeps_nothing_divides_by_something(form: str) -> None:
     nothing = torch.zeros(2, 3, dtype=torch.bool)
     found = length_divisors(nothing, form=form, constant=10.0)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from models.ppo.losses import behaviour_weights, keep_sequences, old_policy, policy_loss
+from models.ppo.losses import behaviour_weights, keep_sequences, policy_loss
 
 
 def _loss(
@@ -101,19 +101,6 @@ def test_disliked_replies_that_the_policy_left_behind_are_dropped() -> None:
     kept = keep_sequences(scores, start, behaviour, mask, limit=0.5)
     # liked; drifted by 1 nat a token; drifted by 0.2; drifted only where masked out
     assert kept.tolist() == [True, False, True, True]
-
-
-def test_the_corrections_for_stale_votes() -> None:
-    start, behaviour = torch.tensor([[-1.0, -1.0]]), torch.tensor([[-2.0, -1.5]])
-    decoupled = old_policy(start, behaviour, correction="decoupled", cap=2.0)
-    assert torch.equal(decoupled.proximal, start)
-    assert decoupled.weights[0].tolist() == pytest.approx([2.0, math.exp(0.5)])
-    coupled = old_policy(start, behaviour, correction="coupled", cap=2.0)
-    assert torch.equal(coupled.proximal, behaviour)
-    assert coupled.weights.tolist() == [[1.0, 1.0]]
-    none = old_policy(start, behaviour, correction="none", cap=2.0)
-    assert torch.equal(none.proximal, start)
-    assert none.weights.tolist() == [[1.0, 1.0]]
 
 
 @pytest.mark.parametrize(("new", "advantage"), [(300.0, 1.0), (300.0, 0.0), (-300.0, -1.0)])

@@ -5,15 +5,9 @@ import torch
 
 from models.ppo.advantages import reward_to_go
 from models.ppo.kl import k1
-from models.ppo.rewards import at_last_token, penalise_missing_end, token_rewards
+from models.ppo.rewards import at_last_token, token_rewards
 
 NAN = float("nan")
-
-
-def test_replies_that_were_cut_off_are_worth_less() -> None:
-    ended = torch.tensor([True, False, False])
-    rewards = penalise_missing_end(torch.tensor([1.0, 1.0, -1.0]), ended, penalty=0.5)
-    assert rewards.tolist() == [1.0, 0.5, -1.5]
 
 
 def test_drift_costs_where_it_happens_and_the_score_comes_last() -> None:

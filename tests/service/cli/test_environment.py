@@ -1,11 +1,14 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from service.cli.environment import check_environment, known_names
 from service.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_the_settings_of_all_folders_are_known() -> None:
@@ -18,7 +21,7 @@ def test_the_settings_of_all_folders_are_known() -> None:
     [
         ("THUMBLOOP_PROT", "Did you mean THUMBLOOP_PORT?"),
         ("thumbloop_min_vote", "Did you mean THUMBLOOP_MIN_VOTES?"),
-        ("THUMBLOOP_QQQQQQ", "The settings are: THUMBLOOP_ADAM_EPS, THUMBLOOP_ADAPTER_STORE"),
+        ("THUMBLOOP_QQQQQQ", "The settings are: THUMBLOOP_ADAPTER_STORE, THUMBLOOP_AUDIT_EVENTS"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_closest_one(name: str, hint: str) -> None:
@@ -79,3 +82,15 @@ def test_settings_that_do_not_go_together_are_told_without_their_values(
     with pytest.raises(CommandError, match="vote_ttl is shorter than completion_ttl") as error:
         check_environment()
     assert "secret" not in str(error.value)
+
+
+def test_a_recipe_that_cannot_be_read_stops_every_command_with_one_line(
+    operator: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("minibatches = 4")
+    monkeypatch.setenv("THUMBLOOP_RECIPE", str(file))
+    result = operator.run("keys", "list", code=1)
+    assert "THUMBLOOP_RECIPE" in result.stderr
+    assert "no recipe has the key minibatches: did you mean minibatch?" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1

@@ -1,14 +1,15 @@
-"""Votes of earlier updates are learned from once more, as long as they stand."""
+"""Votes of earlier updates are there for the reward model of practice, as long as they stand."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from feedback.types import Person, Vote
-from workers.replay import earlier_votes
-from workers.settings import WorkerSettings
+from models.recipe import THUMBLOOP
+from workers.earlier_votes import earlier_votes
 from workers.update import run_update
 
 if TYPE_CHECKING:
@@ -22,60 +23,60 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 ANN = Person("k1", "ann")
+PRACTICE = replace(THUMBLOOP, practice_rounds=3)
 
 
-async def _ids(store: Store, limit: int = 10) -> list[str]:
-    settings = WorkerSettings(replay_votes=limit)
-    return (await earlier_votes(store, settings, batch=16)).ids
+async def _ids(store: Store, *, room: int = 10) -> list[str]:
+    recipe = replace(PRACTICE, reward_model_votes=room + 16)
+    return [vote.completion_id for vote in await earlier_votes(store, recipe, batch=16)]
 
 
 async def test_an_update_is_given_the_votes_of_the_ones_before_newest_first(
     store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
-    place.settings = place.settings.model_copy(update={"replay_votes": 32})
+    place.settings = place.settings.model_copy(update={"practice_rounds": 3})
     await vote_on("udu")
     await run_update(place)
     await vote_on("ddu", start=3)
     await run_update(place)
-    assert learner.replayed[0] == ()
+    assert learner.earlier[0] == ()
     assert [s.completion_id for s in learner.learned[1]] == ["c3", "c4", "c5"]
-    assert [s.completion_id for s in learner.replayed[1]] == ["c2", "c1", "c0"]
-    assert [s.reward for s in learner.replayed[1]] == [1.0, -1.0, 1.0]
-    reports = [run.report["replayed_ids"] for run in await store.runs.list()]
+    assert [s.completion_id for s in learner.earlier[1]] == ["c2", "c1", "c0"]
+    assert [s.reward for s in learner.earlier[1]] == [1.0, -1.0, 1.0]
+    reports = [run.report["practice_vote_ids"] for run in await store.runs.list()]
     assert reports == [["c2", "c1", "c0"], []]
-    assert await _ids(store, limit=4) == ["c5", "c4", "c3", "c2"]
-    assert await _ids(store, limit=0) == []
+    assert await _ids(store, room=4) == ["c5", "c4", "c3", "c2"]
+    assert await _ids(store, room=0) == []
 
 
-async def test_the_reward_model_of_rollouts_is_given_as_many_as_fit_beside_the_batch(
+async def test_the_reward_model_of_practice_is_given_as_many_as_fit_beside_the_batch(
     store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
-    place.settings = place.settings.model_copy(
-        update={"rollouts": 3, "reward_model_votes": 5, "replay_votes": 1}
-    )
+    recipe = replace(PRACTICE, reward_model_votes=5)
+    place.settings = place.settings.model_copy(update={"recipe": recipe})
     await vote_on("udu")
     await run_update(place)
     await vote_on("ddu", start=3)
     await run_update(place)
-    assert learner.remembered[0] == ()
-    assert [s.completion_id for s in learner.remembered[1]] == ["c2", "c1"]
-    assert [s.completion_id for s in learner.replayed[1]] == ["c2"]
-    assert (await store.runs.list())[0].report["replayed_ids"] == ["c2", "c1"]
+    assert learner.earlier[0] == ()
+    assert [s.completion_id for s in learner.earlier[1]] == ["c2", "c1"]
+    assert (await store.runs.list())[0].report["practice_vote_ids"] == ["c2", "c1"]
 
 
-async def test_without_rollouts_nothing_is_remembered(
+async def test_without_practice_no_earlier_votes_are_read(
     store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
     for start in (0, 3):
         await vote_on("udu", start=start)
         await run_update(place)
-    assert learner.remembered == [(), ()]
+    assert learner.earlier == [(), ()]
+    assert await earlier_votes(store, THUMBLOOP, batch=3) == ()
 
 
-async def test_what_was_changed_or_withdrawn_since_has_left_the_window(
+async def test_what_was_changed_or_withdrawn_since_is_left_out(
     store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, _ = workplace
