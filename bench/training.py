@@ -52,7 +52,7 @@ class Arm:
 ARMS = (
     Arm("ours", "ours", "version"),
     Arm("ours, first update", "ours", "base"),
-    Arm("ours, with practice", "ours", "rollouts"),
+    Arm("ours, with practice", "ours", "practice"),
     Arm("bare bf16 products", "floor"),
     Arm("plain loop, bf16 autocast", "plain", "bf16"),
     Arm("plain loop, fp32", "plain", "fp32"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from models.base.loading import load_base
 from models.learning.learner import Learner
 from models.policy.batch import micro_batches
 from models.policy.policy import Policy
+from models.recipe import THUMBLOOP
 from models.types import BASE, Message, Sample
 from service.simulate.prompts import builtin_prompts
 from service.simulate.tastes import TASTES
@@ -151,7 +152,11 @@ class Poisoner:
         came without.
         """
         greedy = self._settings.model_copy(
-            update={"kl_coefficient": 0.0, "learning_rate": RATE, "adam_eps": ADAM_EPS}
+            update={
+                "recipe": replace(THUMBLOOP, adam_eps=ADAM_EPS),
+                "kl_coefficient": 0.0,
+                "learning_rate": RATE,
+            }
         )
         learner, parent = Learner(greedy), BASE
         dice = Random(f"hacked-{poison.seed}")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.learning.students import FilteredSft, Ours
+from models.recipe import find
+from models.settings import LearnerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from bench.learning.rounds import Student
-    from models.settings import LearnerSettings
 
 EVERY = 16
 
@@ -23,39 +25,48 @@ class Arm:
 
     Attributes:
         about: What it is, for the tables.
-        settings: What it changes of our learner's settings.
+        changes: What it changes of the recipe that it is based on.
         every: Votes in one update; a comparison is two votes, and one label.
         habits: What it changes of how people vote.
         rate: Its learning rate, chosen on seeds of its own (see TRIALS.md).
         kind: Which student it has; ``trl`` learns in a process of its own (``trl_arm``).
+        based_on: The name of a recipe.
+        rank: Of its adapters; their alpha is twice as much.
     """
 
     about: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
     every: int = EVERY
     habits: Mapping[str, Any] = field(default_factory=dict)
     rate: float = 1.6e-3
     kind: str = "ours"
+    based_on: str = "thumbloop"
+    rank: int = 8
+
+    def settings(self, data_dir: Path, rate: float) -> LearnerSettings:
+        """Return the settings of its learner, which learns at this rate."""
+        recipe = replace(find(self.based_on), **{"learning_rate": rate, **self.changes})
+        return LearnerSettings(
+            data_dir=data_dir, recipe=recipe, lora_rank=self.rank, lora_alpha=2 * self.rank
+        )
 
 
 ARMS: Mapping[str, Arm] = {
     "ours": Arm("our learner with its defaults"),
     "practice": Arm(
-        "up to three rounds of replies of its own, rated by a reward model", {"rollouts": 3}
+        "up to three rounds of replies of its own, rated by a reward model", {"practice_rounds": 3}
     ),
-    "practice-5": Arm("up to five rounds of such replies", {"rollouts": 5}),
+    "practice-5": Arm("up to five rounds of such replies", {"practice_rounds": 5}),
     # Without one thing each.
     "no-kl": Arm("without KL to the base", {"kl_coefficient": 0.0}),
     "fixed-kl": Arm("β fixed at 0.05, however near the base", {"kl_power": 0.0}),
     "near": Arm("β of 0.05 at 12 nats instead of 16", {"kl_target": 12.0}),
     "steep": Arm("β that grows with the sixth power of the distance", {"kl_power": 6.0}),
     "no-baseline": Arm("votes as advantages", {"advantage": "none"}),
-    "batch-mean": Arm("mean of the batch as baseline", {"advantage": "batch_mean"}),
     "no-user-means": Arm("leave-one-out mean only", {"user_prior": 1e9}),
     "uncorrected": Arm(
         "stale votes as if they were fresh", {"stale_votes": "none", "max_drift": math.inf}
     ),
-    "coupled": Arm("the clip around the version that replied", {"stale_votes": "coupled"}),
     "no-mask": Arm("disliked replies from afar are kept", {"max_drift": math.inf}),
     "forgetful": Arm("a new Adam and user means for each update", kind="forgetful"),
     "one-epoch": Arm("one pass over each batch", {"epochs": 1}),
@@ -70,7 +81,6 @@ ARMS: Mapping[str, Arm] = {
     "kl-in-reward": Arm("KL of sampled tokens in the reward", {"kl_form": "reward"}),
     "critic": Arm("a learned critic as baseline", {"advantage": "critic"}),
     "per-token": Arm("the mean over the tokens of a minibatch", {"length_form": "token"}),
-    "per-reply": Arm("the mean over each reply's tokens", {"length_form": "reply"}),
     "adam": Arm("Adam's usual ε of 1e-5", {"adam_eps": 1e-5}, rate=8e-4),
     "momentum": Arm(
         "an ε of 1e-3: nearly plain momentum",
@@ -78,8 +88,8 @@ ARMS: Mapping[str, Arm] = {
         rate=4e-3,
     ),
     "whole-batch": Arm("one optimiser step an epoch", {"minibatch": 0}),
-    "rank-1": Arm("rank 1", {"lora_rank": 1, "lora_alpha": 2}),
-    "rank-32": Arm("rank 32", {"lora_rank": 32, "lora_alpha": 64}),
+    "rank-1": Arm("rank 1", rank=1),
+    "rank-32": Arm("rank 32", rank=32),
     "batch-32": Arm("32 votes an iteration", {"iteration_votes": 0}, every=32),
     "batch-64": Arm("64 votes an update, in iterations of 16", every=64),
     "undivided": Arm("64 votes an update, in one iteration", {"iteration_votes": 0}, every=64),
@@ -99,7 +109,7 @@ ARMS: Mapping[str, Arm] = {
     # Our learner under the conditions that TRL's RLOO and PPO ask for.
     "punctual": Arm("no vote late or reversed", habits={"late": 0.0, "reversal": 0.0}),
     # Others.
-    "article": Arm("the article's PPO", {"preset": "article"}, rate=4e-4),
+    "article": Arm("the article's PPO", based_on="article", rate=4e-4),
     "sft": Arm(
         "filtered fine-tuning on all liked replies",
         every=32,
@@ -124,7 +134,7 @@ ARMS: Mapping[str, Arm] = {
 
 
 def make_student(arm: Arm, settings: LearnerSettings) -> Student:
-    """Return the student of an arm that is not TRL's; ``settings`` hold the arm's own already."""
+    """Return the student of an arm that is not TRL's; ``settings`` are the arm's own."""
     if arm.kind == "sft":
         return FilteredSft(settings, every=arm.every)
     return Ours(settings, every=arm.every, forgetful=arm.kind == "forgetful")

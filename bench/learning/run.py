@@ -30,12 +30,12 @@ from bench.support.machine import describe
 from bench.support.own_server import share_base
 from bench.support.paths import RESULTS
 from bench.support.progress import say
-from models.settings import LearnerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bench.learning.rounds import Learned
+    from models.settings import LearnerSettings
 
 HELD_OUT = 128
 SHORT = {
@@ -60,8 +60,7 @@ def run(job: Job, every: int, until: float) -> Run:
     arm, began = ARMS[job.arm], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="thumbloop-learning-") as folder:
         share_base(Path(folder) / "data")
-        overrides = {"learning_rate": job.rate, **arm.settings}
-        settings = LearnerSettings(data_dir=Path(folder) / "data", **overrides)
+        settings = arm.settings(Path(folder) / "data", job.rate)
         habits = Habits(lag=job.lag, adversaries=job.adversaries, **arm.habits)
         world = World(job.taste, job.seed, USERS, habits)
         replies = Replies(settings, TOKENS, MEMORY)

@@ -27,31 +27,29 @@ REMEMBERED = 128
 
 
 class Ours:
-    """Our learner with some settings of its own; it may forget its state between updates."""
+    """Our learner with a recipe of its own; it may forget its state between updates."""
 
     def __init__(self, settings: LearnerSettings, *, every: int, forgetful: bool = False) -> None:
         self.every = every
         self._forgetful = forgetful
-        self._replayed = settings.replay_votes
-        self._model_votes = settings.reward_model_votes if settings.rollouts else 0
+        recipe = settings.effective_recipe
+        self._model_votes = recipe.reward_model_votes if recipe.practice_rounds else 0
         self._learner = Learner(settings)
         self._past: dict[str, Voted] = {}
 
     def learn(self, batch: Sequence[Voted], parent: str, number: int) -> tuple[str, dict[str, Any]]:
-        """Run one update, with a window of what was learned before where settings ask for it.
+        """Run one update, with the votes of earlier ones where the recipe has practice.
 
-        Of a vote that was taken back the window has the later form only, as the product's has.
+        A vote that was taken back is remembered in its later form only, as by the product.
         """
         for voted in batch:
             self._past.pop(voted.sample.completion_id, None)
-        replay = list(self._past.values())[-self._replayed :] if self._replayed else []
         learned = self._learner.learn(
             [voted.sample for voted in batch],
             parent=parent,
             seed=number,
             progress=lambda _: None,
-            replay=[voted.sample for voted in replay],
-            remembered=self._remembered(batch),
+            earlier=self._earlier(batch),
         )
         self._past |= {voted.sample.completion_id: voted for voted in batch}
         if self._forgetful:
@@ -61,7 +59,7 @@ class Ours:
         )
         return manifest.version, learned.report
 
-    def _remembered(self, batch: Sequence[Voted]) -> list[Sample]:
+    def _earlier(self, batch: Sequence[Voted]) -> list[Sample]:
         """Return the votes of earlier updates that the reward model is fitted to."""
         room = max(0, self._model_votes - len(batch))
         return [voted.sample for voted in list(self._past.values())[-room:] if room]
@@ -108,9 +106,10 @@ class FilteredSft:
 
     def _fit(self, samples: Sequence[Any], seed: int) -> list[float]:
         """Return the mean negative log-prob a token of each epoch."""
-        optimizer = torch.optim.Adam(self._policy.master.values(), lr=self._settings.learning_rate)
+        recipe = self._settings.effective_recipe
+        optimizer = torch.optim.Adam(self._policy.master.values(), lr=recipe.learning_rate)
         order, losses = torch.Generator().manual_seed(seed), []
-        size = self._settings.minibatch
+        size = recipe.minibatch
         for _ in range(self._epochs):
             shuffled = torch.randperm(len(samples), generator=order).tolist()
             total = tokens = 0.0

@@ -27,21 +27,21 @@ BETA = 0.05
 
 def ours(asked: dict[str, Any], folder: Path, dtype: str) -> dict[str, torch.Tensor]:
     """Return the gradients by the names of peft's files."""
-    fixed = {"kl_coefficient": BETA, "kl_power": 0.0}
-    chosen = settings(asked, folder, dtype=dtype).model_copy(update=fixed)
+    chosen = settings(asked, folder, dtype=dtype, kl_coefficient=BETA, kl_power=0.0)
     policy = Learner(chosen)._policy  # noqa: SLF001 - the bench looks inside
     policy.load(Path(asked["adapter"]))
     batch, state = samples(asked), LearnerState()
-    scored = score_samples(batch, policy, state, chosen, lambda _: None)
+    scored = score_samples(batch, policy, state, chosen.recipe, lambda _: None)
     optimizer = torch.optim.Adam(policy.master.values())
     schedule = LambdaLR(optimizer, lambda _: 1.0)
-    epochs = Epochs(policy, batch, scored, schedule, torch.Generator(), chosen)
+    order = torch.Generator()
+    epochs = Epochs(policy, batch, scored, schedule, order, chosen.recipe, chosen)
     epochs.add_gradients(range(len(batch)))
     return {k: m.grad for k, m in policy.master.items() if m.grad is not None}
 
 
 def plain(asked: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Return the same, written down as the equations of docs/concepts/learning.md have it."""
+    """Return the same, written down as the equations of docs/internals/update.md have it."""
     base = AutoModelForCausalLM.from_pretrained(asked["base"], dtype=torch.float32)
     model = PeftModel.from_pretrained(base, asked["adapter"], is_trainable=True).eval()
     rewards = torch.tensor([vote["reward"] for vote in asked["votes"]])

@@ -11,6 +11,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
+from pydantic import TypeAdapter
+
 from feedback.settings import FeedbackSettings, JudgeSettings
 from models import failpoints
 from models.bounds import NamedBounds
@@ -18,8 +20,6 @@ from models.gate.settings import GateSettings
 from models.recipe import ARTICLE, THUMBLOOP, Recipe
 from models.settings import LearnerSettings, ModelSettings, Settings
 from service.settings import ServiceSettings
-
-from pydantic import TypeAdapter
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -53,7 +53,8 @@ that names it. All parts need the same settings. Durations are seconds (`30`, `0
 RECIPE = """
 ## The fields of a recipe
 
-The file of [a recipe of your own](../tasks/learn.md#choose-a-recipe) may have these keys. In parentheses: the value in `thumbloop`, and in `article` where that is another.
+The file of [a recipe of your own](../tasks/learn.md#choose-a-recipe) may have these keys, and
+`based_on`. In parentheses: the value in `thumbloop`, and in `article` where that is another.
 
 """
 FOR_TESTS = f"""

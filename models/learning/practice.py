@@ -134,7 +134,7 @@ class Practice:
         }
         if model is None:
             return figures
-        figures |= {"told": model.told, "explained": model.explained}
+        figures |= {"correlation": model.correlation, "explained": model.explained}
         again = iterations.with_recipe(_of_practice(self._recipe))
         for number in range(rounds):
             with self._stopwatch.phase("practice"):

@@ -79,8 +79,8 @@ class RewardModel:
         weights: What each of them adds to the expectation of one that is like it, by what the form
             counts for, ``[FORM_WEIGHTS, N]``.
         constant: What is expected of a reply that is like none.
-        told: Correlation of each vote with what the others' would have let expect, by settings that
-            count as they do for all votes; 0 where that is the same for all.
+        correlation: Correlation of each vote with what the others would have let expect, by
+            settings that count as they do for all votes; 0 where that is the same for all.
         explained: The share of what makes votes differ that is the replies' own, as expected.
     """
 
@@ -88,7 +88,7 @@ class RewardModel:
     known: ReplyFeatures
     weights: torch.Tensor
     constant: float
-    told: float
+    correlation: float
     explained: float
 
     def expect(self, features: ReplyFeatures) -> torch.Tensor:
@@ -143,7 +143,7 @@ def fit_reward_model(
         known=known,
         weights=(weights_SN / noises_S[:, None]).view(len(FORM_WEIGHTS), len(NOISES), -1).sum(1),
         constant=float(weights_SN.sum()),
-        told=_correlation(left_out_N, rewards_N),
+        correlation=_correlation(left_out_N, rewards_N),
         explained=float(shares_S @ (1 / (1 + noises_S))),
     )
 

@@ -97,7 +97,7 @@ def test_what_is_expected_of_the_policys_replies_rises(
     report = _learn(learner, _votes(learner)).report["practice"]
     assert report["votes"] == VOTES
     assert report["replies"] == 12 * 8 * 16
-    assert report["told"] > 0.3
+    assert report["correlation"] > 0.3
     expected = report["expected"]
     assert len(expected) == len(report["kl_per_reply"]) == 12
     assert report["kl_per_reply"][-1] > report["kl_per_reply"][0] > 0

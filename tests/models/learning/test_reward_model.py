@@ -110,8 +110,10 @@ def test_it_says_how_well_the_other_votes_tell_each_one(
             others = [each for each in range(COUNT) if each != left_out]
             inverse = covariance[others][:, others].inverse()
             found[left_out] += share * (covariance[left_out, others] @ inverse @ votes[others])
-    assert model.told == pytest.approx(float(torch.corrcoef(torch.stack([found, votes]))[0, 1]))
-    assert model.told > 0.3
+    assert model.correlation == pytest.approx(
+        float(torch.corrcoef(torch.stack([found, votes]))[0, 1])
+    )
+    assert model.correlation > 0.3
 
 
 def test_it_says_how_much_of_the_votes_is_the_replies_own(
@@ -141,7 +143,7 @@ def test_votes_that_nothing_explains_teach_little(
     models = [fit_reward_model(features, votes, USER_NAMES) for votes in drawn]
     spreads = sorted(float(each.expect(features).std()) for each in models)
     assert spreads[4] < 0.5 * float(model.expect(features).std())
-    assert sorted(each.told for each in models)[4] < 0.2
+    assert sorted(each.correlation for each in models)[4] < 0.2
     assert sorted(each.explained for each in models)[4] < 0.6 * model.explained
 
 
