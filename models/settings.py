@@ -65,7 +65,6 @@ class ModelSettings(Settings):
     )
     lora_rank: int = Field(8, ge=1, description="Rank of a new adapter.")
     lora_alpha: int = Field(16, ge=1, description="Scale of a new adapter: alpha / rank.")
-    backend: Literal["local"] = Field("local", description="What decodes.")
     device: str = Field("cpu", description="torch device of the engine and the learner.")
     dtype: Literal["bfloat16", "float32"] = Field(
         "bfloat16", description="Number format of the base model's weights and products."

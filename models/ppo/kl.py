@@ -17,15 +17,6 @@ def k1(logprobs_BT: torch.Tensor, reference_BT: torch.Tensor) -> torch.Tensor:
     return logprobs_BT - reference_BT
 
 
-def k2(logprobs_BT: torch.Tensor, reference_BT: torch.Tensor) -> torch.Tensor:
-    """Return ½ (log π − log reference)², ``[B, T]``: never negative, biased.
-
-    Its gradient in π, at tokens drawn from π, is that of the KL: as a loss it is what k1 is in the
-    reward (J. Schulman, "Approximating KL divergence", 2020; arXiv 2510.01555).
-    """
-    return 0.5 * (logprobs_BT - reference_BT) ** 2
-
-
 def k3(logprobs_BT: torch.Tensor, reference_BT: torch.Tensor) -> torch.Tensor:
     """Return (r − 1) − log r with r = reference / π, ``[B, T]``: never negative, low variance.
 

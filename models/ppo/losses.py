@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from models.ppo.masked import effective_sample_size, masked_mean, masked_sum, mean_reply_sum
+from models.ppo.masked import masked_mean, masked_sum, mean_reply_sum
 
 if TYPE_CHECKING:
     import torch
@@ -23,14 +23,12 @@ class PolicyLoss:
         clip_fraction: Share of tokens whose ratio was held.
         ratio_mean: Mean of ρ; far from 1, the epochs have gone far.
         ratio_max: Largest ρ.
-        effective_sample_size: Of the weights, as a share.
     """
 
     loss: torch.Tensor
     clip_fraction: torch.Tensor
     ratio_mean: torch.Tensor
     ratio_max: torch.Tensor
-    effective_sample_size: torch.Tensor
 
 
 def behaviour_weights(
@@ -114,5 +112,4 @@ def policy_loss(
         clip_fraction=masked_mean((clipped < free).to(ratio.dtype), mask_BT).detach(),
         ratio_mean=masked_mean(seen, mask_BT),
         ratio_max=seen.masked_fill(~mask_BT, 0.0).max(),
-        effective_sample_size=effective_sample_size(weights_BT, mask_BT),
     )

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.ppo.kl import coefficient, full, k1, k2, k3
+from models.ppo.kl import coefficient, full, k1, k3
 
 
 def test_k1_averaged_over_the_distribution_is_the_kl() -> None:
@@ -20,19 +20,6 @@ def test_k3_averaged_over_the_distribution_is_the_kl_too() -> None:
     p, q = torch.tensor([0.7, 0.3]), torch.tensor([0.4, 0.6])
     expected = 0.7 * math.log(0.7 / 0.4) + 0.3 * math.log(0.3 / 0.6)
     assert (p * k3(p.log(), q.log())).sum().item() == pytest.approx(expected, rel=1e-6)
-
-
-def test_k2_is_half_the_square() -> None:
-    assert k2(torch.tensor(-1.0), torch.tensor(-4.0)).item() == 4.5
-
-
-def test_k2s_gradient_averaged_over_the_distribution_is_that_of_the_kl() -> None:
-    logits = torch.tensor([0.3, -1.0, 0.8], dtype=torch.float64, requires_grad=True)
-    reference = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64).log()
-    new = logits.log_softmax(-1)
-    (sampled,) = torch.autograd.grad((new.exp().detach() * k2(new, reference)).sum(), logits)
-    (exact,) = torch.autograd.grad(full(logits.log_softmax(-1), reference), logits)
-    assert torch.allclose(sampled, exact, atol=1e-12)
 
 
 def test_the_full_kl_by_hand() -> None:

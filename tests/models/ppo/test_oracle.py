@@ -166,8 +166,6 @@ def test_the_policy_loss(batch: Batch, form: str, cap: float, high: float) -> No
     seen = [math.exp(x) for x in oracle.kept(new - batch.start, batch.mask)]
     same(result.ratio_mean, oracle.mean(seen))
     same(result.ratio_max, max(seen, default=0.0))
-    ess = oracle.effective_sample_size(oracle.kept(capped, batch.mask))
-    same(result.effective_sample_size, ess)
 
 
 @often
@@ -239,5 +237,3 @@ def test_the_estimators_agree_with_sums_over_the_distribution(size: int) -> None
     same((weights * kl.k1(log_p, log_q)).sum(), exact)
     same((weights * kl.k3(log_p, log_q)).sum(), exact)
     same(kl.full(log_p, log_q), exact)
-    squares = sum(a * 0.5 * math.log(a / b) ** 2 for a, b in zip(p, q, strict=True))
-    same((weights * kl.k2(log_p, log_q)).sum(), squares)
