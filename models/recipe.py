@@ -10,6 +10,7 @@ import difflib
 import math
 import tomllib
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -162,8 +163,11 @@ ARTICLE = Recipe(
 NAMED: Mapping[str, Recipe] = {"thumbloop": THUMBLOOP, "article": ARTICLE}
 
 
+@cache
 def find(name: str) -> Recipe:
     """Return the recipe of this name, or the one in the TOML file at this path.
+
+    A process reads a file once, so that no later change of the file can stop its judge.
 
     Raises:
         RecipeError: There is no such recipe, or the file does not hold one.

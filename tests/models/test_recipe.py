@@ -44,6 +44,13 @@ def test_a_file_changes_what_it_names_of_the_recipe_that_it_is_based_on(file: Pa
     assert load(file) == THUMBLOOP
 
 
+def test_a_process_reads_a_file_once(file: Path) -> None:
+    file.write_text("minibatch = 16")
+    found = find(str(file))
+    file.write_text("minibatch = ")
+    assert find(str(file)) is found
+
+
 def test_the_recipe_with_a_critic_of_the_documentation_can_be_read() -> None:
     critic = replace(THUMBLOOP, advantage="critic", critic_rate=1e-3, kl_form="reward")
     assert load(OF_THE_DOCS / "critic.toml") == critic
