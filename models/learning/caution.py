@@ -1,4 +1,4 @@
-"""How far an update goes where the ones before it were rejected or rolled back."""
+"""How much more cautiously an update learns after others were rejected or rolled back."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ if TYPE_CHECKING:
     from models.recipe import Recipe
 
 MOST_SETBACKS = 6
-"""Setbacks after which an update goes no more cautiously: a 64th of the rate."""
+"""Setbacks that count, at most: the rate is never less than a 64th."""
 
 
 def rate_share(setbacks: int) -> float:
-    """Return the share of its rate at which an update learns after so many setbacks."""
+    """Return by how much the learning rate is multiplied after so many setbacks."""
     return 0.5 ** min(setbacks, MOST_SETBACKS)
 
 
 def cautious(recipe: Recipe, setbacks: int) -> Recipe:
-    """Return the recipe of an update whose parent's last updates came to nothing.
+    """Return the recipe of an update after the last updates of its parent failed.
 
-    Each of them halves the learning rate and doubles the KL coefficient: the votes push half as
-    far, and the base pulls as it did. So a policy that stands at one of the gate's bounds comes
-    back from it, where the same update again would make the same version (of the base, one with
-    other first weights). To halve a step until its result holds is TRPO's backtracking line search
-    (arXiv 1502.05477, appendix C); that the base's pull stays is ours.
+    Each setback halves the learning rate and doubles the KL coefficient. The votes then push half
+    as far, and the base pulls as before. A policy at one of the gate's bounds thereby moves away
+    from the bound; the unchanged recipe would make the same version again. TRPO's backtracking line
+    search halves a step in the same way (arXiv 1502.05477, appendix C); keeping the base's pull is
+    our addition.
 
-    Adam's momentum has the larger coefficient in it afterwards: what carries it on at the whole
-    rate must take the same share of it, or the base pulls for updates to come.
+    Adam's momentum then contains the larger coefficient. Whoever saves the momentum must multiply
+    it by ``rate_share``, or the base would pull more strongly in later updates.
     """
     share = rate_share(setbacks)
     return replace(

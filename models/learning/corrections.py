@@ -1,4 +1,4 @@
-"""What people would rather have read: replies that an update makes likelier."""
+"""Corrections that people wrote beside their votes: an update makes them likelier."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Corrections:
 
     Attributes:
         samples: Each correction as a reply to its vote's prompt.
-        of_row: Which of them belongs to a row of the batch.
-        cut: How many were longer than is learned.
+        of_row: For a row of the batch, the index of its correction in ``samples``.
+        cut: How many corrections were too long and were cut.
     """
 
     samples: Sequence[Sample] = ()
@@ -30,19 +30,19 @@ class Corrections:
     cut: int = 0
 
     def among(self, rows: Sequence[int]) -> list[int]:
-        """Return which samples belong to these rows of the batch."""
+        """Return the indices of the corrections that belong to these rows of the batch."""
         return [self.of_row[row] for row in rows if row in self.of_row]
 
     def figures(self) -> dict[str, int]:
-        """Return how many there are, and how many were cut, for the report."""
+        """Return the number of corrections, and of those that were cut, for the report."""
         return {"corrections": len(self.samples), "corrections_cut": self.cut}
 
 
 def find_corrections(samples: Sequence[Sample], base: Base, recipe: Recipe) -> Corrections:
-    """Return the corrections that the votes of a batch have; none where the recipe learns none.
+    """Return the corrections of a batch's votes; none if the recipe learns from none.
 
-    They are learned at temperature 1, and end as a reply does. One that is too long ends nowhere:
-    its beginning is learned.
+    A correction is learned at temperature 1 and with the token that ends a reply. Of a correction
+    that is too long, only the beginning is learned, without that token.
     """
     found: list[Sample] = []
     of_row: dict[int, int] = {}

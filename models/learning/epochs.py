@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class EpochsTrace:
-    """What the epochs saw, step by step."""
+    """Figures of each optimiser step, and of each epoch."""
 
     losses: list[float] = field(default_factory=list)
     clip_fractions: list[float] = field(default_factory=list)
@@ -52,7 +52,7 @@ class EpochsTrace:
 
 @dataclass(frozen=True, slots=True)
 class ReplyFigures:
-    """Of some replies: the loss, the ratios, and the KL per token to the start policy."""
+    """The loss, the ratios, and the KL per token to the start policy of some replies."""
 
     loss: float
     clip_fraction: float
@@ -62,7 +62,7 @@ class ReplyFigures:
 
 
 def sum_of(parts: Sequence[ReplyFigures]) -> ReplyFigures:
-    """Return the figures of parts that were weighed by their shares, together."""
+    """Combine the figures of parts, which are already weighted by the parts' shares."""
     return ReplyFigures(
         loss=sum(part.loss for part in parts),
         clip_fraction=sum(part.clip_fraction for part in parts),
@@ -74,12 +74,12 @@ def sum_of(parts: Sequence[ReplyFigures]) -> ReplyFigures:
 
 @dataclass(frozen=True, slots=True)
 class OptimiserStep:
-    """What all parts of a minibatch share.
+    """What all parts of a minibatch have in common.
 
     Attributes:
-        count: Its rows.
-        scored: The batch with this minibatch's divisors.
-        divisors: Those of its corrections, by their place among all corrections.
+        count: The number of its rows.
+        scored: The batch, with the divisors of this minibatch.
+        divisors: The divisors of its corrections, by the index of the correction.
     """
 
     count: int
@@ -98,7 +98,7 @@ class MinibatchPart:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A minibatch: what is passed through side by side, and then one after another."""
+    """The parts of a minibatch: some are computed side by side, the others one after another."""
 
     beside: Sequence[MinibatchPart]
     alone: Sequence[MinibatchPart]
@@ -108,15 +108,15 @@ class Epochs:
     """Takes a policy through the epochs of one update.
 
     Args:
-        policy: What learns; at the start policy's weights.
+        policy: The policy that learns, with the weights of the start policy.
         samples: The batch.
-        scored: The same, as it was at the start.
-        schedule: Sets the rates of an optimiser over the policy's masters, and the critic's.
+        scored: The scores of the batch at the start.
+        schedule: Sets the rates of an optimiser over the masters of the policy and the critic.
         order: Draws the order of the minibatches.
-        recipe: How much and how far.
-        settings: What the passes may take.
-        critic: Learns beside the policy.
-        corrections: Are made likelier in the steps of the votes that they belong to.
+        recipe: How the policy learns.
+        settings: How much memory the passes may use.
+        critic: Learns with the policy; None without one.
+        corrections: Become likelier in the steps of the votes that they belong to.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the frozen base makes of replies: by that the reward model knows them."""
+"""Features of replies, computed by the frozen base, for the reward model."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from models.types import Sample
 
 DEPTH = 0.4
-"""Which of the base's layers, as a part of all, says most of what people like in a reply."""
+"""The layer whose states say most about what people like, as a share of all layers."""
 
 
 def reply_features(samples: Sequence[Sample], policy: Policy) -> ReplyFeatures:
-    """Return what is known of ``N`` replies, whoever wrote them, fp64.
+    """Return the features of ``N`` replies in fp64, no matter which version wrote them.
 
     Args:
-        samples: Prompts and replies; nothing else of them is read.
-        policy: Whose base reads them.
+        samples: Only their prompts and replies are read.
+        policy: Its base computes the features.
     """
     depth = max(1, round(DEPTH * policy.base.model.config.num_hidden_layers))
     means_of = partial(policy.reference_means, depth=depth)

@@ -1,4 +1,4 @@
-"""The PPO iterations of an update: a large batch is learned part by part."""
+"""The PPO iterations of an update: a large batch is learned in several parts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from models.types import Sample
 
 USER_DECAY = 0.95
-"""What a user's past counts for after each further iteration."""
+"""A user's past votes are multiplied by this in each iteration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Iteration:
 
     Attributes:
         votes: Its share of the batch.
-        together: So many of its votes after one another are on replies to one question.
+        together: How many votes in a row are on replies to the same question.
     """
 
     votes: Sequence[Sample]
@@ -48,39 +48,39 @@ class Iteration:
 
 
 def divide(batch: Sequence[Sample], *, votes: int) -> Sequence[Iteration]:
-    """Deal a batch out to iterations of at least ``votes`` votes each.
+    """Deal a batch out to as many iterations of at least ``votes`` votes as possible.
 
-    As many as there can be, and all of nearly one size; a single one where the batch is smaller,
-    or ``votes`` is 0. Votes that came one after another, as of a user in haste, go to different
-    iterations.
+    The iterations differ in size by one vote at most. There is a single one if the batch is smaller
+    or ``votes`` is 0. Votes that came one after another, such as those of a user in a hurry, go to
+    different iterations.
     """
     count = max(1, len(batch) // votes) if votes else 1
     return [Iteration(batch[number::count]) for number in range(count)]
 
 
-def among(
+def as_part(
     progress: Callable[[Progress], None], number: int, count: int
 ) -> Callable[[Progress], None]:
-    """Return what tells of the progress of iteration ``number`` as a part of all ``count``."""
+    """Return a function that reports the progress of one of ``count`` parts as that of all."""
 
-    def tell(at: Progress) -> None:
+    def report(at: Progress) -> None:
         progress(Progress(at.phase, number * at.total + at.done, count * at.total))
 
-    return tell
+    return report
 
 
 class Iterations:
     """Takes a policy through the iterations of one update.
 
     Args:
-        policy: What learns; at the parent's weights.
-        base: Encodes what people wrote.
+        policy: The policy that learns, with its parent's weights.
+        base: Its tokenizer encodes corrections.
         recipe: How the policy learns.
-        settings: What the passes may take.
-        schedule: Sets the rates of an optimiser over the policy's masters, and the critic's.
+        settings: How much memory the passes may use.
+        schedule: Sets the rates of an optimiser over the masters of the policy and the critic.
         order: Draws the order of the minibatches.
-        stopwatch: Counts the seconds of each phase.
-        critic: Learns beside the policy.
+        stopwatch: Measures the seconds of each phase.
+        critic: Learns with the policy; None without one.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Iterations:
         self._stopwatch, self._critic = stopwatch, critic
 
     def with_recipe(self, recipe: Recipe) -> Iterations:
-        """Return the same with another recipe, and without a critic."""
+        """Return iterations of the same policy with another recipe and no critic."""
         return Iterations(
             self._policy,
             self._base,
@@ -112,8 +112,8 @@ class Iterations:
             critic=None,
         )
 
-    def come_to_rest(self) -> None:
-        """Take the policy's momentum away: what comes next moves it by its own gradients alone."""
+    def drop_momentum(self) -> None:
+        """Set Adam's first moments to 0, so that earlier gradients move the policy no further."""
         momentum, _ = adam_moments(self._schedule.optimizer, self._policy.master)
         for moment in momentum.values():
             moment.zero_()
@@ -124,28 +124,28 @@ class Iterations:
         state: LearnerState,
         progress: Callable[[Progress], None],
     ) -> tuple[LearnerState, list[dict[str, Any]]]:
-        """Learn from the parts, each from where the one before it ended; see ``run``."""
+        """Learn from one part after another; see ``run``."""
         found = []
         for number, part in enumerate(parts):
-            state, figures = self.run(part, state, among(progress, number, len(parts)))
+            state, figures = self.run(part, state, as_part(progress, number, len(parts)))
             found.append(figures)
         return state, found
 
     def run(
         self, part: Iteration, state: LearnerState, progress: Callable[[Progress], None]
     ) -> tuple[LearnerState, dict[str, Any]]:
-        """Learn from one part; return the state with the users' means after it, and figures.
+        """Learn from one part; return the state with the new means of the users, and figures.
 
         Raises:
             LearningError: A gradient is not finite.
         """
         batch, recipe = part.votes, self._recipe
-        give_back_freed_memory()  # what passes of other sizes left, which grows part by part
-        # 1. Fix what the batch looks like at the start.
+        give_back_freed_memory()  # passes of other sizes left it, and it grows with each part
+        # 1. Score the votes at the start: log-probs, KL, weights and advantages.
         with self._stopwatch.phase("score"):
             scored = score_samples(batch, self._policy, state, recipe, progress, self._critic)
             scored = replace(scored, together=part.together)
-        # 2. Learn for N epochs.
+        # 2. Learn from them for N epochs.
         with self._stopwatch.phase("learn"):
             corrections = find_corrections(batch, self._base, recipe)
             epochs = Epochs(
@@ -160,7 +160,7 @@ class Iterations:
                 corrections=corrections,
             )
             trace = epochs.run(progress)
-        # 3. Tell where it went, and what that means for the next one.
+        # 3. Report the figures, and update the users' means.
         with self._stopwatch.phase("measure"):
             figures = {
                 **batch_figures(batch, scored),
@@ -171,7 +171,7 @@ class Iterations:
 
 
 def _after(votes: Sequence[Sample], state: LearnerState) -> LearnerState:
-    """Return the state with the users' means after these votes."""
+    """Return the state with these votes in the users' means."""
     users = [vote.user for vote in votes]
-    rewards = torch.tensor([vote.reward for vote in votes]).tolist()  # fp32, as baselines see them
+    rewards = torch.tensor([vote.reward for vote in votes]).tolist()  # fp32, as in baselines
     return replace(state, users=update_user_means(state.users, users, rewards, decay=USER_DECAY))

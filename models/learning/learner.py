@@ -1,6 +1,12 @@
 """One PPO update: a frozen batch of votes in, an adapter and a report out.
 
-``Learner.learn`` is the whole way of an update; each of its steps is a module beside this one.
+``Learner.learn`` has the steps of an update. Each step is a call into a module of this folder:
+
+    1  recover log-probs        scoring
+    2  start from the parent    state, schedule, caution
+    3  learn from the votes     iterations: scoring, scored_batch, epochs, objective, corrections
+    4  practise                 practice: features, reward_model, iterations
+    5  report                   report, state
 """
 
 from __future__ import annotations
@@ -62,7 +68,7 @@ class Learned:
 
 
 class Learner:
-    """Loads the base once; learns, publishes and probes."""
+    """Loads the base once; learns, publishes and measures versions."""
 
     def __init__(self, settings: LearnerSettings) -> None:
         if settings.learner_threads:
@@ -73,7 +79,7 @@ class Learner:
         self._store = AdapterStore.open(settings)
         self._base = load_base(settings)
         self._policy = Policy(self._base, settings)
-        give_back_freed_memory()  # the weights' first places
+        give_back_freed_memory()  # of copies that loading made
         self._critic = self._make_critic() if self._recipe.advantage == "critic" else None
 
     def learn(
@@ -92,10 +98,10 @@ class Learner:
             samples: The batch.
             parent: The version to start from, or ``base``.
             seed: Fixes the new adapter's weights and the order of minibatches.
-            progress: Told how far it is.
+            progress: Is called with the progress.
             earlier: Votes of earlier updates, for the reward model of practice.
-            setbacks: Updates of this parent that came to nothing just before; each makes this
-                one more cautious.
+            setbacks: How many of the parent's last updates were rejected or rolled back; each
+                makes this one more cautious.
 
         Raises:
             LearningError: The batch cannot be learned from, or the result is not finite.
@@ -111,7 +117,7 @@ class Learner:
             state = self._start_from(parent, seed)
             optimizer = self._optimizer(state, recipe.learning_rate)
             order = state.generator(seed)
-        # 3. Learn in PPO iterations, each from where the one before it ended.
+        # 3. Learn from the votes in PPO iterations, each from the weights of the one before it.
         iterations = Iterations(
             self._policy,
             self._base,
@@ -151,7 +157,7 @@ class Learner:
         fence: int,
         now: float,
     ) -> Manifest:
-        """Save what was learned as an immutable version."""
+        """Publish what was learned as an immutable version."""
         origin = Origin(
             parent=parent,
             run=sequence,
@@ -188,7 +194,7 @@ class Learner:
         return ValueHead(width, device=self._settings.device)
 
     def _learned(self) -> dict[str, torch.nn.Parameter]:
-        """Return all that an update changes, by name."""
+        """Return all parameters that an update changes, by name."""
         critic = self._critic.parameters if self._critic else {}
         return {**self._policy.master, **critic}
 
@@ -216,9 +222,9 @@ class Learner:
         return optimizer
 
     def _schedule(self, optimizer: torch.optim.Optimizer, state: LearnerState) -> LambdaLR:
-        """Let the policy's rate go on from the adapter's age; the critic's stays as it is.
+        """Schedule the policy's rate by the adapter's age; the critic's rate is constant.
 
-        Practice takes steps of its own, a round about as many as 16 votes.
+        Practice takes steps of its own; a round takes about as many as 16 votes.
         """
         recipe = self._recipe
         decay = recipe.rate_decay_steps * (1 + recipe.practice_rounds)

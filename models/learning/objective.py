@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from models.recipe import Recipe
 
 VALUE_CLIP = 0.2
-"""Most that a value may move in one update (TRL's PPO)."""
+"""The most that a value may move in one update (as in TRL's PPO)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """The sum to minimise, and the part of it that is PPO's."""
+    """The sum to minimise, and its PPO term."""
 
     loss: torch.Tensor
     policy: PolicyLoss
@@ -36,15 +36,15 @@ def objective(
 ) -> Objective:
     """Return L_policy + β KL + L_critic of one micro-batch.
 
-    The KL is over all tokens of all replies; the rest is over those that are learned from. The
-    critic's loss needs no coefficient, as only the critic's head has a gradient of it. A
-    minibatch's loss is the mean of its micro-batches', weighted by their replies.
+    The KL is over all tokens of all replies. The other terms are over the tokens that are learned
+    from. The critic's loss needs no coefficient, because only the critic's head has a gradient from
+    it. The loss of a minibatch is the mean over its micro-batches, weighted by their replies.
 
     Args:
-        part: What stays fixed.
-        new: What the policy being learned makes of it; carries the gradient.
+        part: The micro-batch, with all that stays fixed during the epochs.
+        new: The scores of the policy being learned; they carry the gradient.
         recipe: Has the bounds of the ratio.
-        values: Of the critic being learned, ``[B, T]``; None without one.
+        values: The values of the critic being learned, ``[B, T]``; None without a critic.
     """
     policy = policy_loss(
         new.logprobs,

@@ -1,10 +1,9 @@
-"""Replies that nobody voted on: the policy's own, learned by what a model of the votes expects.
+"""Practice: the policy learns from replies of its own, which a model of the votes rates.
 
-What people said of some replies tells something of all others. So after the votes of an update the
-policy answers questions of theirs several times each, and learns from how much better one answer
-would be liked than another to the same question. As with Dyna (Sutton, 1990), experience trains
-the policy, and a model that makes more of it; here the world's answer is known, and only the reward
-is modelled.
+Votes on some replies say something about all replies. After the votes of an update, the policy
+answers people's questions several times each. It learns how much better one answer is expected to
+be liked than the others to the same question. As in Dyna (Sutton, 1990), experience trains both the
+policy and a model, and the model trains the policy further. Here only the reward is modelled.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import torch
 
 from models.decoding.offline import generate_offline
 from models.learning.features import reply_features
-from models.learning.iterations import Iteration, among
+from models.learning.iterations import Iteration, as_part
 from models.learning.reward_model import fit_reward_model
 from models.ppo.advantages import among_replies
 from models.probes.texts import shared_grams
@@ -38,18 +37,18 @@ if TYPE_CHECKING:
     from models.types import Progress
 
 LEAST_VOTES = 12
-"""Fewer tell next to nothing."""
+"""With fewer votes there is no practice, because they say too little."""
 SPREAD, SPREAD_FLOOR = 0.7, 0.15
-"""Standard deviation of a round's advantages; less where expectations differ by less than that."""
+"""The standard deviation of a round's advantages, and the least one that is scaled up to it."""
 ENOUGH = 0.5
-"""Mean worth from which on nothing more is learned: three of four replies are liked."""
+"""The mean worth at which practice ends: people would like three of four replies."""
 SHARED_FREE, SHARED_COST = 0.1, 2.0
-"""How much of a reply may be said to other questions too, and what each unit beyond takes off."""
+"""The share of a reply that may also answer other questions, and the cost of each unit beyond."""
 
 
 @dataclass(frozen=True, slots=True)
 class PracticePrompt:
-    """A prompt, and the temperature at which somebody was answered."""
+    """A prompt, and the temperature of a reply that somebody voted on."""
 
     prompt_ids: tuple[int, ...]
     temperature: float
@@ -57,13 +56,14 @@ class PracticePrompt:
 
 @dataclass(frozen=True, slots=True)
 class PracticeRound:
-    """Replies to learn from.
+    """The rated replies of a round.
 
     Attributes:
-        part: The replies, each with how much more it is worth than others to the same question.
-        expected: Mean reward that the votes let expect.
-        shared: Mean share of a reply that is said to other questions too.
-        worth: Mean of what is expected, less what is taken off for that.
+        part: The replies; each has as its reward how much more it is worth than the others to the
+            same question.
+        expected: The mean reward that the model expects.
+        shared: The mean share of a reply that also answers other questions.
+        worth: The mean of the expected rewards, less the cost of what is shared.
     """
 
     part: Iteration
@@ -76,12 +76,12 @@ class Practice:
     """Takes a policy through the rounds of one update.
 
     Args:
-        policy: What replies, and learns.
-        base: Encodes and decodes.
-        recipe: How many replies, how long, and how they are learned.
-        settings: What drawing them may take.
-        order: Draws the questions, and the replies' seeds.
-        stopwatch: Counts the seconds of each phase.
+        policy: The policy that replies and learns.
+        base: Its model and tokenizer draw the replies.
+        recipe: How many replies there are, how long they may be, and how they are learned.
+        settings: How many threads and how much memory drawing them may use.
+        order: Draws the questions and the seeds of the replies.
+        stopwatch: Measures the seconds of each phase.
     """
 
     def __init__(
@@ -104,15 +104,16 @@ class Practice:
         state: LearnerState,
         progress: Callable[[Progress], None],
     ) -> dict[str, Any]:
-        """Learn rounds until enough is expected to be liked; return figures, JSON-able, or none.
-
-        There are as many as the recipe asks for, at most.
+        """Practise for the recipe's rounds, or until enough replies would be liked.
 
         Args:
-            votes: What the reward model is fitted to: the last ``reward_model_votes`` of them.
-            iterations: Of the votes; a round is learned with a recipe of its own.
-            state: The learner's, after the votes.
-            progress: Told how far it is.
+            votes: The reward model is fitted to the last ``reward_model_votes`` of them.
+            iterations: The iterations of the votes; a round has a recipe of its own.
+            state: The learner's state after the votes.
+            progress: Is called with the progress of the rounds.
+
+        Returns:
+            Figures for the report, JSON-able; none without practice.
 
         Raises:
             EngineError: The model cannot be decoded, or gives no numbers.
@@ -135,28 +136,28 @@ class Practice:
         if model is None:
             return figures
         figures |= {"correlation": model.correlation, "explained": model.explained}
-        again = iterations.with_recipe(_of_practice(self._recipe))
+        learning = iterations.with_recipe(_of_a_round(self._recipe))
         for number in range(rounds):
             with self._stopwatch.phase("practice"):
                 drawn = self._draw(votes)
                 if not drawn:
                     break
-                judged = self._judge(model, drawn)
+                rated = self._rate(model, drawn)
             figures["replies"] += len(drawn)
-            figures["expected"].append(judged.expected)
-            figures["shared"].append(judged.shared)
-            if judged.worth >= ENOUGH:
+            figures["expected"].append(rated.expected)
+            figures["shared"].append(rated.shared)
+            if rated.worth >= ENOUGH:
                 break
             if number == 0:
-                again.come_to_rest()
-            tell = among(_of_rounds(progress), number, rounds)
-            _, found = again.run(judged.part, state, tell)
+                learning.drop_momentum()
+            report = as_part(_of_practice(progress), number, rounds)
+            _, found = learning.run(rated.part, state, report)
             figures["steps"] += found["steps"]
             figures["kl_per_reply"].append(found["kl_per_reply"])
         return figures
 
     def _fit(self, votes: Sequence[Sample]) -> RewardModel | None:
-        """Fit a reward model to votes; None where they are too few, or all alike."""
+        """Fit a reward model to votes; None if they are too few or all alike."""
         rewards = torch.tensor([vote.reward for vote in votes])
         if len(votes) < LEAST_VOTES or len(rewards.unique()) == 1:  # type: ignore[no-untyped-call]
             return None
@@ -167,10 +168,10 @@ class Practice:
         )
 
     def _draw(self, votes: Sequence[Sample]) -> list[Sample]:
-        """Return several replies to each of some of the votes' questions, a question's together.
+        """Draw several replies to each of some questions; replies to one question stay together.
 
-        Questions are drawn without preference; one that leaves no room for a reply as long as those
-        that were voted on is left out.
+        All questions of the votes are equally likely. A question is left out if the context has no
+        room for a reply as long as those that were voted on.
 
         Raises:
             EngineError: The model cannot be decoded, or gives no numbers.
@@ -205,11 +206,11 @@ class Practice:
             for number, (question, tokens_of_reply) in enumerate(zip(asked, drawn, strict=True))
         ]
 
-    def _judge(self, model: RewardModel, drawn: Sequence[Sample]) -> PracticeRound:
-        """Return what such replies are worth: what is expected, less for what is said to all.
+    def _rate(self, model: RewardModel, drawn: Sequence[Sample]) -> PracticeRound:
+        """Rate replies by their expected reward, less a cost for what also answers other questions.
 
-        Votes are on one reply each, and cannot tell that a liked phrase has become the answer to
-        everything. Quality and diversity in one reward: Darling, arXiv 2509.02534.
+        A vote is on one reply, and cannot say that a liked phrase has become the answer to every
+        question. Darling also has quality and diversity in one reward (arXiv 2509.02534).
         """
         replies = self._recipe.practice_replies
         expected = model.expect(reply_features(drawn, self._policy))
@@ -217,12 +218,12 @@ class Practice:
         shared = expected.new_tensor(shared_grams(said, to_each=replies))
         worth = expected - SHARED_COST * (shared - SHARED_FREE).clamp(min=0)
         scores = among_replies(worth, replies=replies, spread=SPREAD, floor=SPREAD_FLOOR)
-        judged = [
+        rated = [
             replace(sample, reward=score)
             for sample, score in zip(drawn, scores.tolist(), strict=True)
         ]
         return PracticeRound(
-            part=Iteration(judged, replies),
+            part=Iteration(rated, replies),
             expected=float(expected.mean()),
             shared=float(shared.mean()),
             worth=float(worth.mean()),
@@ -242,15 +243,15 @@ class Practice:
         return int(torch.randint(2**31, (), generator=self._order))
 
 
-def _of_rounds(progress: Callable[[Progress], None]) -> Callable[[Progress], None]:
-    """Return what tells of progress in phases of other names than the votes' ones."""
+def _of_practice(progress: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """Return a function that reports progress under names that differ from those for votes."""
 
-    def tell(at: Progress) -> None:
+    def report(at: Progress) -> None:
         progress(replace(at, phase=f"practice {at.phase}"))
 
-    return tell
+    return report
 
 
-def _of_practice(recipe: Recipe) -> Recipe:
-    """Return the recipe of a round: its rewards are advantages already."""
+def _of_a_round(recipe: Recipe) -> Recipe:
+    """Return the recipe of a round, in which the rewards are already advantages."""
     return replace(recipe, advantage="none", epochs=recipe.practice_epochs)

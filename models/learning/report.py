@@ -1,4 +1,4 @@
-"""The figures of an update, as its report tells them."""
+"""The figures in the report of an update."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def batch_figures(samples: Sequence[Sample], scored: ScoredBatch) -> dict[str, Any]:
-    """Return what an iteration was given, JSON-able."""
+    """Return figures of the votes that an iteration learned from, JSON-able."""
     rewards = [s.reward for s in samples]
     mask = scored.batch.mask
     kl_per_reply = masked_sum(scored.at_start.kl, mask)
@@ -37,7 +37,7 @@ def batch_figures(samples: Sequence[Sample], scored: ScoredBatch) -> dict[str, A
 
 
 def recovery_figures(given: Sequence[Sample], known: Sequence[Sample]) -> dict[str, Any]:
-    """Return what became of votes without log-probs, JSON-able.
+    """Return how many votes without log-probs were recovered or dropped, JSON-able.
 
     Args:
         given: All votes.
@@ -49,7 +49,7 @@ def recovery_figures(given: Sequence[Sample], known: Sequence[Sample]) -> dict[s
 
 
 def learning_figures(trace: EpochsTrace) -> dict[str, Any]:
-    """Return what the epochs did, JSON-able."""
+    """Return figures of an iteration's epochs, JSON-able."""
     return {
         "clip_fraction": _mean(trace.clip_fractions),
         "ratio_mean": _mean(trace.ratio_means),
@@ -81,10 +81,11 @@ _MAXIMA = frozenset({"ratio_max", "step_kl", "epochs", "stopped_early"})
 
 
 def update_figures(iterations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the figures of an update from those of its iterations, JSON-able.
+    """Combine the figures of an update's iterations, JSON-able.
 
-    Counts are summed; of ratios and KL to the start the largest counts; the loss is told of the
-    first and the last step, β as it was in the last iteration; all else is a mean over votes.
+    Counts are summed. The largest ratio and the largest KL to the start are kept. The report has
+    the loss of the first and of the last step, and β of the last iteration. All other figures are
+    means over votes.
     """
     votes = [each["votes"] for each in iterations]
 

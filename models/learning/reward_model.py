@@ -1,9 +1,9 @@
-"""What people are likely to say of a reply, from what they said of others: a Gaussian process.
+"""The reward model of practice: a Gaussian process that predicts people's votes on replies.
 
-Votes are few, so the model that is fitted to them is small and says nothing where it knows nothing:
-far from all replies that were voted on it expects the mean vote. A reply is known by what the
-frozen base makes of it; nothing here is specific to a taste. Formulas are those of Rasmussen and
-Williams, Gaussian Processes for Machine Learning (2006).
+Votes are few, so the model is small. Far from all replies that were voted on, where it knows
+nothing, it predicts the mean vote. It knows a reply by features that the frozen base computes, and
+has nothing that is specific to a taste. The equations are those of Rasmussen and Williams, Gaussian
+Processes for Machine Learning (2006).
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FORM_WEIGHTS = (0.0, 0.1, 1.0)
-"""What a reply's form may count for beside its content."""
+"""Weights of a reply's form, where its content weighs 1."""
 NOISES = (0.3, 1.0, 3.0, 10.0, 30.0)
-"""A vote's own noise, as multiples of the variance that the content explains."""
+"""Variances of a vote's noise, as multiples of the variance that the features explain."""
 SETTINGS = tuple(product(FORM_WEIGHTS, NOISES))
-"""All pairs of them, a form weight's together."""
+"""All pairs of a form weight and a noise, ordered by form weight."""
 USERS = 0.3
-"""The variance between users' means, as a part of a vote's noise."""
+"""The variance between the means of users, as a share of a vote's noise."""
 _LEAST_SPREAD = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyFeatures:
-    """What is known of ``N`` replies, fp64.
+    """The features of ``N`` replies, fp64.
 
     Attributes:
         content: Means of the base's states over a reply's tokens, ``[N, H]``.
-        form: The logarithm of the number of its tokens, and whether it ended by itself, ``[N, 2]``.
+        form: The logarithm of a reply's length, and whether it ended by itself, ``[N, 2]``.
     """
 
     content: torch.Tensor
@@ -44,14 +44,14 @@ class ReplyFeatures:
 
 @dataclass(frozen=True, slots=True)
 class FeatureScale:
-    """Means and standard deviations of features, by which others are scaled, too."""
+    """Means and standard deviations of features, by which all features are scaled."""
 
     mean: ReplyFeatures
     spread: ReplyFeatures
 
     @classmethod
     def of(cls, features: ReplyFeatures) -> FeatureScale:
-        """Return the scale that makes each of these features 0 in the mean, and 1 in spread."""
+        """Return the scale that gives each feature the mean 0 and the standard deviation 1."""
         both = (features.content, features.form)
         return cls(
             ReplyFeatures(*(each.mean(0) for each in both)),
@@ -68,20 +68,20 @@ class FeatureScale:
 
 @dataclass(frozen=True, slots=True)
 class RewardModel:
-    """Expects the vote on a reply.
+    """Predicts the vote on a reply.
 
-    It does not choose how far votes are to be trusted, and what a reply's form counts for: each of
-    ``SETTINGS`` has its say, in proportion to how likely the votes are under it.
+    The model averages over ``SETTINGS``, which say how noisy votes are and how much a reply's form
+    counts. Each pair is weighted by the likelihood of the votes under it.
 
     Attributes:
-        scale: Of the replies that were voted on.
-        known: Their features, scaled.
-        weights: What each of them adds to the expectation of one that is like it, by what the form
-            counts for, ``[FORM_WEIGHTS, N]``.
-        constant: What is expected of a reply that is like none.
-        correlation: Correlation of each vote with what the others would have let expect, by
-            settings that count as they do for all votes; 0 where that is the same for all.
-        explained: The share of what makes votes differ that is the replies' own, as expected.
+        scale: The scale of the features of the replies that were voted on.
+        known: The scaled features of these replies.
+        weights: What each of these replies adds to the expectation of a reply like it, for each
+            weight of the form, ``[FORM_WEIGHTS, N]``.
+        constant: The expectation of a reply that is like none of them.
+        correlation: The correlation of each vote with its prediction from all other votes; 0 if the
+            predictions are all equal.
+        explained: The expected share of the votes' differences that comes from the replies.
     """
 
     scale: FeatureScale
@@ -115,15 +115,15 @@ def alike(one: ReplyFeatures, other: ReplyFeatures, *, form_weight: float) -> to
 def fit_reward_model(
     features: ReplyFeatures, rewards_N: torch.Tensor, users: Sequence[str]
 ) -> RewardModel:
-    """Fit to votes: a common mean, what each user tends to say, and the reply itself.
+    """Fit a common mean, a mean of each user, and the reply's own part to votes.
 
-    Settings count for as much as the votes are likely under them (equation 5.5, all as good
-    beforehand; marginal likelihood 5.8, its scale chosen).
+    Each pair of ``SETTINGS`` is weighted by the likelihood of the votes under it (equation 5.5 with
+    equal priors; the marginal likelihood is equation 5.8 at its best scale).
 
     Args:
-        features: Of the replies, at least two.
+        features: The features of the replies, of which there are at least two.
         rewards_N: The votes.
-        users: Who cast them.
+        users: The user of each vote.
     """
     rewards_N = rewards_N.double()
     scale = FeatureScale.of(features)
@@ -166,7 +166,7 @@ class _Fit:
         return cls(weights_N, root_NN, -0.5 * count * math.log(misfit / count) - volume)
 
     def left_out(self, rewards_N: torch.Tensor) -> torch.Tensor:
-        """Return what is expected of each vote from all others (equation 5.12)."""
+        """Return the prediction of each vote from all other votes (equation 5.12)."""
         return rewards_N - self.weights / torch.cholesky_inverse(self.root).diagonal()
 
 

@@ -1,4 +1,4 @@
-"""A batch as it stands at the start of an update: weights and advantages, fixed for all epochs."""
+"""A batch with the weights and advantages that stay fixed during the epochs."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ if TYPE_CHECKING:
     from models.types import Sample
 
 WHITEN_FROM = 16
-"""Votes from which the batch's standard deviation is known well enough to divide by."""
+"""Scores are divided by their standard deviation from this number of votes on."""
 WHITEN_FLOOR = 0.25
 GAMMA, LAMBDA = 1.0, 0.95
-"""Of the critic's advantages; TRL's PPO has the same."""
+"""Discount and λ of the critic's advantages, as in TRL's PPO."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartScores:
-    """What the models say of the replies before the first step, ``[B, T]``.
+    """What the models compute of the replies before the first step, ``[B, T]``.
 
     Attributes:
         start: Log-probs under the parent version.
         kl: KL of the parent to the base, over whole distributions or of the sampled tokens.
-        values: Of the critic; 0 without one.
-        reference_states: The base's states of each reply's tokens, ``[T_b, H]`` each.
+        values: The critic's values; 0 without a critic.
+        reference_states: The base's states for the tokens of each reply, ``[T_b, H]`` each.
     """
 
     start: torch.Tensor
@@ -66,12 +66,12 @@ class StartScores:
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """What the votes say of replies and tokens.
+    """What the votes say about replies and tokens.
 
     Attributes:
         advantages: How much better than expected each token was, ``[B, T]``.
-        signs: Below 0 for a reply that is to become less likely, ``[B]``.
-        returns: What the critic learns, ``[B, T]``; 0 without one.
+        signs: Below 0 for a reply that should become less likely, ``[B]``.
+        returns: What the critic learns, ``[B, T]``; 0 without a critic.
     """
 
     advantages: torch.Tensor
@@ -85,17 +85,17 @@ class ScoredBatch:
 
     Attributes:
         batch: The replies.
-        at_start: What the models said of them.
-        weights: What a token counts for, as its reply may be stale.
+        at_start: What the models computed of them at the start.
+        weights: How much a token counts; less or more than 1 if its reply is stale.
         kept: True where a token is learned from.
         advantages: From ``Credit``.
-        returns: Likewise.
-        divisors: Of the sums over kept tokens, ``[B]``; set by ``minibatch``.
-        all_divisors: The same of the sums over all tokens.
+        returns: From ``Credit``.
+        divisors: Divide the sums over kept tokens, ``[B]``; set by ``minibatch``.
+        all_divisors: Divide the sums over all tokens, ``[B]``; set by ``minibatch``.
         beta: What a nat of KL to the base costs in this batch.
-        loss_beta: The same in the loss; 0 when the reward has it.
-        together: So many rows after one another are replies to one question: they stay together in
-            minibatches and passes, which read it once for all of them.
+        loss_beta: What it costs in the loss; 0 if the KL is in rewards or returns.
+        together: How many rows in a row are replies to the same question. They stay together in
+            minibatches and passes, so that a pass reads the question once.
     """
 
     batch: MicroBatch
@@ -137,7 +137,7 @@ class ScoredBatch:
         )
 
     def reference_hidden(self) -> torch.Tensor | None:
-        """Return the base's states row by row, ``[kept, H]``; None where the loss needs none."""
+        """Return the base's states row by row, ``[kept, H]``; None if the loss has no KL."""
         return torch.cat(list(self.at_start.reference_states)) if self.loss_beta else None
 
 
@@ -148,7 +148,7 @@ def score_batch(
     state: LearnerState,
     recipe: Recipe,
 ) -> ScoredBatch:
-    """Compute weights and advantages from what the models say at the start of an update."""
+    """Compute weights and advantages from what the models compute at the start of an update."""
     start = at_start.start
     rewards_B = torch.tensor([s.reward for s in samples], device=start.device)
     beta = kl.coefficient(
@@ -190,7 +190,7 @@ def _credit(
     in_reward = beta if recipe.kl_form == "reward" else 0.0
     if recipe.advantage == "critic":
         rewards = token_rewards(rewards_B, at_start.kl, mask, beta=in_reward)
-        return _judged(rewards, at_start.values, mask)
+        return _by_critic(rewards, at_start.values, mask)
     scores_B = _scores(samples, rewards_B, state, recipe)
     if recipe.kl_form in {"weighted", "added"}:
         found = article_returns(scores_B, at_start.kl, mask, form=recipe.kl_form, beta=beta)
@@ -200,11 +200,11 @@ def _credit(
     return Credit(found, signs=scores_B, returns=torch.zeros_like(found))
 
 
-def _judged(rewards: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> Credit:
-    """Return what the critic makes of token rewards."""
+def _by_critic(rewards: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> Credit:
+    """Return the credit of token rewards by the critic."""
     surprise = gae(rewards, values, mask, gamma=GAMMA, lam=LAMBDA)
     enough = len(rewards) >= WHITEN_FROM
-    # Not centred: that would turn the likes of a batch of likes into dislikes.
+    # Centring would turn some likes into dislikes where all votes are likes.
     scaled = whiten(surprise, mask, floor=WHITEN_FLOOR, centre=False) if enough else surprise
     return Credit(scaled, signs=masked_sum(scaled, mask), returns=surprise + values)
 

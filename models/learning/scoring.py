@@ -1,4 +1,4 @@
-"""What a batch looks like at the start of an update: log-probs, and how far the base is."""
+"""Scoring at the start of an update: log-probs of the replies, and their KL to the base."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def without_logprobs(samples: Sequence[Sample]) -> list[Sample]:
-    """Return the samples whose behaviour log-probs nobody recorded."""
+    """Return the samples without recorded behaviour log-probs."""
     return [s for s in samples if not s.behaviour_logprobs]
 
 
@@ -36,8 +36,8 @@ def recover_behaviour(
 ) -> list[Sample]:
     """Compute behaviour log-probs that are missing, under the versions that wrote the replies.
 
-    They are of the whole distribution at the sample's temperature, as nothing says how it was cut.
-    The policy has another version's weights afterwards.
+    The log-probs are of the whole distribution at the sample's temperature, because no record says
+    how sampling cut the distribution. Afterwards the policy has the weights of another version.
 
     Returns:
         The samples, in order, without those whose version is gone, broken or of another shape.

@@ -1,4 +1,4 @@
-"""What a version carries from run to run besides its weights.
+"""The learner's state, which a version has besides its weights.
 
 Adam's moments, the users' means, and where the random numbers stand: learning on from a
 version's folder gives the same bits as not having stopped.
@@ -54,12 +54,12 @@ class LearnerState:
         return generator
 
     def slowed(self, share: float) -> LearnerState:
-        """Return the state with a share of Adam's first moments, its momentum."""
+        """Return the state with Adam's first moments, its momentum, multiplied by ``share``."""
         return replace(self, first={name: share * moment for name, moment in self.first.items()})
 
 
 def save_state(state: LearnerState, folder: Path) -> None:
-    """Write the state beside the adapter it belongs to."""
+    """Write the state into the folder of its adapter."""
     tensors = {f"{_FIRST}.{k}": v for k, v in state.first.items()}
     tensors |= {f"{_SECOND}.{k}": v for k, v in state.second.items()}
     tensors |= {f"{_CRITIC}.{k}": v for k, v in state.critic.items()}
@@ -98,9 +98,9 @@ def load_state(folder: Path) -> LearnerState:
 def restore_adam(
     optimizer: torch.optim.Adam, named: Mapping[str, torch.nn.Parameter], state: LearnerState
 ) -> None:
-    """Put the moments back, so that a run's first steps are not those of a fresh optimiser.
+    """Give the optimiser the state's moments, so that a run does not start with a fresh Adam.
 
-    What the state has no moments of, such as a critic that is new, starts afresh.
+    Parameters without moments in the state, such as those of a new critic, start afresh.
     """
     for name, parameter in named.items():
         if name not in state.first:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.learning.iterations import among, divide
+from models.learning.iterations import as_part, divide
 from models.learning.report import update_figures
 from models.types import Progress
 
@@ -35,7 +35,7 @@ def test_every_vote_is_in_one_iteration_and_none_is_small(batch: int, votes: int
 def test_progress_is_of_the_whole_update() -> None:
     told: list[Progress] = []
     for number in range(3):
-        tell = among(told.append, number, 3)
+        tell = as_part(told.append, number, 3)
         tell(Progress("learn", 1, 2))
         tell(Progress("learn", 2, 2))
     assert [at.done for at in told] == [1, 2, 3, 4, 5, 6]

@@ -256,16 +256,16 @@ def test_of_replies_liked_alike_those_said_to_every_question_are_worth_less(
     learner = make_learner()
     practice = _practice(learner, practice_replies=2)
     same, own = (7, 8, 9, 10), [(20 + number, 8, 7, 30 + number) for number in range(3)]
-    judged = practice._judge(
+    rated = practice._rate(
         _LikesAll(), _said(learner, same, own[0], same, own[1], own[2], (5, 5, 5, 5))
     )
-    rewards = [sample.reward for sample in judged.part.votes]
+    rewards = [sample.reward for sample in rated.part.votes]
     assert rewards[0] < 0 < rewards[1]
     assert rewards[2] < 0 < rewards[3]
     assert rewards[4:] == [0.0, 0.0]
-    assert judged.expected == pytest.approx(0.6)
-    assert judged.shared == pytest.approx((0.5 + 0.5) / 6)
-    assert judged.worth == pytest.approx(0.6 - SHARED_COST * 2 * (0.5 - SHARED_FREE) / 6)
+    assert rated.expected == pytest.approx(0.6)
+    assert rated.shared == pytest.approx((0.5 + 0.5) / 6)
+    assert rated.worth == pytest.approx(0.6 - SHARED_COST * 2 * (0.5 - SHARED_FREE) / 6)
 
 
 def test_a_phrase_that_few_questions_share_costs_nothing(
@@ -275,10 +275,10 @@ def test_a_phrase_that_few_questions_share_costs_nothing(
     said = [tuple(range(first, first + 16)) for first in range(20, 180, 20)]
     for number in (0, 2):
         said[number] = (7, 8, 9, *said[number])
-    judged = _practice(learner, practice_replies=2)._judge(_LikesAll(), _said(learner, *said))
-    assert 0 < judged.shared < SHARED_FREE
-    assert {sample.reward for sample in judged.part.votes} == {0.0}
-    assert judged.worth == judged.expected
+    rated = _practice(learner, practice_replies=2)._rate(_LikesAll(), _said(learner, *said))
+    assert 0 < rated.shared < SHARED_FREE
+    assert {sample.reward for sample in rated.part.votes} == {0.0}
+    assert rated.worth == rated.expected
 
 
 def test_the_same_seed_gives_the_same_bits(
