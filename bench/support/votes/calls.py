@@ -23,11 +23,11 @@ class NotedError(Exception):
 class Notebook:
     """Stands in for the store's client, so that a script's words are those that the store sends."""
 
-    async def promise(self, name: str, keys: list[str], args: list[Any]) -> Any:
+    async def durable_script(self, name: str, keys: list[str], args: list[Any]) -> Any:
         """Note a call."""
         raise NotedError(name, keys, args)
 
-    script = promise
+    script = durable_script
 
 
 NOTING: Any = Notebook()
