@@ -270,7 +270,7 @@ def roles(version: str, rollout: Rollout) -> tuple[Role, ...]:
 
 
 def served(rollout: Rollout) -> dict[Role, str]:
-    """Return what is served, and where the judge would go back to."""
+    """Return what is served, and the confirmed version, to which the judge would go back."""
     found: dict[Role, str] = {"live": rollout.live, "confirmed": rollout.confirmed or BASE}
     return found | ({"canary": rollout.canary} if rollout.canary else {})
 

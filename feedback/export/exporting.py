@@ -1,4 +1,4 @@
-"""Exports: from the log of votes to lines, chunk by chunk, and to a file that survives a crash."""
+"""Exports: the log of votes as lines, chunk by chunk, and as a file that survives a crash."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def begin(store: Store, layout: Layout, since: str = START) -> Cursor:
 
 
 async def chunks(store: Store, cursor: Cursor) -> AsyncIterator[tuple[list[bytes], Cursor]]:
-    """Yield the lines of one chunk after the other, each with the cursor that stands behind it.
+    """Yield the lines of one chunk after the other, each with the cursor after it.
 
     The log is read up to the cursor's ``until``. A vote that changes meanwhile is not in this
     export but in the next one, as its event comes after that.
@@ -133,7 +133,7 @@ async def export_file(
 async def _write(
     store: Store, part: PartFile, cursor: Cursor, progress: Callable[[Cursor], Any]
 ) -> Cursor:
-    """Write what is left of an export; return the cursor that stands behind it."""
+    """Write what is left of an export; return the cursor at its end."""
     kept = cursor.events
     async for lines, reached in chunks(store, cursor):
         cursor = reached

@@ -1,4 +1,4 @@
-"""The file that an export grows: durable piece by piece, whole or absent under its name.
+"""The file that an export writes: durable piece by piece, and under its name only when whole.
 
 ``FILE.part`` holds JSON lines, in whichever format the file will be, because lines can be cut back
 to the last piece that was finished and Parquet cannot. ``FILE.cursor`` says how far they are.

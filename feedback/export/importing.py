@@ -126,7 +126,7 @@ async def _write(store: Store, votes: list[VoteRecord], *, dry_run: bool) -> lis
 
 
 def _ready(record: VoteRecord, *, relearn: bool) -> VoteRecord:
-    """Return a vote in the state in which it is written."""
+    """Return a vote in the state in which an import writes it."""
     gone = record.completion is None
     again = relearn and record.score is not None and not gone
     if not again and record.state not in {"claimed", "pending"}:

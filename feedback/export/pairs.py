@@ -1,4 +1,4 @@
-"""Which two replies to one prompt make a pair of better and worse: pure, in bounded memory.
+"""Finds pairs of a better and a worse reply to one prompt: pure, in bounded memory.
 
 A pair comes from a comparison, from a correction (over the reply), and from an approved and a
 disapproved reply to the same messages, whoever asked. For the last kind votes wait for their

@@ -1,4 +1,4 @@
-"""Reads a file of the layout ``records`` row by row, in bounded memory; whatever it holds."""
+"""Reads a file of the layout ``records`` row by row, in bounded memory, whatever is in the file."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class BadRowError(ValueError):
-    """A row is no vote of an export; the message gives the column and the reason."""
+    """A row is not a vote of an export; the message gives the column and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def from_row(row: object) -> VoteRecord:
 
 
 def _first_reason(error: ValidationError) -> str:
-    """Return what is wrong with the first column that is, and with how many more."""
+    """Return what is wrong with the first bad column, and how many more are bad."""
     errors = error.errors(include_url=False)
     where = ".".join(map(str, errors[0]["loc"]))
     reason = errors[0]["msg"].removeprefix("Value error, ")

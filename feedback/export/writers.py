@@ -32,7 +32,7 @@ def encode_line(row: Row) -> bytes:
 
 
 class ParquetStream:
-    """Makes a Parquet file in pieces; what has been made is handed out and kept no longer."""
+    """Makes a Parquet file in pieces, and keeps none of them once it has returned it."""
 
     def __init__(self, layout: Layout) -> None:
         # pyarrow takes 50 MB and a tenth of a second: only those who write Parquet pay.

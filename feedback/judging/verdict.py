@@ -41,7 +41,7 @@ DRIFT = 0.5
 """Margins that approval may fall from one hour to another, where no canary shows the reason."""
 
 _MOST_MORE = 1000.0
-"""Votes that are wanted are not reckoned beyond so many times those there are."""
+"""Votes that are wanted are not estimated beyond so many times those there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +76,20 @@ def judge(comparison: VersionComparison, bounds: JudgeBounds) -> JudgeVerdict:
     broken = [g for g in guards(comparison, bounds) if g.broken(bounds.error * GUARD_BUDGET)]
     damning = [g.what for g in broken if comparison.together or not g.of_the_moment]
     doubts = [g.what for g in broken if g.what not in damning]
-    said = _said(figures)
+    measured = _in_words(figures)
     if damning:
         return JudgeVerdict("roll_back", tuple(damning), figures=figures)
     enough = min(comparison.test.cast, comparison.control.cast) >= bounds.min_votes
     liking = int(decided(difference, bounds, together=comparison.together)) if enough else 0
     if liking < 0:
-        return JudgeVerdict("roll_back", (f"People like it less: {said}.",), figures=figures)
+        return JudgeVerdict("roll_back", (f"People like it less: {measured}.",), figures=figures)
     if liking > 0:
-        reason = f"People like it no less: {said}."
+        reason = f"People like it no less: {measured}."
         if doubts:
             return JudgeVerdict("hold", (reason, *doubts), figures=figures)
         return JudgeVerdict("promote", (reason,), figures=figures)
     needed = votes_needed(comparison, difference, bounds)
-    return JudgeVerdict("hold", (_too_few(said, needed, comparison), *doubts), needed, figures)
+    return JudgeVerdict("hold", (_too_few(measured, needed, comparison), *doubts), needed, figures)
 
 
 def decided(difference: Difference, bounds: JudgeBounds, *, together: bool) -> NDArray[np.int_]:
@@ -107,7 +107,7 @@ def decided(difference: Difference, bounds: JudgeBounds, *, together: bool) -> N
 def votes_needed(
     comparison: VersionComparison, difference: Difference, bounds: JudgeBounds
 ) -> int | None:
-    """Reckon how many more votes decide, if what was measured so far is the truth.
+    """Estimate how many more votes decide, if what was measured so far is the truth.
 
     Returns:
         None when no number of votes on the test side would: the control has too few, and where the
@@ -139,7 +139,7 @@ def _threshold(error: float) -> float:
 
 
 def _ballots(comparison: VersionComparison) -> tuple[Ballots, Ballots]:
-    """Line the two sides' votes up by person."""
+    """Return the votes of both sides, person by person."""
     people = sorted(comparison.test.votes.keys() | comparison.control.votes.keys())
     sides = []
     for tally in (comparison.test, comparison.control):
@@ -152,7 +152,7 @@ def _ballots(comparison: VersionComparison) -> tuple[Ballots, Ballots]:
 def _figures(
     comparison: VersionComparison, difference: Difference, bounds: JudgeBounds
 ) -> dict[str, Any]:
-    """Return what the verdict rests on, as JSON has it."""
+    """Return what the verdict is based on, as JSON has it."""
     figures: dict[str, Any] = {"together": comparison.together}
     for name, tally in (("test", comparison.test), ("control", comparison.control)):
         approval = tally.approval(bounds.user_cap)
@@ -169,8 +169,8 @@ def _figures(
     return figures
 
 
-def _said(figures: dict[str, Any]) -> str:
-    """Say the approval of both sides."""
+def _in_words(figures: dict[str, Any]) -> str:
+    """Return the approval of both sides in words."""
     test, control = figures["test"], figures["control"]
     sides = (
         f"{_percent(test['approval'])} of {test['votes']} votes by {test['people']} people, "
@@ -189,12 +189,12 @@ def _percent(share: float | None) -> str:
     return "none" if share is None else f"{share:.0%}"
 
 
-def _too_few(said: str, needed: int | None, comparison: VersionComparison) -> str:
+def _too_few(measured: str, needed: int | None, comparison: VersionComparison) -> str:
     if needed is not None:
-        return f"About {needed} more votes are needed: {said}."
+        return f"About {needed} more votes are needed: {measured}."
     if comparison.together:
-        return f"The votes do not show which is liked more: {said}."
+        return f"The votes do not show which is liked more: {measured}."
     return (
         "Votes on the newer versions alone cannot show which is liked more, for the confirmed one "
-        f"has only {comparison.control.cast}: {said}. Start a canary to find out."
+        f"has only {comparison.control.cast}: {measured}. Start a canary to find out."
     )

@@ -87,7 +87,7 @@ class Completions:
 
 
 def check_id(completion_id: str) -> None:
-    """Refuse an id that no completion has because its vote would be another record, as ``log``.
+    """Refuse an id such as ``log``, whose vote would have the key of another record.
 
     Raises:
         UnknownCompletionError: It is such an id.

@@ -26,5 +26,5 @@ class Judging:
         return None if found is None else _CODEC.decode(found)
 
     async def write(self, judgement: Judgement) -> None:
-        """Remember a verdict in place of the last."""
+        """Write a verdict in place of the last."""
         await self._client.command("SET", keys.JUDGING, _CODEC.encode(judgement))

@@ -100,7 +100,7 @@ def feedback(completion_id: str) -> str:
 
 
 def can_be_vote(completion_id: str) -> bool:
-    """Whether ``feedback(completion_id)`` is no other record's key, as it is of the id ``log``."""
+    """Whether a completion of this id can have a vote; ``feedback("log")`` is the log's key."""
     return feedback(completion_id) not in _not_votes
 
 

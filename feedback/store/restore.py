@@ -43,7 +43,7 @@ class Restore:
         return [each == 1 for each in done]
 
     async def there(self, ids: Sequence[str]) -> list[bool]:
-        """Return for each id whether its completion or a vote on it is there."""
+        """Return for each id whether its completion or a vote on it exists."""
         names = [name for each in ids for name in (keys.completion(each), keys.feedback(each))]
         found = await self._client.hashes(names)
         return [bool(found[i] or found[i + 1]) for i in range(0, len(found), 2)]

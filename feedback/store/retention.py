@@ -50,7 +50,7 @@ class Retention:
         self._audit_events = settings.audit_events
 
     async def sweep(self, *, now: float, seconds: float) -> SweepReport:
-        """Do all that there is to do, as far as the time allows, and remember what was done.
+        """Do what there is to do, as far as the time allows, and write down what was done.
 
         A sweep that is cut off has done whole pieces; the next one goes on.
 
@@ -169,7 +169,7 @@ class Retention:
         return counted
 
     async def _forget_ids(self, now: float, seconds: float) -> tuple[int, str]:
-        """Walk over the lists of users, from where the last sweep stopped.
+        """Go through the lists of users, from where the last sweep stopped.
 
         Returns:
             How many ids were forgotten, and where to go on; ``"0"`` after a whole walk.
@@ -188,7 +188,7 @@ class Retention:
                 return forgotten, str(cursor)
 
     async def _forget_of(self, users: list[str], old: float) -> int:
-        """Forget ids of some users; those with long lists are gone on with one by one."""
+        """Forget ids of some users; the rest of long lists is done user by user."""
         most = PIECE // _USERS
         forgotten, *ranks = await self._client.script("user_forget", users, [0, most, old])
         for key, rank in zip(users, ranks, strict=True):

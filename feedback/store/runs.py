@@ -105,7 +105,7 @@ class Runs:
         report: dict[str, Any],
         now: float,
     ) -> None:
-        """Make a run's version exist and mark the votes that it learned: the one point that counts.
+        """Commit a run: from here on its version exists, and the votes that it learned are marked.
 
         A second commit of the same version changes nothing.
 
@@ -203,11 +203,11 @@ class Runs:
         _hold(run, released)
 
     async def resting(self) -> bool:
-        """Whether the last attempt, at a run or a gate, failed so lately that nobody tries yet."""
+        """Whether the last attempt at a run or a gate failed so recently that none is made yet."""
         return bool(await self._client.command("EXISTS", keys.RESTING))
 
     async def rest(self) -> None:
-        """Let the learner rest from what it could not do for now."""
+        """Let nobody try a run or a gate for a while."""
         if self._rest_ms > 0:
             await self._client.command("SET", keys.RESTING, "gate", "PX", self._rest_ms)
 

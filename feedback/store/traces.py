@@ -59,7 +59,7 @@ class Traces:
         self._client = client
 
     async def reply(self, completion_id: str) -> ReplyTrace:
-        """Return what is left of a reply; of an unknown one there is nothing."""
+        """Return what is left of a reply; nothing of an unknown one."""
         if not keys.can_be_vote(completion_id):
             return ReplyTrace(None)
         source, found = await self._client.hashes(

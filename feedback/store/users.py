@@ -1,4 +1,4 @@
-"""Users: what the record has of one, and its deletion, whole and without a trace."""
+"""Users: what the record has of each, and how all of it is deleted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _RUNS = 100
 
 
 class Users:
-    """The users of one Redis: whoever the ``user`` of a request named, apart for each API key."""
+    """The users of one Redis: those whom requests named in ``user``, each API key's apart."""
 
     def __init__(self, client: Client, api_keys: ApiKeys, retention: Retention) -> None:
         self._client = client

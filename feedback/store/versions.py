@@ -99,7 +99,7 @@ class Versions:
         await self._client.durable_script("version_removed", [keys.version(version)])
 
     async def next_sequence(self) -> int:
-        """Take the next number, which then no run gets: for a version that is imported."""
+        """Take the next number for a version that is imported; no run gets it then."""
         return int(await self._client.durable_script("sequence_next", [keys.SEQUENCE]))
 
     async def lineage(
@@ -115,7 +115,7 @@ class Versions:
         return await read_lineage(self._client, version, until, most)
 
     async def _base(self) -> VersionRecord:
-        """Return the base: it has counters of its own, and the rollout knows its state."""
+        """Return the base, with its own counters, and its state by the rollout."""
         counters, rollout = await self._client.hashes([keys.version(BASE), keys.ROLLOUT])
         live = rollout.get("live", BASE) == BASE
         state = {"state": "live" if live else "retired", "parent": "", "created_at": "0"}
