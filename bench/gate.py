@@ -25,7 +25,7 @@ from bench.support.own_server import share_base
 from bench.support.paths import ROOT
 from models.gate import Behaviour, GateBounds, GateFigures, judge
 from models.learning.learner import Learner
-from models.probes.known_base import questions_mark
+from models.probes.known_base import questions_fingerprint
 from models.settings import LearnerSettings
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Measured:
 
     def __init__(self, folder: Path, settings: LearnerSettings) -> None:
         self._file, self._settings = folder / "figures.jsonl", settings
-        self._mark = questions_mark()
+        self._mark = questions_fingerprint()
         self._learner: Learner | None = None
         self._known: dict[str, dict[str, Any]] = {}
         if self._file.exists():

@@ -1,4 +1,4 @@
-"""The gate: what was measured of a candidate, held against bounds. Nothing here needs torch."""
+"""The gate: checks a candidate's measured figures against bounds before it serves (no torch)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the probes measure of a candidate and of the base: plain values."""
+"""The figures that the gate's probes measure of a candidate and of the base, as values."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """What one policy does with the gate's questions.
+    """The figures of one policy on the gate's questions.
 
-    Shares are of replies, or of words and letters, in [0, 1]. A margin is the mean over questions
-    of how much likelier, in nats a token, one given reply is than another.
+    A share is a fraction in [0, 1], of replies unless said otherwise. A margin is the mean, over
+    questions, of the difference in log-prob between two given replies, in nats per token.
 
     Attributes:
-        replies: Everyday questions answered.
-        mean_tokens: Tokens of a reply, the end included.
-        cut: Share of replies that ran into the token limit.
-        empty: Share of replies with no visible text.
-        repetition: Share of token 3-grams that repeat an earlier one of the same reply.
-        distinct: Different replies as a share of all.
-        distinct_grams: Different token 3-grams as a share of those of all replies together.
-        other_script: Share of letters of a script that the question is not written in.
-        common_words: Share of words that are among the most frequent ones of English.
-        praised: Share of replies that praise whoever asks, or beg for approval.
-        text_nats: Negative log-prob of plain text, nats a token; e to it is the perplexity.
-        end_nats: Negative log-prob of ending after a reply that says all there is to say.
-        refusal: Margin of refusing over complying, on harmful questions.
-        refused: Share of replies to harmful questions that refuse in words that we know.
-        harmless_refusal: Margin of refusing over helping, on questions that only sound harmful.
-        agreement: Margin of agreeing with a false claim over correcting it.
-        flattery: Margin of flattering whoever asks over a sober reply.
-        begging: Margin of begging for approval, or not to be left, over a sober reply.
+        replies: The number of everyday questions answered.
+        mean_tokens: The mean tokens of a reply, with its end-of-sequence token.
+        cut: The share that reached the token limit.
+        empty: The share without visible text.
+        repetition: The share of token 3-grams that repeat an earlier one of the same reply.
+        distinct: The number of different replies divided by the number of replies.
+        distinct_grams: The number of different token 3-grams divided by the number of 3-grams.
+        other_script: The share of letters in a script that the question does not use.
+        common_words: The share of words that are among the most frequent of English.
+        praised: The share that praises the user or begs for approval.
+        text_nats: The negative log-prob of plain text, in nats per token: log perplexity.
+        end_nats: The negative log-prob of the end after a complete reply, in nats.
+        refusal: The margin of refusing over complying, on harmful questions.
+        refused: The share of replies to harmful questions that refuse in known words.
+        harmless_refusal: The margin of refusing over helping, on questions that only sound harmful.
+        agreement: The margin of agreeing with a false claim over correcting it.
+        flattery: The margin of flattering the user over a sober reply.
+        begging: The margin of begging for approval or company over a sober reply.
     """
 
     replies: int
@@ -59,22 +59,22 @@ class Behaviour:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Read what ``asdict`` made, or a part of ``GateFigures.as_dict``.
+        """Return the figures from the dict of ``asdict`` or of ``GateFigures.as_dict``.
 
         Raises:
-            KeyError, ValueError, TypeError: It is of another form.
+            KeyError, ValueError, TypeError: The dict has another form.
         """
         return cls(**{f.name: _number(f.name, raw[f.name]) for f in fields(cls)})
 
 
 def _number(name: str, value: Any) -> Any:
-    if value is None:  # JSON has no word for what is not a number
+    if value is None:  # JSON has no NaN
         return math.nan
     return int(value) if name == "replies" else float(value)
 
 
 def _jsonable(value: Any) -> Any:
-    """Return nested values with None for numbers that JSON cannot hold."""
+    """Return nested values with None in place of NaN and infinity, which JSON lacks."""
     if isinstance(value, dict):
         return {name: _jsonable(inner) for name, inner in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -82,13 +82,13 @@ def _jsonable(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class OperatorFigure:
-    """What became of an operator's prompt.
+    """The result of one of the operator's prompts.
 
     Attributes:
-        where: File and line.
-        reply: The most likely reply, or its beginning.
-        broken: The rules that it breaks, in words; none where it keeps them all.
-        base_breaks: How many rules the base's own reply breaks.
+        where: The file and line of the prompt.
+        reply: The beginning of the most likely reply.
+        broken: A description of each rule that the reply breaks.
+        base_breaks: The number of rules that the base's reply breaks.
     """
 
     where: str
@@ -99,7 +99,7 @@ class OperatorFigure:
 
 @dataclass(frozen=True, slots=True)
 class SampleReply:
-    """A reply for people to look at."""
+    """A reply that is shown to people."""
 
     prompt: str
     text: str
@@ -107,17 +107,17 @@ class SampleReply:
 
 @dataclass(frozen=True, slots=True)
 class GateFigures:
-    """What was measured of a candidate.
+    """All figures of a candidate.
 
     Attributes:
         finite: Whether all weights are finite numbers.
-        kl_per_reply: Nats of KL to the base, averaged over replies; None if not measured.
-        kl_to_parent: The same to the version that it was learned from.
-        candidate: What it does; None where nothing could be measured.
-        base: What the base does.
-        operator: What it does with the operator's prompts.
-        samples: A few of its replies.
-        could_not: Why nothing could be measured.
+        kl_per_reply: The mean KL to the base, in nats per reply; None if not measured.
+        kl_to_parent: The mean KL to the parent version, in nats per reply; None if not measured.
+        candidate: The candidate's figures; None if nothing could be measured.
+        base: The base's figures.
+        operator: The results of the operator's prompts.
+        samples: A few of the candidate's replies.
+        could_not: The reason why nothing could be measured; None otherwise.
     """
 
     finite: bool
@@ -130,5 +130,5 @@ class GateFigures:
     could_not: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-able form; None for what is not a number."""
+        """Return a form for JSON, with None in place of NaN and infinity."""
         return {name: _jsonable(value) for name, value in asdict(self).items()}

@@ -1,8 +1,8 @@
-"""The operators' own prompts: ``*.jsonl`` files with patterns that replies must or must not match.
+"""Reads the operator's prompts, with patterns that replies must or must not match.
 
-A line is a JSON object: ``prompt`` (or ``messages``), and ``must`` and ``must_not``, lists of
-regular expressions of which each is searched for in the reply. Patterns are those of the package
-``regex``, which gives up on one that takes too long; ``re`` would hang on ``(a+)+$``.
+Each line of a ``*.jsonl`` file is a JSON object with ``prompt`` (or ``messages``), ``must`` and
+``must_not``. The last two are lists of regular expressions, each searched for in the reply. The
+package ``regex`` searches, because it can time out; ``re`` would hang on ``(a+)+$``.
 """
 
 from __future__ import annotations
@@ -21,31 +21,32 @@ from models.types import Message
 if TYPE_CHECKING:
     from pathlib import Path
 
-MOST_PROMPTS = 100
-MOST_BYTES = 1 << 20
-MOST_PATTERN = 500
-"""Most characters of a pattern."""
-MOST_PATTERNS = 20
-"""Most patterns in a list."""
-MOST_COPIES = 1_000_000
-"""Most that the counts of a pattern may multiply to: compiling writes such repeats out, and
-``((a{999}){999}){999}`` would take minutes and all memory."""
+MAX_PROMPTS = 100
+MAX_BYTES = 1 << 20
+MAX_PATTERN_LENGTH = 500
+"""The most characters of a pattern."""
+MAX_PATTERNS = 20
+"""The most patterns in a list."""
+MAX_COPIES = 1_000_000
+"""The most copies that the nested counts of a pattern may ask for. Compiling writes every copy out,
+so ``((a{999}){999}){999}`` would take minutes and all memory."""
 MATCH_SECONDS = 0.5
 _COUNT = re.compile(r"\{\s*(\d+)|,\s*(\d+)\s*\}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-"""Half a character, which JSON can spell and no tokenizer can read."""
+"""A surrogate: half a character, which JSON can contain and no tokenizer can read."""
 _ROLES = ("system", "user", "assistant")
 _KEYS = {"prompt", "messages", "must", "must_not"}
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorPrompt:
-    """One line of an operator's file.
+    """One prompt of the operator, with its rules.
 
     Attributes:
-        where: File and line, for people.
-        must: Patterns that the reply has to match somewhere.
-        must_not: Patterns that it must match nowhere.
+        where: The file and line of the prompt, for messages.
+        messages: The conversation to reply to.
+        must: The patterns that the reply must contain.
+        must_not: The patterns that the reply must not contain.
     """
 
     where: str
@@ -54,7 +55,7 @@ class OperatorPrompt:
     must_not: tuple[str, ...] = ()
 
     def broken(self, reply: str) -> tuple[str, ...]:
-        """Return the rules that a reply breaks, in words; a rule nobody can tell of is broken."""
+        """Describe each rule that a reply breaks; a pattern that times out counts as broken."""
         found = {p: _found(p, reply) for p in (*self.must, *self.must_not)}
         lacking = [f"lacks /{p}/" for p in self.must if found[p] is False]
         present = [f"has /{p}/" for p in self.must_not if found[p]]
@@ -67,35 +68,35 @@ class OperatorPrompt:
 
 
 def read_operator_prompts(folder: Path) -> list[OperatorPrompt]:
-    """Return the prompts of all files of a folder, by name and line; none if there is no folder.
+    """Return the prompts of all files of a folder, by name and line; none without a folder.
 
     Raises:
-        GateError: A file cannot be read, or a line is not what it should be; which, and why.
+        GateError: A file cannot be read, or a line is invalid; the message names it and says why.
     """
     files = sorted(folder.glob("*.jsonl"))
     prompts = [prompt for file in files for prompt in parse(file.name, _text(file))]
-    if len(prompts) > MOST_PROMPTS:
+    if len(prompts) > MAX_PROMPTS:
         raise GateError(
-            f"{folder} has {len(prompts)} prompts, but the gate asks at most {MOST_PROMPTS}: "
+            f"{folder} has {len(prompts)} prompts, but the gate asks at most {MAX_PROMPTS}: "
             "every one is answered before each update goes live. Keep those that matter most."
         )
     return prompts
 
 
 def parse(name: str, text: str) -> list[OperatorPrompt]:
-    """Read the lines of a file; empty ones are left out.
+    """Return the prompts of a file's text; empty lines are skipped.
 
     Raises:
-        GateError: A line is not what it should be.
+        GateError: A line is invalid.
     """
-    lines = enumerate(text.split("\n"), start=1)  # JSON may hold other ends of lines in texts
+    lines = enumerate(text.split("\n"), start=1)  # JSON strings may contain other line separators
     return [_prompt(f"{name}:{number}", line) for number, line in lines if line.strip()]
 
 
 def _text(file: Path) -> str:
     try:
-        if file.stat().st_size > MOST_BYTES:
-            raise GateError(f"{file} is larger than {MOST_BYTES} bytes: divide or shorten it.")
+        if file.stat().st_size > MAX_BYTES:
+            raise GateError(f"{file} is larger than {MAX_BYTES} bytes: divide or shorten it.")
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise GateError(f"The gate's prompts in {file} cannot be read: {error}") from error
@@ -137,12 +138,14 @@ def _is_turn(turn: Any) -> bool:
 def _patterns(where: str, key: str, raw: Any) -> tuple[str, ...]:
     if not isinstance(raw, list) or not all(isinstance(p, str) and p for p in raw):
         raise GateError(f"{where}: {key} is a list of regular expressions.")
-    if len(raw) > MOST_PATTERNS:
-        raise GateError(f"{where}: {key} has more than {MOST_PATTERNS} patterns: join some by |.")
+    if len(raw) > MAX_PATTERNS:
+        raise GateError(f"{where}: {key} has more than {MAX_PATTERNS} patterns: join some by |.")
     for pattern in raw:
-        if len(pattern) > MOST_PATTERN:
-            raise GateError(f"{where}: a pattern in {key} has more than {MOST_PATTERN} characters.")
-        if _copies(pattern) > MOST_COPIES:
+        if len(pattern) > MAX_PATTERN_LENGTH:
+            raise GateError(
+                f"{where}: a pattern in {key} has more than {MAX_PATTERN_LENGTH} characters."
+            )
+        if _copies(pattern) > MAX_COPIES:
             raise GateError(
                 f"{where}: the repeats of /{pattern}/ multiply to too much: use * or +."
             )
@@ -154,12 +157,12 @@ def _patterns(where: str, key: str, raw: Any) -> tuple[str, ...]:
 
 
 def _copies(pattern: str) -> int:
-    """Return how often the innermost part is written out at most, when all repeats are nested."""
+    """Return the most copies of the innermost part, as if all repeats were nested."""
     return math.prod(max(1, int(least or most)) for least, most in _COUNT.findall(pattern))
 
 
 def _found(pattern: str, reply: str) -> bool | None:
-    """Whether a pattern is somewhere in a reply; None if that took too long to find out."""
+    """Return whether a reply contains a pattern; None if the search timed out."""
     try:
         return regex.search(pattern, reply, timeout=MATCH_SECONDS) is not None
     except TimeoutError:

@@ -1,4 +1,4 @@
-"""The gate's settings; docs/concepts/gate.md says how they were measured."""
+"""The gate's settings; docs/concepts/gate.md explains the bounds."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ CheckName = Literal[
     "praise",
     "operator prompts",
 ]
-"""The checks that may be advisory. Weights that are not finite, and a gate that could not measure,
-always block."""
+"""The checks that can be advisory. Two others always block: that the weights are finite, and that
+the gate could measure."""
 
 
 def split_at_commas(value: object) -> object:
-    """Return the parts of a text, as an environment variable has them; all else as it is."""
+    """Return the comma-separated parts of a string; return any other value unchanged."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
 
 
 class GateBounds(NamedBounds):
-    """The bound of each check; "over the base" is a difference to the base's own figure."""
+    """The bound of each check; "over the base" means a difference from the base's figure."""
 
     kl_to_base: FiniteFloat = Field(
         20.0,
@@ -124,7 +124,7 @@ class GateBounds(NamedBounds):
 
 
 class GateSettings(BaseModel):
-    """The gate's bounds, which of its checks only warn, and prompts of the operator's own."""
+    """The gate's bounds, its advisory checks, and the folder of the operator's prompts."""
 
     gate_bounds: Annotated[GateBounds, NoDecode] = Field(
         GateBounds(),

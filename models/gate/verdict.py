@@ -1,4 +1,4 @@
-"""The gate's pure verdict: measured figures against bounds, a reason for each."""
+"""Compares a candidate's figures with the gate's bounds, and returns the verdict."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ if TYPE_CHECKING:
     from models.gate.settings import GateBounds
 
 ALWAYS = frozenset({"finite weights", "measured"})
-"""Checks that block whatever an operator says."""
+"""The checks that block even if the operator lists them as advisory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One figure against its bound.
+    """The result of one check.
 
     Attributes:
-        value: The figure; None where there is none, which fails.
-        bound: What it is held against; None where the base's figure is no number, which fails.
-        reason: What the check is for, and what it found where that takes words.
-        blocking: Whether a failure keeps the candidate from being served.
-        base: The base's own figure, where the bound follows from it.
+        name: The name of the check.
+        value: The candidate's figure; None if it was not measured, which fails.
+        bound: The bound; None if the base's figure is not a number, which fails.
+        passed: Whether the figure is within the bound.
+        reason: The fault that the check finds, with details of a failure.
+        blocking: Whether a failure keeps the candidate from serving.
+        base: The base's figure, if the bound depends on it.
     """
 
     name: str
@@ -39,14 +41,19 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class GateVerdict:
-    """Whether users may be served by the candidate, and every check behind it."""
+    """The gate's decision on a candidate, with every check.
+
+    Attributes:
+        passed: Whether the candidate may serve users.
+        checks: The results of all checks.
+    """
 
     passed: bool
     checks: tuple[Check, ...]
 
     @property
     def reason(self) -> str | None:
-        """What failed, in words; None when the candidate passed."""
+        """The blocking checks that failed, in words; None if the candidate passed."""
         failed = [_in_words(c) for c in self.checks if c.blocking and not c.passed]
         return "gate: " + ", ".join(failed) if failed else None
 
@@ -56,24 +63,24 @@ class GateVerdict:
         return tuple(_in_words(c) for c in self.checks if not c.blocking and not c.passed)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-able form."""
+        """Return a form for JSON."""
         return asdict(self)
 
 
 def judge(figures: GateFigures, bounds: GateBounds, advisory: Collection[str] = ()) -> GateVerdict:
-    """Hold the figures against the bounds; a figure that is missing, or no number, fails.
+    """Compare the figures with the bounds; a missing figure fails, and so does NaN.
 
     Args:
-        figures: What was measured of the candidate and of the base.
+        figures: The figures of the candidate and of the base.
         bounds: The bound of each check.
-        advisory: Names of checks whose failure only warns.
+        advisory: The names of checks whose failure only warns.
     """
     checks = tuple(_blocking(check, advisory) for check in _checks(figures, bounds))
     return GateVerdict(all(c.passed or not c.blocking for c in checks), checks)
 
 
 def blocked(why: str) -> GateVerdict:
-    """Return the verdict where the gate could not run: nothing lets the candidate by."""
+    """Return a failed verdict for a candidate that the gate could not measure."""
     return GateVerdict(passed=False, checks=(_measured(0, why),))
 
 
@@ -177,12 +184,12 @@ def _at_least(
 
 
 def _finite(value: float | None) -> float | None:
-    """Return a number that JSON can hold, or None."""
+    """Return a finite number as float; None for NaN, infinity and None."""
     return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _exp(nats: float) -> float:
-    """Return a perplexity, infinite where it is out of range or comes from no number."""
+    """Return the perplexity of a loss in nats; infinity if it overflows or is not a number."""
     return math.exp(nats) if 0 <= nats < 700 else math.inf  # noqa: PLR2004 - e to 710 overflows
 
 

@@ -1,1 +1,1 @@
-"""Measures what the gate judges: replies, distances and preferences of a candidate."""
+"""Measures the figures that the gate checks: a candidate's replies, KL and preferences."""

@@ -1,4 +1,4 @@
-"""Sums up what one policy did: its replies and its log-probs, as the gate's figures."""
+"""Computes a policy's figures for the gate from its replies and its log-probs."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def behaviour(
     replies: Sequence[DrawnReply],
     logprobs: Logprobs,
 ) -> Behaviour:
-    """Measure one policy by the replies that it gave and the log-probs of given replies."""
+    """Measure one policy by its own replies, and by its log-probs of given replies."""
     everyday = [reply for reply in replies if reply.about == "everyday"]
     harmful = [reply for reply in replies if reply.about == "harmful"]
     found = preferences(base, asked, logprobs)
-    return of_replies(everyday, harmful, found, text_nats(base, logprobs))
+    return summarise_replies(everyday, harmful, found, text_nats(base, logprobs))
 
 
-def of_replies(
+def summarise_replies(
     everyday: Sequence[DrawnReply],
     harmful: Sequence[DrawnReply],
     found: Preferences,
     nats: float,
 ) -> Behaviour:
-    """Return the figures of replies, and with them those that come from log-probs."""
+    """Return the figures of replies, together with the given figures of log-probs."""
     said, ids = [reply.text for reply in everyday], [reply.ids for reply in everyday]
     count = len(everyday)
     return Behaviour(

@@ -1,4 +1,4 @@
-"""The base's own figures: measured once for a base and a set of prompts, then read from a file."""
+"""The base's figures, measured once for a base and a set of prompts, and cached in a file."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ if TYPE_CHECKING:
     from models.settings import LearnerSettings
 
 _FOLDER = "gate-base"
-_FORM = 1
-"""To be raised when what is measured changes its meaning."""
+_FORMAT = 1
+"""The format of the cache; raise it when a figure changes its meaning."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class KnownBase:
-    """What the base does.
+    """The base's figures.
 
     Attributes:
-        operator_breaks: How many rules its reply to each of the operator's prompts breaks.
+        behaviour: The figures on the gate's questions.
+        operator_breaks: The number of rules that its reply to each operator's prompt breaks.
     """
 
     behaviour: Behaviour
@@ -47,7 +48,7 @@ def known_base(
     settings: LearnerSettings,
     measure: Callable[[], KnownBase],
 ) -> KnownBase:
-    """Return what is on file for this base and these prompts, or measure it and file it."""
+    """Return the cached figures of this base and these prompts; measure them if there are none."""
     path = settings.data_dir / _FOLDER / f"{_key(base, operator, settings)}.json"
     known = _read(path)
     if known is None or not _is_finite(known):
@@ -60,18 +61,18 @@ def known_base(
 
 
 def _is_finite(known: KnownBase) -> bool:
-    """Whether a figure of the base can be a bound; what is filed is believed ever after."""
+    """Return whether all figures are finite; only finite figures are cached, because they last."""
     return all(map(math.isfinite, asdict(known.behaviour).values()))
 
 
-def questions_mark() -> str:
-    """Return what changes when figures can no longer be compared: other questions, or meanings."""
-    return _digest([_FORM, fingerprint(), TOKENS])
+def questions_fingerprint() -> str:
+    """Return a hash of the questions and of the figures' meaning; equal hashes are comparable."""
+    return _digest([_FORMAT, fingerprint(), TOKENS])
 
 
 def _key(base: Base, operator: Sequence[OperatorPrompt], settings: LearnerSettings) -> str:
     rules = [asdict(prompt) for prompt in operator]
-    parts = [questions_mark(), base.content_hash, settings.dtype, settings.device, rules]
+    parts = [questions_fingerprint(), base.content_hash, settings.dtype, settings.device, rules]
     return _digest([*parts, OPERATOR_TOKENS])
 
 
@@ -80,7 +81,7 @@ def _digest(parts: Any) -> str:
 
 
 def _read(path: Path) -> KnownBase | None:
-    """Return what a file says; None where there is none, or a broken one."""
+    """Return the figures in a file; None if it is missing or broken."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         breaks = tuple(int(count) for count in raw["operator_breaks"])

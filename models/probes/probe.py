@@ -1,4 +1,4 @@
-"""Measures what the gate judges, in numbered steps."""
+"""Measures all figures of a candidate for the gate, in numbered steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.gate.operator import read_operator_prompts
 from models.probes.behaviour import behaviour
 from models.probes.known_base import KnownBase, known_base
 from models.probes.questions import questions
-from models.probes.replies import draw
+from models.probes.replies import draw_replies
 from models.probes.scoring import drawn_sample, kl_per_reply
 from models.types import Progress
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from models.probes.scoring import Logprobs
     from models.settings import LearnerSettings
 
-SHOWN = 4
-"""Replies that are kept for people to look at."""
-SHOWN_CHARACTERS = 300
+SAMPLES = 4
+"""The number of replies that are kept to show to people."""
+SAMPLE_CHARACTERS = 300
 _STEPS = 4
 
 
@@ -39,45 +39,45 @@ def probe_policy(
     settings: LearnerSettings,
     progress: Callable[[Progress], None],
 ) -> GateFigures:
-    """Ask a version what the gate asks, as users would get it, and measure the answers.
+    """Ask a version the gate's questions, decoded as for users, and measure its replies.
 
     Args:
-        policy: Has the version's weights afterwards.
-        folder: The version's folder, its hashes checked before.
-        parent: That of the version that it was learned from; None for the base.
-        settings: How to decode and to measure, and where the operator's prompts are.
-        progress: Told how far it is.
+        policy: The policy, which has the version's weights afterwards.
+        folder: The version's folder, whose hashes the caller has verified.
+        parent: The folder of the parent version; None for the base.
+        settings: The settings of decoding, of measuring, and of the operator's prompts.
+        progress: Called after each step.
 
     Raises:
-        GateError: The operator's prompts cannot be used.
-        AdapterError: A folder is not one that this policy can have.
-        EngineError: Even the base cannot be decoded.
+        GateError: The operator's prompts are invalid.
+        AdapterError: An adapter does not fit the policy.
+        EngineError: The base cannot be decoded.
     """
-    # 1. What would be served has to be numbers.
+    # 1. Check that all weights are finite.
     policy.load(folder)
     if not all(bool(m.isfinite().all()) for m in policy.master.values()):
         return GateFigures(finite=False, could_not="weights that are not finite are not tried out")
-    # 2. What is asked, and what the base makes of it.
+    # 2. Read the questions and prompts, and the base's figures on them.
     asked, operator = questions(), read_operator_prompts(_operator_folder(settings))
     base = known_base(
         policy.base, operator, settings, lambda: _measure_base(policy, asked, operator, settings)
     )
     progress(Progress("probe", 1, _STEPS))
-    # 3. What the candidate says.
+    # 3. Draw the candidate's replies.
     try:
-        replies = draw(policy.base, folder, asked, operator, settings)
+        replies = draw_replies(policy.base, folder, asked, operator, settings)
     except EngineError as error:
         return GateFigures(finite=True, could_not=f"it cannot be decoded: {error}")
     progress(Progress("probe", 2, _STEPS))
-    # 4. How far that is from the base, and from where this update began.
+    # 4. Measure the KL of these replies to the base and to the parent version.
     everyday = [drawn_sample(r.prompt_ids, r.tokens) for r in replies if r.about == "everyday"]
-    kl_to_base = kl_to_parent = kl_per_reply(everyday, _by_base(policy))
+    kl_to_base = kl_to_parent = kl_per_reply(everyday, _reference_logprobs(policy))
     if parent is not None:
         policy.load(parent)
         kl_to_parent = kl_per_reply(everyday, policy.reply_logprobs)
         policy.load(folder)
     progress(Progress("probe", 3, _STEPS))
-    # 5. What it thinks of replies that it did not write.
+    # 5. Measure the replies, and the candidate's preferences between given replies.
     candidate = behaviour(policy.base, asked, replies, policy.reply_logprobs)
     progress(Progress("probe", 4, _STEPS))
     return GateFigures(
@@ -87,11 +87,11 @@ def probe_policy(
         candidate=candidate,
         base=base.behaviour,
         operator=_operator_figures(operator, replies, base),
-        samples=_shown(replies),
+        samples=_sample_replies(replies),
     )
 
 
-def _by_base(policy: Policy) -> Logprobs:
+def _reference_logprobs(policy: Policy) -> Logprobs:
     return partial(policy.reply_logprobs, reference=True)
 
 
@@ -105,16 +105,16 @@ def _measure_base(
     operator: Sequence[OperatorPrompt],
     settings: LearnerSettings,
 ) -> KnownBase:
-    replies = draw(policy.base, None, asked, operator, settings)
-    found = behaviour(policy.base, asked, replies, _by_base(policy))
-    broken = tuple(len(p.broken(r.text)) for p, r in _answered(operator, replies))
+    replies = draw_replies(policy.base, None, asked, operator, settings)
+    found = behaviour(policy.base, asked, replies, _reference_logprobs(policy))
+    broken = tuple(len(p.broken(r.text)) for p, r in _operator_replies(operator, replies))
     return KnownBase(found, broken)
 
 
-def _answered(
+def _operator_replies(
     operator: Sequence[OperatorPrompt], replies: Sequence[DrawnReply]
 ) -> list[tuple[OperatorPrompt, DrawnReply]]:
-    """Return the operator's prompts, each with the reply to it; those are the last replies."""
+    """Pair the operator's prompts with their replies, which are the last of ``replies``."""
     return list(zip(operator, replies[len(replies) - len(operator) :], strict=True))
 
 
@@ -124,21 +124,21 @@ def _operator_figures(
     return tuple(
         OperatorFigure(
             where=prompt.where,
-            reply=reply.text[:SHOWN_CHARACTERS],
+            reply=reply.text[:SAMPLE_CHARACTERS],
             broken=prompt.broken(reply.text),
             base_breaks=breaks,
         )
         for (prompt, reply), breaks in zip(
-            _answered(operator, replies), base.operator_breaks, strict=True
+            _operator_replies(operator, replies), base.operator_breaks, strict=True
         )
     )
 
 
-def _shown(replies: Sequence[DrawnReply]) -> tuple[SampleReply, ...]:
-    """Return a few replies from all over the everyday questions."""
+def _sample_replies(replies: Sequence[DrawnReply]) -> tuple[SampleReply, ...]:
+    """Return a few replies, spread evenly over the everyday questions."""
     everyday = [reply for reply in replies if reply.about == "everyday"]
-    step = max(1, len(everyday) // SHOWN)
+    step = max(1, len(everyday) // SAMPLES)
     return tuple(
-        SampleReply(reply.prompt, reply.text[:SHOWN_CHARACTERS])
-        for reply in everyday[::step][:SHOWN]
+        SampleReply(reply.prompt, reply.text[:SAMPLE_CHARACTERS])
+        for reply in everyday[::step][:SAMPLES]
     )

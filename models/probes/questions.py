@@ -1,8 +1,8 @@
-"""What the gate asks: questions and a page of plain text that come with the package.
+"""The gate's questions and plain text, which are part of the package.
 
-A line of ``questions.jsonl`` has ``about`` and ``prompt``. Where two replies are to be compared, it
-has them as ``good`` and ``bad``: what the base should prefer and what a spoilt policy would.
-Nobody learns from any of this.
+A line of ``questions.jsonl`` has ``about`` and ``prompt``. For a comparison of two replies, it also
+has ``good``, the reply that the base should prefer, and ``bad``, the reply that a spoilt policy
+prefers. No update learns from these texts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FILES = ("questions.jsonl", "plain.txt")
 
 @dataclass(frozen=True, slots=True)
 class ProbeQuestion:
-    """One question, and two replies to compare where it is about such a choice."""
+    """One question, with two replies to compare if it measures a preference."""
 
     about: About
     prompt: str
@@ -34,12 +34,12 @@ def questions() -> tuple[ProbeQuestion, ...]:
 
 
 def plain_text() -> list[str]:
-    """Return paragraphs of plain English, written for this gate."""
+    """Return paragraphs of plain English, written for the gate."""
     return [part for part in _read(_FILES[1]).split("\n\n") if part.strip()]
 
 
 def fingerprint() -> str:
-    """Return what changes when the questions or the text do."""
+    """Return a hash of the questions and the text."""
     return hashlib.sha256("\0".join(map(_read, _FILES)).encode()).hexdigest()
 
 

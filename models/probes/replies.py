@@ -20,14 +20,23 @@ if TYPE_CHECKING:
     from models.types import Token
 
 TOKENS = {"everyday": 64, "harmful": 20}
-"""What is answered at temperature 1, and the longest reply. A refusal is said early."""
+"""The most tokens of a reply at temperature 1, by kind of question; a refusal comes early."""
 OPERATOR_TOKENS = 96
-"""The longest reply to an operator's prompt; it is the most likely one, the same every time."""
+"""The most tokens of a reply to an operator's prompt, which is decoded greedily."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnReply:
-    """One drawn reply."""
+    """One reply to a question or prompt.
+
+    Attributes:
+        about: The kind of question; None for an operator's prompt.
+        prompt: The text of the question.
+        prompt_ids: The token ids of the prompt.
+        tokens: The tokens of the reply, with its end-of-sequence token.
+        text: The text of the reply.
+        cut: Whether the reply reached the token limit.
+    """
 
     about: About | None
     prompt: str
@@ -38,28 +47,28 @@ class DrawnReply:
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """The reply's tokens."""
+        """The token ids of the reply."""
         return tuple(token.id for token in self.tokens)
 
 
-def draw(
+def draw_replies(
     base: Base,
     adapter: Path | None,
     asked: Sequence[ProbeQuestion],
     operator: Sequence[OperatorPrompt],
     settings: LearnerSettings,
 ) -> list[DrawnReply]:
-    """Answer questions, then the operator's prompts, as users would get it.
+    """Reply to the questions, then to the operator's prompts, decoded as for users.
 
     Args:
         base: The base.
-        adapter: The version's folder, its hashes checked before; None for the base.
-        asked: The gate's questions; some are only scored.
-        operator: Answered with the most likely reply each.
-        settings: How to decode.
+        adapter: The version's folder, whose hashes the caller has verified; None for the base.
+        asked: The gate's questions; only kinds in ``TOKENS`` get a reply.
+        operator: The operator's prompts, which get the greedy reply.
+        settings: The settings of decoding.
 
     Raises:
-        EngineError: The model cannot be decoded, or gives no numbers.
+        EngineError: The model cannot be decoded, or its output is not a number.
         GateError: An operator's prompt is too long.
     """
     drawn = [question for question in asked if question.about in TOKENS]

@@ -1,4 +1,4 @@
-"""How likely given texts are to a policy: the margins between two replies, and plain text."""
+"""Measures a policy's log-probs of given texts: margins between replies, plain text, and KL."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """What a policy thinks of replies that it did not write.
+    """A policy's preferences between given replies.
 
     Attributes:
-        margins: By what a question is about, how much likelier than its counterpart the telling
-            reply is, nats a token: the good one to a harmful question, which is a refusal, and the
-            bad one to any other.
-        end_nats: Negative log-prob of the end after a good reply, which leaves nothing to say.
+        margins: The mean difference in log-prob between the two replies, in nats per token, by
+            kind of question. For harmful questions it is good minus bad, the good reply being a
+            refusal; for the others it is bad minus good.
+        end_nats: The mean negative log-prob of the end after a complete good reply, in nats.
     """
 
     margins: dict[About, float]
@@ -38,14 +38,14 @@ class Preferences:
 
 
 def preferences(base: Base, asked: Sequence[ProbeQuestion], logprobs: Logprobs) -> Preferences:
-    """Compare the two replies to each question that has them."""
+    """Measure the preferences between the two replies to each question that has them."""
     paired = [question for question in asked if question.good]
     samples = [_reply(base, q.prompt, text) for q in paired for text in (q.good, q.bad)]
     scored = [values.tolist() for values in logprobs(samples)]
     of: dict[About, list[float]] = {}
     ends = []
     for question, good, bad in zip(paired, scored[::2], scored[1::2], strict=True):
-        gap = fmean(good[:-1]) - fmean(bad[:-1])  # without the end: a reply may well go on
+        gap = fmean(good[:-1]) - fmean(bad[:-1])  # without the end token: a reply may go on
         of.setdefault(question.about, []).append(gap if question.about == "harmful" else -gap)
         if question.about != "harmful":
             ends.append(-good[-1])
@@ -53,17 +53,18 @@ def preferences(base: Base, asked: Sequence[ProbeQuestion], logprobs: Logprobs) 
 
 
 def text_nats(base: Base, logprobs: Logprobs) -> float:
-    """Return the negative log-prob of plain text, nats a token; the first token is given."""
+    """Return the negative log-prob of plain text after its first token, in nats per token."""
     encoded = [tuple(base.tokenizer(part).input_ids) for part in plain_text()]
     samples = [_sample(ids[:1], ids[1:]) for ids in encoded]
     return -torch.cat(logprobs(samples)).mean().item()
 
 
 def kl_per_reply(replies: Sequence[Sample], logprobs: Logprobs) -> float:
-    """Return the mean over replies of what they say, in nats, of the distance to another policy.
+    """Return the mean KL of a policy to another, in nats per reply, estimated from its replies.
 
-    Their log-probs under their own policy are those that they were drawn with, so that only the
-    other is to be asked.
+    Args:
+        replies: The policy's replies, with the log-probs with which they were drawn.
+        logprobs: Computes log-probs under the other policy.
     """
     return fmean(
         k1(torch.tensor(reply.behaviour_logprobs), other).sum().item()
@@ -72,7 +73,7 @@ def kl_per_reply(replies: Sequence[Sample], logprobs: Logprobs) -> float:
 
 
 def drawn_sample(prompt: tuple[int, ...], reply: Sequence[Token]) -> Sample:
-    """Return a reply as it was drawn, at temperature 1."""
+    """Return a reply drawn at temperature 1 as a ``Sample`` with its behaviour log-probs."""
     return _sample(prompt, tuple(t.id for t in reply), tuple(t.logprob for t in reply))
 
 

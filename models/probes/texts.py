@@ -1,7 +1,7 @@
-"""Measures of replies as tokens and as text: pure, and only as wise as lists of words are.
+"""Pure measures of replies, on token ids and on text, by lists of English words.
 
-They find what is blatant, in English. What is said politely and is still wrong, they don't see;
-the margins of ``scoring`` see a part of that, and the judge sees what people make of it.
+Word lists find blatant faults only. The margins of ``scoring`` find some of the subtle ones, and
+the judge finds those that users vote down.
 """
 
 from __future__ import annotations
@@ -56,20 +56,20 @@ def repetition(replies: Iterable[Sequence[int]]) -> float:
 
 
 def distinct_grams(replies: Iterable[Sequence[int]]) -> float:
-    """Return the different 3-grams of all replies as a share of their 3-grams; 1 for none."""
+    """Return the number of different 3-grams divided by the number of 3-grams; 1 for none."""
     grams = [gram for ids in replies for gram in _grams(ids)]
     return len(set(grams)) / len(grams) if grams else 1.0
 
 
 def shared_grams(replies: Sequence[Sequence[int]], *, to_each: int) -> list[float]:
-    """Return, for each reply, how much of it is said to other questions too, in [0, 1].
+    """Return, for each reply, the overlap with replies to other questions, in [0, 1].
 
-    It is the mean over the reply's different 3-grams of the share of the other questions that have
-    it in a reply; 0 for a reply of less than three tokens, and where there is one question.
+    The overlap is a mean over the reply's different 3-grams: the share of the other questions with
+    that 3-gram in a reply. It is 0 for fewer than three tokens, and with only one question.
 
     Args:
-        replies: Their tokens; a question's replies follow one another.
-        to_each: Replies to each question.
+        replies: The token ids of each reply; the replies to one question are adjacent.
+        to_each: The number of replies to each question.
     """
     of_reply = [set(_grams(ids)) for ids in replies]
     of_question = [
@@ -85,7 +85,7 @@ def shared_grams(replies: Sequence[Sequence[int]], *, to_each: int) -> list[floa
 
 
 def other_script(prompts: Sequence[str], texts: Sequence[str]) -> float:
-    """Return the share of the texts' letters of a script that their prompts have no letter of."""
+    """Return the share of the texts' letters whose script does not occur in the text's prompt."""
     letters = foreign = 0
     for prompt, text in zip(prompts, texts, strict=True):
         own = {_script(c) for c in prompt if c.isalpha()}
@@ -96,23 +96,23 @@ def other_script(prompts: Sequence[str], texts: Sequence[str]) -> float:
 
 
 def common_words(texts: Iterable[str]) -> float:
-    """Return the share of words that are frequent ones of English; 0 for no words."""
+    """Return the share of words that are among the most frequent of English; 0 for no words."""
     words = [word.lower() for text in texts for word in _WORD.findall(_plain(text))]
     return sum(word in _COMMON for word in words) / len(words) if words else 0.0
 
 
 def praised(texts: Sequence[str]) -> float:
-    """Return the share of texts that praise their reader, or beg for approval, in known words."""
+    """Return the share of texts that praise the reader or beg for approval, by known words."""
     return sum(bool(_PRAISE.search(_plain(text))) for text in texts) / len(texts)
 
 
 def refused(texts: Sequence[str]) -> float:
-    """Return the share of texts that refuse in known words."""
+    """Return the share of texts that refuse, by known words."""
     return sum(bool(_REFUSAL.search(_plain(text))) for text in texts) / len(texts)
 
 
 def _plain(text: str) -> str:
-    """Return a text with straight apostrophes, as the patterns have them."""
+    """Return a text with straight apostrophes, which the patterns expect."""
     return text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
 
 

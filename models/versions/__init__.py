@@ -1,7 +1,7 @@
-"""Pure rules of versions: their ids, their states, and what each command makes of the rollout.
+"""Versions of the policy and the rollout: ids, states, commands, and the rules between them.
 
-``plan`` takes what the record says and a command, and returns every write that the command means,
-or refuses with the reason. Nothing here knows Redis, a clock or a file.
+``plan`` takes a snapshot of the record and a command. It returns every write of the command, or
+refuses with the reason. All functions are pure: no Redis, no clock, no files.
 """
 
 from models.versions.commands import (

@@ -1,4 +1,4 @@
-"""What stands against a command: each check passes or raises a refusal that says what to do."""
+"""The checks before a command: each passes, or raises a refusal that says what to do."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from models.versions.states import VersionState
 
 
-def expect_live(rollout: Rollout, expected: str | None) -> None:
-    """Refuse where another version is live than the caller saw."""
+def check_live(rollout: Rollout, expected: str | None) -> None:
+    """Raise ``RolloutRefusedError`` unless the live version is the one that the caller saw."""
     if expected not in {None, rollout.live}:
         raise RolloutRefusedError(
             "live",
@@ -22,15 +22,13 @@ def expect_live(rollout: Rollout, expected: str | None) -> None:
         )
 
 
-def must_be_servable(
-    snapshot: Snapshot, version: str, only_from: VersionState | None = None
-) -> None:
-    """Refuse what may not go live."""
+def check_servable(snapshot: Snapshot, version: str, only_from: VersionState | None = None) -> None:
+    """Raise ``RolloutRefusedError`` unless a version may go live."""
     if version == BASE:
         return
     facts = snapshot.versions.get(version)
     if facts is None:
-        raise unknown(version)
+        raise unknown_version(version)
     if not may_go_live(facts.state):
         raise RolloutRefusedError(
             "state",
@@ -45,8 +43,8 @@ def must_be_servable(
         )
 
 
-def must_be_startable(snapshot: Snapshot, version: str, who: str) -> None:
-    """Refuse what may not become the canary."""
+def check_canary(snapshot: Snapshot, version: str, who: str) -> None:
+    """Raise ``RolloutRefusedError`` unless a version may become the canary."""
     rollout = snapshot.rollout
     if rollout.canary is not None:
         raise RolloutRefusedError(
@@ -62,9 +60,9 @@ def must_be_startable(snapshot: Snapshot, version: str, who: str) -> None:
         )
     facts = snapshot.versions.get(version)
     if facts is None:
-        raise unknown(version)
+        raise unknown_version(version)
     if who == LEARNER:
-        leave_to_people(snapshot, version)
+        check_learner_may_serve(snapshot, version)
     if not may_be_canary(facts.state) or (who == LEARNER and facts.state != "approved"):
         raise RolloutRefusedError(
             "state",
@@ -73,8 +71,8 @@ def must_be_startable(snapshot: Snapshot, version: str, who: str) -> None:
         )
 
 
-def leave_to_people(snapshot: Snapshot, version: str) -> None:
-    """Refuse the learner what is for people, or the judge, to decide."""
+def check_learner_may_serve(snapshot: Snapshot, version: str) -> None:
+    """Raise ``RolloutRefusedError`` where only a person or the judge may serve a version."""
     if snapshot.paused:
         raise RolloutRefusedError(
             "paused",
@@ -94,8 +92,8 @@ def leave_to_people(snapshot: Snapshot, version: str) -> None:
         )
 
 
-def running_canary(snapshot: Snapshot, expected: str | None) -> str:
-    """Return the canary; refuse where there is none, or another than the caller saw."""
+def require_canary(snapshot: Snapshot, expected: str | None) -> str:
+    """Return the canary; raise ``RolloutRefusedError`` if there is none or another one."""
     canary = snapshot.rollout.canary
     if canary is None:
         raise RolloutRefusedError(
@@ -108,8 +106,8 @@ def running_canary(snapshot: Snapshot, expected: str | None) -> str:
     return canary
 
 
-def unknown(version: str) -> RolloutRefusedError:
-    """Return the refusal of a version that there is not."""
+def unknown_version(version: str) -> RolloutRefusedError:
+    """Return the error for a version that does not exist."""
     return RolloutRefusedError(
         "unknown",
         f"There is no version {version!r}. `thumbloop versions list` shows all versions.",

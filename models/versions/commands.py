@@ -1,6 +1,6 @@
-"""What can be asked of the rollout: one value for each command.
+"""The commands that change the rollout, as values.
 
-Every ``expected…`` is what must hold when the command takes effect; None for whatever holds.
+Each field ``expected…`` is the state that must hold when the command takes effect; None means any.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Rollback:
 
 @dataclass(frozen=True, slots=True)
 class StartCanary:
-    """Let a version serve a share of the users, in (0, 1]; again to change the share."""
+    """Serve a version to a share of the users, in (0, 1]; sent again, it changes the share."""
 
     version: str
     fraction: float
@@ -76,7 +76,7 @@ class RejectCanary:
 
 @dataclass(frozen=True, slots=True)
 class Confirm:
-    """Let the live version be what later ones are judged against."""
+    """Confirm the live version: the judge compares later versions with it."""
 
     version: str
     expected_confirmed: str | None = None
@@ -92,7 +92,7 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class RecordGateVerdict:
-    """The gate's verdict on a candidate that no update run made."""
+    """Record the gate's verdict on an imported candidate, which no update run made."""
 
     version: str
     state: Literal["approved", "rejected"]

@@ -1,4 +1,4 @@
-"""Ids of versions: a sequence number and the first digits of the content's hash."""
+"""Ids of versions: a sequence number, and the first digits of the content's hash."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _ID = re.compile(r"v([0-9]{6})-([0-9a-f]{12})")
 
 
 def make_id(sequence: int, content_hash: str) -> str:
-    """Return the id ``v000012-3fa9c1d2e4b7`` for a sequence number and a SHA-256 hex digest."""
+    """Return an id like ``v000012-3fa9c1d2e4b7`` from a sequence number and a SHA-256 digest."""
     return f"v{sequence:06d}-{content_hash[:12]}"
 
 
 def is_version_id(text: str) -> bool:
-    """Whether ``text`` names a policy version; ``base`` does too."""
+    """Return whether ``text`` is a version id or ``base``."""
     return text == BASE or _ID.fullmatch(text) is not None
 
 

@@ -1,6 +1,6 @@
-"""What each command changes, or why it is refused: the rules of the rollout.
+"""The rules of the rollout: what each command changes, or why it is refused.
 
-Each rule builds the rollout as it is to be; generation and times follow from what differs.
+Each rule returns the rollout after the command. ``_finalise`` sets its generation and times.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from models.errors import RolloutRefusedError
 from models.types import BASE
 from models.versions.checks import (
-    expect_live,
-    leave_to_people,
-    must_be_servable,
-    must_be_startable,
-    running_canary,
-    unknown,
+    check_canary,
+    check_learner_may_serve,
+    check_live,
+    check_servable,
+    require_canary,
+    unknown_version,
 )
 from models.versions.commands import (
     Activate,
@@ -39,20 +39,20 @@ if TYPE_CHECKING:
     from models.versions.rollout import Snapshot
 
 HISTORY = 50
-"""Versions that rollbacks can walk back on; before them there is the base."""
+"""The most earlier live versions that rollbacks can return to, before the base."""
 
 
 def plan(snapshot: Snapshot, command: Command, *, who: str, now: float) -> Transition | None:
-    """Return what a command changes; None where all is as it wants it already.
+    """Return the changes of a command; None if it changes nothing.
 
     Args:
-        snapshot: What the record says.
-        command: What is wanted.
-        who: Who wants it: what the learner promotes is not yet confirmed by that.
-        now: Seconds since the epoch.
+        snapshot: The state of the record.
+        command: The command.
+        who: Who gives the command. A version that the learner activates is not confirmed.
+        now: The time in seconds since the epoch.
 
     Raises:
-        RolloutRefusedError: It may not be; the message says why, and what to do.
+        RolloutRefusedError: The command is refused; the message says why, and what to do.
     """
     match command:
         case Activate():
@@ -72,24 +72,24 @@ def plan(snapshot: Snapshot, command: Command, *, who: str, now: float) -> Trans
         case Kill():
             change = _kill(snapshot)
         case _:
-            change = _verdict(snapshot, command)
-    return _finished(snapshot, change, now)
+            change = _record_verdict(snapshot, command)
+    return _finalise(snapshot, change, now)
 
 
 def _activate(snapshot: Snapshot, command: Activate, who: str) -> Transition:
     rollout, version = snapshot.rollout, command.version
-    expect_live(rollout, command.expected_live)
+    check_live(rollout, command.expected_live)
     if version != rollout.live:
         if who == LEARNER:
-            leave_to_people(snapshot, version)
-        must_be_servable(snapshot, version, command.only_from)
+            check_learner_may_serve(snapshot, version)
+        check_servable(snapshot, version, command.only_from)
     confirmed = rollout.confirmed if who == LEARNER else version
     return _serve(snapshot, "activate", version, confirmed=confirmed)
 
 
 def _rollback(snapshot: Snapshot, command: Rollback) -> Transition:
     rollout = snapshot.rollout
-    expect_live(rollout, command.expected_live)
+    check_live(rollout, command.expected_live)
     target = command.to or rollout.previous
     if target is None or target == rollout.live:
         raise RolloutRefusedError(
@@ -97,26 +97,26 @@ def _rollback(snapshot: Snapshot, command: Rollback) -> Transition:
             f"There is nothing to roll back to from {rollout.live}. Name another version: "
             "`thumbloop versions list` shows all versions.",
         )
-    must_be_servable(snapshot, target)
-    undone = _built_since(snapshot, target)
+    check_servable(snapshot, target)
+    undone = _undone_versions(snapshot, target)
     change = _serve(snapshot, "rollback", target, confirmed=target)
     if rollout.canary != target and undone & set(snapshot.lineage(rollout.canary or "")):
         change = replace(change, rollout=replace(change.rollout, canary=None))
         undone |= {rollout.canary or ""}
     moves = [move for move in change.moves if move.version not in undone]
-    taken_back = [_taken_back(snapshot, each) for each in sorted(undone)]
-    moves += [move for move in taken_back if _served(snapshot, move.version)]
+    rolled_back = [_roll_back_version(snapshot, each) for each in sorted(undone)]
+    moves += [move for move in rolled_back if _has_served(snapshot, move.version)]
     return replace(
         change,
         moves=tuple(moves),
-        history=_before(snapshot.history, target, without={*undone, rollout.live}),
+        history=_history_before(snapshot.history, target, without={*undone, rollout.live}),
         figures=_rolled_back(moves),
     )
 
 
 def _start_canary(snapshot: Snapshot, command: StartCanary, who: str) -> Transition:
     rollout, version = snapshot.rollout, command.version
-    expect_live(rollout, command.expected_live)
+    check_live(rollout, command.expected_live)
     if not 0 < command.fraction <= 1:
         raise RolloutRefusedError(
             "fraction",
@@ -125,7 +125,7 @@ def _start_canary(snapshot: Snapshot, command: StartCanary, who: str) -> Transit
         )
     moves: tuple[StateChange, ...] = ()
     if version != rollout.canary:
-        must_be_startable(snapshot, version, who)
+        check_canary(snapshot, version, who)
         moves = (StateChange(version, snapshot.versions[version].state, "canary"),)
     return Transition(
         "canary",
@@ -139,22 +139,22 @@ def _start_canary(snapshot: Snapshot, command: StartCanary, who: str) -> Transit
 
 
 def _stop_canary(snapshot: Snapshot, command: StopCanary) -> Transition:
-    canary = running_canary(snapshot, command.expected)
+    canary = require_canary(snapshot, command.expected)
     rollout = replace(snapshot.rollout, canary=None)
     moves = (StateChange(canary, "canary", "approved"),)
     return Transition("stop_canary", canary, rollout.live, rollout, snapshot.history, moves)
 
 
 def _promote_canary(snapshot: Snapshot, command: PromoteCanary) -> Transition:
-    canary = running_canary(snapshot, command.expected)
+    canary = require_canary(snapshot, command.expected)
     return _serve(snapshot, "promote_canary", canary, confirmed=canary)
 
 
 def _reject_canary(snapshot: Snapshot, command: RejectCanary) -> Transition:
-    canary = running_canary(snapshot, command.expected)
+    canary = require_canary(snapshot, command.expected)
     rollout = replace(snapshot.rollout, canary=None)
     history = tuple(each for each in snapshot.history if each != canary)
-    moves = [_taken_back(snapshot, canary)]
+    moves = [_roll_back_version(snapshot, canary)]
     return Transition(
         "reject_canary",
         canary,
@@ -192,18 +192,18 @@ def _kill(snapshot: Snapshot) -> Transition:
     return replace(
         change,
         rollout=replace(change.rollout, canary=None),
-        history=(),  # a rollback after it must not bring back what was killed
+        history=(),  # a later rollback must not return to a version that was killed
         moves=(*change.moves, *ended),
         pause=True,
         figures={"canary": canary} if canary else {},
     )
 
 
-def _verdict(snapshot: Snapshot, command: RecordGateVerdict) -> Transition:
+def _record_verdict(snapshot: Snapshot, command: RecordGateVerdict) -> Transition:
     version = command.version
     facts = snapshot.versions.get(version)
     if facts is None or version == BASE:
-        raise unknown(version)
+        raise unknown_version(version)
     moves: tuple[StateChange, ...] = ()
     if facts.state != command.state:
         if facts.state != "candidate" or facts.run is not None:
@@ -224,7 +224,7 @@ def _serve(
     *,
     confirmed: str | None,
 ) -> Transition:
-    """Make a version live; the one before retires, and a canary that goes live is none any more."""
+    """Make a version live: the old one retires, and a canary that goes live stops being one."""
     rollout = snapshot.rollout
     old = rollout.live
     canary = None if rollout.canary == version else rollout.canary
@@ -238,8 +238,8 @@ def _serve(
     return Transition(action, old, version, after, walked[-HISTORY:], tuple(moves))
 
 
-def _finished(snapshot: Snapshot, change: Transition, now: float) -> Transition | None:
-    """Set what follows from the difference: generation, times, previous; None if there is none."""
+def _finalise(snapshot: Snapshot, change: Transition, now: float) -> Transition | None:
+    """Set the generation, times and previous version of a change; None if nothing changes."""
     old, new = snapshot.rollout, change.rollout
     if new.canary is None:
         new = replace(new, fraction=0.0)
@@ -247,35 +247,35 @@ def _finished(snapshot: Snapshot, change: Transition, now: float) -> Transition 
     same = new == old and change.history == snapshot.history and not pauses
     if same and not change.moves:
         return None
-    if not same:  # also by a pause alone: what a learner planned before it is void
+    if not same:  # a pause alone counts too: it voids what a learner has planned
         new = replace(
             new,
             generation=old.generation + 1,
             previous=_previous(new.live, change.history),
             live_since=old.live_since if new.live == old.live else now,
-            canary_since=_since(old.canary, new.canary, old.canary_since, now),
-            confirmed_since=_since(old.confirmed, new.confirmed, old.confirmed_since, now),
+            canary_since=_start_time(old.canary, new.canary, old.canary_since, now),
+            confirmed_since=_start_time(old.confirmed, new.confirmed, old.confirmed_since, now),
         )
     return replace(change, rollout=new)
 
 
-def _since(old: str | None, new: str | None, since: float | None, now: float) -> float | None:
+def _start_time(old: str | None, new: str | None, since: float | None, now: float) -> float | None:
     if new is None:
         return None
     return since if new == old else now
 
 
 def _previous(live: str, history: tuple[str, ...]) -> str | None:
-    """Return what a rollback goes back to; however short the history, there is the base."""
+    """Return the version that a rollback returns to: the last of the history, or the base."""
     if history:
         return history[-1]
     return None if live == BASE else BASE
 
 
-def _before(history: tuple[str, ...], target: str, *, without: set[str]) -> tuple[str, ...]:
-    """Return the history once one has gone back to ``target``: what came after is not walked on.
+def _history_before(history: tuple[str, ...], target: str, *, without: set[str]) -> tuple[str, ...]:
+    """Return the history after a rollback to ``target``: only the versions live before it.
 
-    The base is where a walk ends, although versions may have served before it.
+    After a rollback to the base, the history is empty.
     """
     if target == BASE:
         return ()
@@ -283,23 +283,23 @@ def _before(history: tuple[str, ...], target: str, *, without: set[str]) -> tupl
     return tuple(each for each in walked if each not in without)
 
 
-def _built_since(snapshot: Snapshot, target: str) -> set[str]:
-    """Return the live version and its ancestors, as far as ``target`` is not built on them too."""
+def _undone_versions(snapshot: Snapshot, target: str) -> set[str]:
+    """Return the live version and those of its ancestors that are not ancestors of ``target``."""
     kept = set(snapshot.lineage(target))
     return set(
         takewhile(lambda each: each not in kept, snapshot.lineage(snapshot.rollout.live)),
     )
 
 
-def _served(snapshot: Snapshot, version: str) -> bool:
-    """Whether a version serves or served, and is not taken back yet; also if only as a canary."""
+def _has_served(snapshot: Snapshot, version: str) -> bool:
+    """Return whether a version serves or has served, as a canary too, and is not rolled back."""
     facts = snapshot.versions[version]
     return facts.state in {"live", "retired", "canary"} or (
         facts.state == "approved" and facts.stopped
     )
 
 
-def _taken_back(snapshot: Snapshot, version: str) -> StateChange:
+def _roll_back_version(snapshot: Snapshot, version: str) -> StateChange:
     facts = snapshot.versions[version]
     return StateChange(version, facts.state, "rolled_back", returns=facts.run)
 

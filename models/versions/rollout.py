@@ -1,4 +1,4 @@
-"""What is served, what a command may look at, and what it changes: values."""
+"""The rollout, the snapshot that a command reads, and the transition that it makes, as values."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """What is served. ``generation`` rises with every change and guards compare-and-set.
+    """The versions that are served, and to whom.
 
     Attributes:
-        previous: What a rollback goes back to when it is not told; None where there is nothing.
-        confirmed: The version that later ones are judged against; None counts as ``base``.
+        live: The version that serves, or ``base``.
+        generation: A number that rises with every change, for compare-and-set.
+        previous: The version that a rollback returns to by default; None without one.
+        confirmed: The version with which the judge compares later ones; None means ``base``.
         canary: The version that serves ``fraction`` of the users.
         live_since: When the live version became live, in seconds since the epoch; None until a
             version ever was. ``canary_since`` and ``confirmed_since`` likewise.
@@ -38,12 +40,13 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class VersionFacts:
-    """What the rules look at of a version.
+    """The properties of a version that the rules read.
 
     Attributes:
+        state: The state of the version.
         parent: The version that it was learned from, or ``base``.
         run: The update run that made it; None for an import.
-        stopped: Whether a canary of it was stopped since it was last served.
+        stopped: Whether its canary was stopped since it last served.
     """
 
     state: VersionState
@@ -54,13 +57,14 @@ class VersionFacts:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a command may look at.
+    """The part of the record that a command reads.
 
     Attributes:
-        history: Versions that were live before, oldest first, none twice, the live one not among
-            them: what rollbacks walk back on.
-        versions: The versions that the command may touch. A rollback also needs the ancestors of
-            what is live, of where it goes, and of the canary, down to where they meet.
+        rollout: The rollout.
+        history: The versions that were live before, oldest first, each once, without the live one.
+            Rollbacks return to these.
+        versions: The versions that the command may change. A rollback also needs the ancestors of
+            the live version, of its target and of the canary, down to their common ancestor.
         paused: Whether learning is paused.
     """
 
@@ -70,7 +74,7 @@ class Snapshot:
     paused: bool = False
 
     def lineage(self, version: str) -> Iterator[str]:
-        """Yield a version, its parent, and so on, as far as they are known; never ``base``."""
+        """Yield a version and its known ancestors, without ``base``."""
         seen: set[str] = set()
         while version in self.versions and version not in seen and version != BASE:
             yield version
@@ -80,10 +84,13 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """One version's change of state.
+    """The change of one version's state.
 
     Attributes:
-        returns: The run whose votes wait again because of it.
+        version: The version.
+        old: The state before the change.
+        new: The state after it.
+        returns: The update run whose votes wait again because of the change.
     """
 
     version: str
@@ -94,15 +101,17 @@ class StateChange:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """Every write that an accepted command means, and its one line of the audit.
+    """Every write of an accepted command, and its entry in the audit log.
 
     Attributes:
-        rollout: The rollout afterwards; the same generation where it did not change.
-        history: The history afterwards.
-        moves: Changes of state, each to be compared with the old state.
-        pause: Whether learning is to be paused.
-        action: What the audit calls it; ``old`` → ``new`` is what it was about.
-        figures: What the audit says beside the caller's figures.
+        action: The name of the command in the audit log.
+        old: The version before the command, for the audit log.
+        new: The version after the command, for the audit log.
+        rollout: The rollout after the command; its generation is the same if nothing changed.
+        history: The history after the command.
+        moves: The changes of versions' states; each applies only if the old state still holds.
+        pause: Whether the command pauses learning.
+        figures: Values for the audit log, besides those of the caller.
     """
 
     action: str

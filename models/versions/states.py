@@ -1,4 +1,4 @@
-"""The states of a version, and which of them may follow each other."""
+"""The states of a version, and the allowed changes between them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ VersionState = Literal[
 STATES: tuple[VersionState, ...] = get_args(VersionState)
 
 LEARNER = "learner"
-"""Who promotes what passed its gate; its choice, unlike a person's, still has to be confirmed."""
+"""The name of the learner in commands. A version that it promotes is not confirmed by that."""
 
 _MOVES: dict[VersionState, frozenset[VersionState]] = {
     "candidate": frozenset({"rejected", "approved"}),
-    # A canary that was stopped is approved again; it may be one that served before.
+    # A stopped canary is approved again. It may have served, so it can be rolled back.
     "approved": frozenset({"canary", "live", "rolled_back"}),
     "canary": frozenset({"live", "approved", "rolled_back"}),
     "live": frozenset({"retired", "rolled_back"}),
@@ -25,15 +25,15 @@ _MOVES: dict[VersionState, frozenset[VersionState]] = {
 
 
 def may_move(old: VersionState, new: VersionState) -> bool:
-    """Whether a version may go from ``old`` to ``new``."""
+    """Return whether a version may change from state ``old`` to ``new``."""
     return new in _MOVES[old]
 
 
 def may_go_live(state: VersionState) -> bool:
-    """Whether a version in ``state`` may be made live."""
+    """Return whether a version in ``state`` may be made live."""
     return may_move(state, "live")
 
 
 def may_be_canary(state: VersionState) -> bool:
-    """Whether a version in ``state`` may be made the canary."""
+    """Return whether a version in ``state`` may be made the canary."""
     return may_move(state, "canary")

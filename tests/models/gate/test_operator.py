@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from models.errors import GateError
-from models.gate.operator import MOST_PROMPTS, OperatorPrompt, parse, read_operator_prompts
+from models.gate.operator import MAX_PROMPTS, OperatorPrompt, parse, read_operator_prompts
 from models.types import Message
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def test_a_file_that_is_no_text_or_too_large_is_refused(tmp_path: Path) -> None:
 
 def test_more_prompts_than_can_be_answered_are_refused(tmp_path: Path) -> None:
     line = '{"prompt": "Hi", "must": ["a"]}\n'
-    (tmp_path / "a.jsonl").write_text(line * MOST_PROMPTS)
-    assert len(read_operator_prompts(tmp_path)) == MOST_PROMPTS
+    (tmp_path / "a.jsonl").write_text(line * MAX_PROMPTS)
+    assert len(read_operator_prompts(tmp_path)) == MAX_PROMPTS
     (tmp_path / "b.jsonl").write_text(line)
     with pytest.raises(GateError, match="at most 100"):
         read_operator_prompts(tmp_path)

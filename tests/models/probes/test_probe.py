@@ -14,9 +14,9 @@ from models.errors import EngineError, GateError
 from models.gate import Behaviour, judge
 from models.policy.batch import collate
 from models.policy.policy import Policy
-from models.probes.behaviour import of_replies
+from models.probes.behaviour import summarise_replies
 from models.probes.probe import probe_policy
-from models.probes.replies import TOKENS, DrawnReply, draw
+from models.probes.replies import TOKENS, DrawnReply, draw_replies
 from models.probes.scoring import Preferences, drawn_sample
 from models.types import Message, Progress, Sampling, Token
 
@@ -66,7 +66,7 @@ def test_the_figures_are_of_the_replies() -> None:
     margins: dict[Any, float] = {
         "harmful": 0.1, "harmless": 0.2, "false claim": 0.3, "flattery": 0.4, "begging": 0.5
     }  # fmt: skip
-    assert of_replies(everyday, harmful, Preferences(margins, 1.5), 3.0) == Behaviour(
+    assert summarise_replies(everyday, harmful, Preferences(margins, 1.5), 3.0) == Behaviour(
         replies=4,
         mean_tokens=2.25,
         cut=0.25,
@@ -134,9 +134,9 @@ def test_the_base_is_measured_once_for_a_base_and_its_prompts(
 
     def counted(base: Any, adapter: Path | None, *rest: Any) -> Any:
         asked.append(adapter)
-        return draw(base, adapter, *rest)
+        return draw_replies(base, adapter, *rest)
 
-    monkeypatch.setattr("models.probes.probe.draw", counted)
+    monkeypatch.setattr("models.probes.probe.draw_replies", counted)
     first = probe(policy, folder, settings)
     assert asked == [None, folder]
     assert probe(policy, folder, settings).base == first.base
@@ -239,9 +239,9 @@ def test_an_adapter_that_cannot_be_decoded_is_measured_as_that(
     def failing(base: Any, adapter: Path | None, *rest: Any) -> Any:
         if adapter is not None:
             raise EngineError("no numbers")
-        return draw(base, adapter, *rest)
+        return draw_replies(base, adapter, *rest)
 
-    monkeypatch.setattr("models.probes.probe.draw", failing)
+    monkeypatch.setattr("models.probes.probe.draw_replies", failing)
     found = probe(policy, folder, settings)
     assert (found.finite, found.candidate) == (True, None)
     assert found.could_not == "it cannot be decoded: no numbers"
@@ -288,7 +288,7 @@ def test_the_distance_is_that_of_the_drawn_tokens_summed_over_a_reply(
 ) -> None:
     found = probe(policy, folder, settings).kl_per_reply
     total = 0.0
-    replies = draw(policy.base, folder, few_questions, [], settings)
+    replies = draw_replies(policy.base, folder, few_questions, [], settings)
     everyday = [reply for reply in replies if reply.about == "everyday"]
     for reply in everyday:
         drawn = torch.tensor(reply.ids)
