@@ -1,5 +1,5 @@
-"""The mathematics of PPO from votes: pure functions over tensors.
+"""The mathematics of PPO from votes: advantages, losses, KL and rewards, as pure functions.
 
-Suffixes name axes (CONTRIBUTING has the table): ``_B`` one value a reply, ``_BT`` one a reply
-token. Masks are True where a token is kept.
+Suffixes name the axes of a tensor (table in CONTRIBUTING): ``_B`` has one value for each reply,
+``_BT`` one for each reply token. Masks are True where a token is kept.
 """

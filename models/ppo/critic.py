@@ -1,4 +1,4 @@
-"""The critic: a learned guess of what is still to come, as the baseline of each token."""
+"""The critic: a learned estimate of the return of each token, as its baseline (GAE)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class ValueHead:
-    """A linear map from a position's hidden state to a value; it starts as 0 everywhere.
+    """A linear map from the hidden state of a position to its value, initialised with zeros.
 
-    The hidden states are taken as constants: with a few hundred votes the critic's own error would
-    move the policy more than the votes do. A zero start makes the first update's advantages those
+    No gradient flows into the hidden states: with a few hundred votes, the critic's error would
+    change the policy more than the votes. With zeros, the first update has the same advantages as
     without a critic.
     """
 
@@ -27,13 +27,13 @@ class ValueHead:
         }
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Take the parameters' numbers by name; without them, start as 0 again."""
+        """Load the parameters by name; those that are missing become zeros."""
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(tensors.get(name, torch.zeros_like(parameter)))
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the values of hidden states, ``[..., width]`` to ``[...]``."""
+        """Return the values ``[...]`` of hidden states ``[..., width]``."""
         weight, bias = self.parameters["value.weight"], self.parameters["value.bias"]
         return hidden.detach().to(weight.dtype) @ weight + bias
 
@@ -49,15 +49,15 @@ def gae(
     """Return generalised advantage estimates, ``[B, T]``; 0 where masked out.
 
     ``A_t = δ_t + γλ A_{t+1}`` with ``δ_t = r_t + γ V_{t+1} - V_t`` (arXiv 1506.02438 eq. 16, in
-    its recursive form). Nothing comes after a reply's last kept token; tokens that are masked out
-    in between are skipped as if they were not there. What the critic learns is A + V.
+    its recursive form). The value after a reply's last kept token is 0. Masked tokens within a
+    reply are skipped. The critic's target is A + V.
 
     Args:
-        rewards_BT: From ``token_rewards``.
-        values_BT: The critic's values when the update began; taken as constants.
+        rewards_BT: The rewards from ``token_rewards``; no gradient flows into them.
+        values_BT: The critic's values at the start of the update; no gradient flows into them.
         mask_BT: True where a token counts.
-        gamma: Discount of a token's distance, in [0, 1].
-        lam: 1 sums the rewards to come, 0 trusts the critic from the next token on.
+        gamma: The discount for each token of distance, in [0, 1].
+        lam: 1 sums all later rewards; 0 uses the critic from the next token on.
     """
     rewards_BT, values_BT = rewards_BT.detach(), values_BT.detach()
     advantages_BT = torch.zeros_like(values_BT)
@@ -81,20 +81,20 @@ def critic_loss(
     clip: float,
     length_constant: float | torch.Tensor,
 ) -> torch.Tensor:
-    """Return ½ max((V - G)², (clip(V, V_old ± clip) - G)²), summed as the policy's loss is.
+    """Return ½ max((V - G)², (clip(V, V_old ± clip) - G)²), a scalar by ``mean_reply_sum``.
 
-    The value term of arXiv 1707.06347 eq. 9, with the clip of OpenAI's baselines, which TRL has
-    too: a value gains nothing from moving further than ``clip`` in one update.
+    The value term of arXiv 1707.06347 eq. 9, with the clip of OpenAI's baselines and of TRL: the
+    loss does not reward a value for moving further than ``clip`` in one update.
 
     Args:
-        values_BT: From the critic being learned; carries the gradient.
-        old_BT: Its values when the update began.
-        returns_BT: G: ``gae`` plus ``old_BT``.
+        values_BT: The values of the critic being learned, through which gradients flow.
+        old_BT: The critic's values at the start of the update.
+        returns_BT: The targets G: ``gae`` plus ``old_BT``.
         mask_BT: True where a token counts.
-        clip: In units of reward.
+        clip: The range of a value around its old value, in units of reward.
         length_constant: See ``mean_reply_sum``.
     """
-    # Zeros where masked out keep NaN there from the gradient, which a mask after it would not.
+    # Masked values become 0 first: NaN there would reach the gradient through a later mask.
     values_BT = values_BT.masked_fill(~mask_BT, 0.0)
     old_BT = old_BT.masked_fill(~mask_BT, 0.0)
     returns_BT = returns_BT.masked_fill(~mask_BT, 0.0)

@@ -1,4 +1,4 @@
-"""The decoupled clipped policy loss."""
+"""The policy loss: PPO's clipped surrogate, with weights for stale samples."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
     import torch
 
 MAX_LOG_RATIO = 20.0
-"""Beyond e^20 nothing is learned from a ratio; e^89 is infinite in fp32, and 0 · ∞ is NaN."""
+"""The bound of log ratios: e^89 is infinite in fp32, and 0 · ∞ is NaN."""
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyLoss:
-    """The loss to minimise, and what it saw of the kept tokens.
+    """The loss to minimise, with statistics over the kept tokens, all scalars.
 
     Attributes:
-        loss: A scalar; the only one that carries a gradient.
-        clip_fraction: Share of tokens whose ratio was held.
-        ratio_mean: Mean of ρ; far from 1, the epochs have gone far.
-        ratio_max: Largest ρ.
+        loss: The loss; only this field has a gradient.
+        clip_fraction: The share of tokens whose ratio was clipped.
+        ratio_mean: The mean of ρ; it is far from 1 if the epochs moved the policy far.
+        ratio_max: The largest ρ.
     """
 
     loss: torch.Tensor
@@ -34,9 +34,9 @@ class PolicyLoss:
 def behaviour_weights(
     start_BT: torch.Tensor, behaviour_BT: torch.Tensor, *, cap: float
 ) -> torch.Tensor:
-    """Return min(π_start / π_behaviour, cap), ``[B, T]``, with no gradient.
+    """Return min(π_start / π_behaviour, cap), ``[B, T]``, without gradient.
 
-    What the votes of an older version, or of a truncated distribution, count for now (decoupled
+    These are the weights of samples from an older version or a truncated distribution (decoupled
     PPO: Hilton, Cobbe, Schulman, arXiv 2110.00641).
     """
     return (start_BT - behaviour_BT).exp().clamp(max=cap).detach()
@@ -50,19 +50,20 @@ def keep_sequences(
     *,
     limit: float,
 ) -> torch.Tensor:
-    """Return True, ``[B]``, for replies worth learning from.
+    """Return the mask of replies to learn from, ``[B]``; True keeps.
 
-    A disliked reply that the policy has moved away from by more than ``limit`` nats a token on
-    average is dropped: pushing it down further only destabilises (DeepSeek-V3.2 report,
-    arXiv 2512.02556, "off-policy sequence masking"; there the policy is the one of each step, here
-    the one at the start of the update, so that a reply is in all epochs or in none).
+    A disliked reply is dropped if the policy already moved away from it by more than ``limit`` nats
+    per token on average, because pushing it down further only destabilises. This is "off-policy
+    sequence masking" (DeepSeek-V3.2 report, arXiv 2512.02556). There the policy is the current one
+    of each step; here it is the one at the start of the update, so that a reply is in all epochs
+    or in none.
 
     Args:
-        scores_B: Sign of the reply's advantage.
-        start_BT: Log-probs under the policy at the start of the update.
-        behaviour_BT: Log-probs when the tokens were sampled.
-        mask_BT: True where a token counts; a reply that keeps nothing has drifted by 0.
-        limit: Nats a token; infinity keeps all.
+        scores_B: The reply's advantage, of which only the sign is read.
+        start_BT: The log-probs under the policy at the start of the update.
+        behaviour_BT: The log-probs when the tokens were sampled.
+        mask_BT: True where a token counts; a reply without kept tokens has a drift of 0.
+        limit: The limit in nats per token; infinity keeps all replies.
     """
     lengths = mask_BT.sum(-1).clamp(min=1)
     drift_B = masked_sum(behaviour_BT - start_BT, mask_BT) / lengths
@@ -80,25 +81,24 @@ def policy_loss(
     clip_high: float | None = None,
     length_constant: float | torch.Tensor,
 ) -> PolicyLoss:
-    """PPO's clipped surrogate with a weight for stale samples, summed over tokens.
+    """Return PPO's clipped surrogate loss, with weights for stale samples.
 
     ``-w · min(ρ A, clip(ρ, 1 - clip, 1 + clip_high) A)`` with ρ = π_new / π_start (arXiv
     1707.06347 eq. 7; two bounds: arXiv 2503.14476 §3.1; the weight: arXiv 2110.00641). The sum over
-    a reply's tokens is divided by a constant, not by its length, so that long bad replies are not
-    let off; then averaged over the ``B`` replies.
-    With R for A and a weight of 1 it is the article's loss.
+    a reply's tokens is divided by a constant instead of its length, so that the tokens of a long
+    bad reply keep their weight. The result is the mean over the ``B`` replies. With R for A and
+    a weight of 1, this is the article's loss.
 
     Args:
-        new_BT: Log-probs under the policy being learned; carries the gradient.
-        start_BT: Log-probs under the policy at the start of the update, which the ratio is taken
-            against.
+        new_BT: The log-probs under the policy being learned, through which gradients flow.
+        start_BT: The log-probs under the policy at the start of the update, which the ratio is
+            taken against.
         advantages_BT: From ``token_advantages``, ``gae`` or ``article_returns``.
         weights_BT: From ``behaviour_weights``, or ones.
         mask_BT: True where a token counts.
-        clip: How far below 1 the ratio is free.
-        clip_high: How far above; None for as far as below.
-        length_constant: Tokens that weigh 1 together: for all replies, or ``[B]`` from
-            ``length_divisors`` for other ways to weigh lengths.
+        clip: The unclipped range of the ratio below 1.
+        clip_high: The unclipped range above 1; None means ``clip``.
+        length_constant: See ``mean_reply_sum``.
     """
     log_ratio = (new_BT - start_BT).masked_fill(~mask_BT, 0.0)
     ratio = log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
