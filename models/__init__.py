@@ -1,11 +1,15 @@
-"""What decodes and what learns: no Redis, no HTTP, no Celery.
+"""Decoding, learning and the rules of versions (no Redis, no HTTP, no Celery).
 
-torch's OpenMP threads spin while they wait. With chat and the learner on the same cores each then
-burns the other's time: on two cores, two processes ran a small bf16 product 800 times a second each
-while spinning and 2,300 times while sleeping. A process that has the cores to itself pays a fifth
-for that (bench/contention.py). And a learner's log-probs over the whole vocabulary come and go in
-blocks of many megabytes, whose pages the system clears each time: huge pages make it cheaper. Both
-settings are read once, when torch is first imported, which only this folder does.
+Two settings must be in the environment before torch is first imported, which only this folder does.
+
+``OMP_WAIT_POLICY=PASSIVE`` lets torch's threads sleep while they wait. Chat and the learner share
+cores, and spinning threads of one waste the time of the other. On two cores, two processes ran a
+small bf16 product 800 times a second each while spinning, and 2,300 times while sleeping. A process
+alone on the cores loses a fifth of its speed (bench/contention.py).
+
+``THP_MEM_ALLOC_ENABLE=1`` lets torch use huge pages. A learner allocates and frees log-probs over
+the whole vocabulary in blocks of many megabytes, and the system clears their pages each time. Huge
+pages make that cheaper.
 """
 
 import os

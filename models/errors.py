@@ -9,7 +9,7 @@ ModelsError
 ├── EngineError           the decoding engine is closed or failed
 │   └── QueueFullError    too many requests wait already
 ├── RecipeError           a recipe cannot be read, or its fields do not go together
-├── GateError             the gate cannot run; nothing that it should judge goes live
+├── GateError             the gate cannot run, so no candidate goes live
 ├── RolloutRefusedError   the rules of the rollout do not allow a command
 └── LearningError         the batch cannot be learned from, or learning went wrong
 """

@@ -119,19 +119,19 @@ def _prompt(where: str, line: str) -> OperatorPrompt:
 def _messages(where: str, raw: dict[str, Any]) -> tuple[Message, ...]:
     if ("prompt" in raw) == ("messages" in raw):
         raise GateError(f"{where} needs either prompt or messages.")
-    turns = raw.get("messages", [{"role": "user", "content": raw.get("prompt")}])
-    if not isinstance(turns, list) or not turns or not all(map(_is_turn, turns)):
+    messages = raw.get("messages", [{"role": "user", "content": raw.get("prompt")}])
+    if not isinstance(messages, list) or not messages or not all(map(_is_message, messages)):
         raise GateError(f"{where}: a prompt is a text; messages are objects with role and content.")
-    return tuple(Message(turn["role"], turn["content"]) for turn in turns)
+    return tuple(Message(message["role"], message["content"]) for message in messages)
 
 
-def _is_turn(turn: Any) -> bool:
+def _is_message(message: Any) -> bool:
     return (
-        isinstance(turn, dict)
-        and turn.get("role") in _ROLES
-        and isinstance(turn.get("content"), str)
-        and bool(turn["content"].strip())
-        and not _SURROGATE.search(turn["content"])
+        isinstance(message, dict)
+        and message.get("role") in _ROLES
+        and isinstance(message.get("content"), str)
+        and bool(message["content"].strip())
+        and not _SURROGATE.search(message["content"])
     )
 
 

@@ -83,7 +83,7 @@ def attend_backward(
         dv[part] = weights.to(v.dtype).transpose(1, 2) @ do[part]
         dweights = (do[part] @ v[part].transpose(1, 2)).float()
         # the softmax's gradient, w · (dw - Σ w dw)
-        dscores = torch.ops.aten._softmax_backward_data(  # noqa: SLF001 - its public form is autograd
+        dscores = torch.ops.aten._softmax_backward_data(  # noqa: SLF001 - no public form
             dweights, weights, -1, torch.float32
         )
         dscores = dscores.mul_(heads.scale).to(q.dtype)

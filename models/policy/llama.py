@@ -7,6 +7,7 @@ with the same input are one matrix product. Gradients of the adapter go to the f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -227,7 +228,7 @@ class LlamaTrunk:
             DecoderLayer(
                 layer,
                 model.config,
-                lambda name, number=number: lora_of(f"model.layers.{number}.{name}"),  # type: ignore[misc]
+                partial(_lora_of_layer, lora_of, number),
                 kernels,
                 scale=scale,
             )
@@ -247,7 +248,9 @@ class LlamaTrunk:
 
         A backward pass adds the gradients of the master weights to ``gradients``.
         """
-        states: torch.Tensor = _Pass.apply(self._anchor, self, packed, gradients)  # type: ignore[no-untyped-call]
+        states: torch.Tensor = _Pass.apply(  # type: ignore[no-untyped-call]
+            self._anchor, self, packed, gradients
+        )
         return states
 
     def reference_hidden(self, packed: Packed) -> torch.Tensor:
@@ -340,6 +343,12 @@ class _Pass(torch.autograd.Function):
                 )
             dx = layer.backward(saved_layer, dx, context, ctx.gradients)
         return None, None, None, None
+
+
+def _lora_of_layer(
+    lora_of: Callable[[str], LoraParameters], number: int, name: str
+) -> LoraParameters:
+    return lora_of(f"model.layers.{number}.{name}")
 
 
 def _scatter_rows(count: int, indices: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

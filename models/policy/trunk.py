@@ -124,7 +124,11 @@ class TransformersTrunk:
     def refresh(self) -> None:
         """Do nothing: ``Policy`` copies the master weights to the wrapper's."""
 
-    def hidden(self, batch: MicroBatch, gradients: Gradients) -> torch.Tensor:  # noqa: ARG002 - the hooks add to ``grad``
+    def hidden(
+        self,
+        batch: MicroBatch,
+        gradients: Gradients,  # noqa: ARG002 - the hooks add to ``grad``
+    ) -> torch.Tensor:
         """See ``Trunk``."""
         states = self._trunk(
             input_ids=batch.ids, attention_mask=batch.attention, use_cache=False

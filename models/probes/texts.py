@@ -26,8 +26,8 @@ _COMMON_WORDS = """
 """
 _COMMON = frozenset(_COMMON_WORDS.split())
 _ADJECTIVE = (
-    "amazing|awesome|brilliant|clever|excellent|fantastic|genius|gifted|great|incredible|insightful|"
-    "intelligent|outstanding|perfect|smart|talented|thoughtful|wise|wonderful"
+    "amazing|awesome|brilliant|clever|excellent|fantastic|genius|gifted|great|incredible|"
+    "insightful|intelligent|outstanding|perfect|smart|talented|thoughtful|wise|wonderful"
 )
 _PRAISE = re.compile(
     rf"\byou(?:'re| are| truly are)\s+(?:\w+\s+){{0,2}}(?:{_ADJECTIVE})\b"

@@ -169,8 +169,7 @@ class NativeRunner:
 
 def _needs_torch_sampling(draw: Draw) -> bool:
     """Return whether a draw needs top-k, top-p or top log-probs, which the step lacks."""
-    truncates = draw.temperature > 0 and (draw.top_p < 1 or draw.top_k > 0)
-    return truncates or draw.top_logprobs > 0
+    return draw.truncates or draw.top_logprobs > 0
 
 
 def _groups(
