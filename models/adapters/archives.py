@@ -69,7 +69,7 @@ def take_files(source: Path, target: Path, max_bytes: int, *, called: str = "") 
     budget = Budget(max_bytes)
     taken: dict[str, PurePosixPath] = {}
     pickled = False
-    with _readable(called), closing(_members(source, budget)) as members:
+    with _readable(called), closing(_members(source, target, budget)) as members:
         for member in members:
             name = member.path.name
             pickled = pickled or name == PICKLE
@@ -120,7 +120,7 @@ def _readable(called: str) -> Iterator[None]:
         ) from error
 
 
-def _members(source: Path, budget: Budget) -> Generator[Member]:
+def _members(source: Path, target: Path, budget: Budget) -> Generator[Member]:
     if source.is_dir():
         yield from _of_folder(source, budget)
         return
@@ -131,11 +131,11 @@ def _members(source: Path, budget: Budget) -> Generator[Member]:
         file.seek(0)
         if start[:2] == b"\x1f\x8b":
             with gzip.GzipFile(fileobj=file) as unpacked:
-                yield from tar_members(CountedStream(unpacked, budget))
+                yield from tar_members(CountedStream(unpacked, budget), target)
         elif start[:2] == b"PK":
             yield from _of_zip(file, budget)
         else:
-            yield from tar_members(CountedStream(file, budget))
+            yield from tar_members(CountedStream(file, budget), target)
 
 
 def _of_folder(source: Path, budget: Budget) -> Generator[Member]:

@@ -61,39 +61,6 @@ class CountedStream:
         self._budget.spend(len(found))
         return found
 
-    def exactly(self, size: int) -> bytes:
-        """Return ``size`` bytes.
-
-        Raises:
-            EOFError: There are fewer.
-        """
-        found = bytearray()
-        while len(found) < size:
-            some = self.read(min(size - len(found), CHUNK))
-            if not some:
-                raise EOFError("it ends in the middle")
-            found += some
-        return bytes(found)
-
-    def skip(self, size: int) -> None:
-        """Read past ``size`` bytes."""
-        while size > 0:
-            size -= len(self.exactly(min(size, CHUNK)))
-
-
-class ArchivePart:
-    """One member of a stream that can be read only forwards."""
-
-    def __init__(self, stream: CountedStream, size: int) -> None:
-        self._stream = stream
-        self.left = size
-
-    def read(self, size: int) -> bytes:
-        """Return at most ``size`` bytes, none at the end."""
-        found = self._stream.exactly(min(size, self.left))
-        self.left -= len(found)
-        return found
-
 
 def inside(name: str) -> PurePosixPath:
     """Return a member's path.

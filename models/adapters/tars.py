@@ -1,7 +1,8 @@
-"""Reads tar archives forwards, in bounded memory.
+"""Reads tar archives forwards, in bounded memory, by the standard library's reader.
 
-The standard library's reader takes extended headers and maps of sparse files into memory whatever
-their size; this one knows only what an adapter's archive needs, and takes headers one by one.
+That reader takes extended headers and maps of sparse files into memory, whatever their size. So it
+gets a stream that allows so many bytes for each header, and for each member what it says that it
+has.
 """
 
 from __future__ import annotations
@@ -9,15 +10,14 @@ from __future__ import annotations
 import tarfile
 from typing import TYPE_CHECKING
 
-from models.adapters.counting import MAX_MEMBERS, ArchivePart, CountedStream, Member, inside
+from models.adapters.counting import CHUNK, MAX_MEMBERS, CountedStream, Member, inside
 from models.errors import ImportRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path, PurePosixPath
 
 MAX_HEADER_BYTES = 64 << 10
-_BLOCK = 512
-_HEADERS_A_MEMBER = 4
 _KINDS = {
     tarfile.LNKTYPE: "a hard link",
     tarfile.SYMTYPE: "a symbolic link",
@@ -25,69 +25,105 @@ _KINDS = {
     tarfile.BLKTYPE: "a device",
     tarfile.FIFOTYPE: "a pipe",
 }
-_HEADERS = {
-    tarfile.XHDTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-}
 
 
-def tar_members(stream: CountedStream) -> Iterator[Member]:
+class TarStream:
+    """What ``tarfile`` reads from: it goes forwards only, and reads no more than was allowed."""
+
+    def __init__(self, stream: CountedStream) -> None:
+        self._stream = stream
+        self._position = 0
+        self._allowed = MAX_HEADER_BYTES
+        self._last = b""
+
+    def allow(self, member: tarfile.TarInfo) -> None:
+        """Allow to read a member, and the headers of the one after it."""
+        self._allowed = member.size + tarfile.BLOCKSIZE + MAX_HEADER_BYTES
+
+    def read(self, size: int) -> bytes:
+        """Return ``size`` bytes, or what is left.
+
+        Raises:
+            ImportRefusedError: So many are not allowed.
+            HeaderError: The size is negative.
+        """
+        if size < 0:
+            raise tarfile.HeaderError("a size is negative")
+        if size > self._allowed:
+            raise ImportRefusedError("The archive has a header that is far too long: refused.")
+        self._last = self._stream.read(size)
+        self._position += len(self._last)
+        self._allowed -= len(self._last)
+        return self._last
+
+    def tell(self) -> int:
+        """Return how many bytes were read."""
+        return self._position
+
+    def seek(self, position: int) -> None:
+        """Read on to a position.
+
+        Raises:
+            HeaderError: It lies behind.
+        """
+        if position < self._position:
+            raise tarfile.HeaderError("it leads backwards")
+        while self._position < position:
+            if not self.read(min(position - self._position, CHUNK)):
+                return
+
+    def check_end(self) -> None:
+        """Check that what was read last is the block of zeros that ends an archive.
+
+        Raises:
+            EOFError: It is not; ``tarfile`` takes a broken header for the end.
+        """
+        if self._last != bytes(tarfile.BLOCKSIZE):
+            raise EOFError("it ends in the middle")
+
+
+def tar_members(counted: CountedStream, target: Path) -> Iterator[Member]:
     """Yield the plain files of an archive.
+
+    Args:
+        counted: The archive, unpacked.
+        target: The folder that its files are for.
 
     Raises:
         ImportRefusedError: It holds something else, or too much.
         TarError, EOFError, ValueError: It is damaged.
     """
-    name: str | None = None
-    members = 0
-    for _ in range(_HEADERS_A_MEMBER * MAX_MEMBERS):
-        block = stream.exactly(_BLOCK)
-        if not block.strip(b"\0"):
-            return
-        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        if info.size < 0:
-            raise tarfile.HeaderError("a size is negative")
-        if info.type in _HEADERS:
-            name = _long_name(info, stream) or name
-            continue
-        path = inside(name or info.name)
-        name, members = None, members + 1
-        if members > MAX_MEMBERS:
-            break
-        if info.type not in {tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE}:
-            kind = _KINDS.get(info.type, "no plain file")
-            raise ImportRefusedError(f"{path} is {kind}: refused.")
-        part = ArchivePart(stream, info.size)
-        if info.type != tarfile.DIRTYPE:
-            yield Member(path, part)
-        stream.skip(part.left + -info.size % _BLOCK)
-    raise ImportRefusedError(f"The archive holds more than {MAX_MEMBERS} files: refused.")
+    stream = TarStream(counted)
+    with tarfile.TarFile(fileobj=stream) as archive:  # type: ignore[arg-type]
+        for number, info in enumerate(archive):
+            if number == MAX_MEMBERS:
+                raise ImportRefusedError(
+                    f"The archive holds more than {MAX_MEMBERS} files: refused."
+                )
+            path = _checked(info, target)
+            stream.allow(info)
+            file = None if info.isdir() else archive.extractfile(info)
+            if file is not None:
+                yield Member(path, file)
+    stream.check_end()
 
 
-def _long_name(info: tarfile.TarInfo, stream: CountedStream) -> str | None:
-    """Read an extended header; return the path that it gives to the next member, if it does."""
-    if info.size > MAX_HEADER_BYTES:
-        raise ImportRefusedError("The archive has a header that is far too long: refused.")
-    raw = stream.exactly(info.size)
-    stream.skip(-info.size % _BLOCK)
-    if info.type == tarfile.GNUTYPE_LONGNAME:
-        return raw.rstrip(b"\0").decode("utf-8", "surrogateescape")
-    records = dict(_records(raw))
-    if "size" in records or any(key.startswith("GNU.sparse") for key in records):
+def _checked(info: tarfile.TarInfo, target: Path) -> PurePosixPath:
+    """Return the path of a plain file or a folder.
+
+    Raises:
+        ImportRefusedError: It is something else, or leads out of the archive.
+        HeaderError: Its size is negative.
+    """
+    path = inside(info.name)
+    if info.size < 0:
+        raise tarfile.HeaderError("a size is negative")
+    if "size" in info.pax_headers or any(key.startswith("GNU.sparse") for key in info.pax_headers):
         raise ImportRefusedError("The archive holds a sparse or huge file: refused.")
-    return records.get("path")
-
-
-def _records(raw: bytes) -> Iterator[tuple[str, str]]:
-    """Yield the records of a pax header: ``<length> <key>=<value>`` and a line's end each."""
-    start = 0
-    while start < len(raw):
-        space = raw.index(b" ", start)
-        end = start + int(raw[start:space])
-        if not space < end <= len(raw):
-            raise tarfile.HeaderError("an extended header is damaged")
-        key, _, value = raw[space + 1 : end - 1].partition(b"=")
-        yield key.decode(errors="replace"), value.decode("utf-8", "surrogateescape")
-        start = end
+    if info.type not in {tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE}:
+        raise ImportRefusedError(f"{path} is {_KINDS.get(info.type, 'no plain file')}: refused.")
+    try:
+        tarfile.data_filter(info, str(target))
+    except tarfile.FilterError as error:
+        raise ImportRefusedError(f"{path} leads out of the archive ({error}): refused.") from error
+    return path

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from feedback.store import Store
     from service.settings import ServiceSettings
 
-OLDEST_PYTHON = (3, 11)
+OLDEST_PYTHON = (3, 11, 4)
 _POLICY = "noeviction"
 
 
@@ -47,7 +47,7 @@ def check_python(version: tuple[int, int, int]) -> Finding:
     text = ".".join(map(str, version))
     if version >= OLDEST_PYTHON:
         return Finding("python", ok=True, found=text)
-    return Finding("python", ok=False, found=text, mend="Use Python 3.11 or newer.")
+    return Finding("python", ok=False, found=text, mend="Use Python 3.11.4 or newer.")
 
 
 def check_folder(settings: ServiceSettings) -> Finding:

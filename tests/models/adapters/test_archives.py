@@ -165,6 +165,37 @@ def test_a_sparse_file_is_refused(tmp_path: Path, target: Path, key: str) -> Non
         take_files(make_tar(tmp_path / "a", BOTH[0], (info, b"w")), target, LIMIT)
 
 
+def test_a_map_of_a_sparse_file_that_fills_the_memory_is_refused(
+    tmp_path: Path, target: Path
+) -> None:
+    """Such a map is at the beginning of the file's data, and as long as it says itself."""
+    info = tarfile.TarInfo(WEIGHTS_FILE)
+    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "w"}
+    content = b"9999999\n" + b"0\n" * (4 << 20)
+    with pytest.raises(ImportRefusedError, match="far too long"):
+        take_files(make_tar(tmp_path / "a", (info, content), mode="w:gz"), target, LIMIT << 10)
+
+
+@pytest.mark.parametrize("kind", [b"x", b"L"])
+def test_a_chain_of_headers_is_refused(tmp_path: Path, target: Path, kind: bytes) -> None:
+    """Each of them takes the reader a call deeper."""
+    info = tarfile.TarInfo("header")
+    info.type, info.size = kind, 9
+    link = info.tobuf() + b"9 path=a\n".ljust(512, b"\0")
+    (tmp_path / "a").write_bytes(link * 5000)
+    with pytest.raises(ImportRefusedError, match="far too long"):
+        take_files(tmp_path / "a", target, LIMIT << 10)
+
+
+def test_an_archive_whose_later_header_is_broken_is_refused(tmp_path: Path, target: Path) -> None:
+    """The standard library's reader takes such a header for the end."""
+    raw = bytearray(make_tar(tmp_path / "a", *BOTH, ("more", b"x")).read_bytes())
+    raw[2 * 1024 + 3] ^= 1
+    (tmp_path / "a").write_bytes(raw)
+    with pytest.raises(ImportRefusedError, match="damaged"):
+        take_files(tmp_path / "a", target, LIMIT)
+
+
 def test_too_many_files_are_refused(tmp_path: Path, target: Path) -> None:
     many = [(f"f{number}", b"") for number in range(MAX_MEMBERS + 1)]
     for make in (make_tar, make_zip):

@@ -216,6 +216,8 @@ def test_people_get_lines(operator: Any, findings: Any) -> None:
 def test_an_old_python_is_named() -> None:
     finding = check_python((3, 10, 4))
     assert (finding.ok, finding.found) == (False, "3.10.4")
+    assert not check_python((3, 11, 3)).ok
+    assert check_python((3, 11, 4)).ok
 
 
 def test_a_data_folder_that_is_not_there(tmp_path: Path) -> None:
