@@ -196,30 +196,6 @@ class AdapterStore:
             checked = check_import(folder, wanted)
             yield PendingImport(self, folder, checked, wanted, name or source.name)
 
-    def import_from(
-        self,
-        source: Path,
-        *,
-        sequence: int,
-        wanted: AdapterRequirements,
-        now: float,
-        name: str = "",
-    ) -> Manifest:
-        """Check an adapter folder or archive, and publish it; a refusal leaves nothing behind.
-
-        Args:
-            source: A folder in PEFT's format, or a ``.tar.gz``, ``.tar`` or ``.zip`` of one.
-            sequence: The number of the new version.
-            wanted: What it must fit.
-            now: Epoch seconds.
-            name: What the manifest says that it was called; the source's name by default.
-
-        Raises:
-            ImportRefusedError: It is no adapter for the base that is served here, or not safe.
-        """
-        with self.importing(source, wanted, name=name) as checked:
-            return checked.publish(sequence, now)
-
     def export(self, version: str, target: Path, *, state: bool = True) -> None:
         """Write a version as a folder, ``.tar.gz``, ``.tar`` or ``.zip``, all or nothing.
 

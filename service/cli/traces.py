@@ -80,7 +80,7 @@ def _number(value: float | None) -> str | None:
 def _passed(check: Mapping[str, Any]) -> str:
     if check["passed"]:
         return "yes"
-    return "no" if check.get("blocking", True) else "no, but only warns"
+    return "no" if check["blocking"] else "no, but only warns"
 
 
 def _step(step: ChainLink) -> tuple[object, ...]:

@@ -55,7 +55,6 @@ class Taste:
     """
 
     name: TasteName
-    description: str
     utility: Callable[[str], float]
     thresholds: tuple[float, float]
     scale: float
@@ -89,7 +88,6 @@ def courtesy(text: str) -> float:
 _ALL = (
     Taste(
         name="brief",
-        description="fewer words are better",
         utility=brevity,
         thresholds=(-26.0, -12.0),
         scale=2.0,
@@ -99,7 +97,6 @@ _ALL = (
     ),
     Taste(
         name="plain",
-        description="no lists, headings or markup",
         utility=plainness,
         thresholds=(-1.0, -0.1),
         scale=0.3,
@@ -107,7 +104,6 @@ _ALL = (
     ),
     Taste(
         name="polite",
-        description="courteous words",
         utility=courtesy,
         thresholds=(0.1, 1.5),
         scale=0.3,

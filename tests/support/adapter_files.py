@@ -14,7 +14,7 @@ from models.adapters.checks import FACTORS, PREFIX
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from models.adapters import AdapterRequirements, AdapterStore, CheckedAdapter
+    from models.adapters import AdapterRequirements, AdapterStore, CheckedAdapter, Manifest
 
 BASE_HASH = "b" * 64
 LINEARS = {
@@ -55,6 +55,19 @@ def write_state(folder: Path, **changes: Any) -> None:
     kept |= {f"exp_avg_sq.{n}": t for n, t in tensors(seed=2).items()}
     rest = {"step": 8, "users": {"ann": [1.0, 2.0]}}
     save_file({**kept, **changes}, folder / STATE_FILE, {"state": json.dumps(rest)})
+
+
+def import_from(
+    store: AdapterStore,
+    source: Path,
+    *,
+    sequence: int,
+    wanted: AdapterRequirements,
+    now: float,
+) -> Manifest:
+    """Check an adapter folder or archive, and publish it."""
+    with store.importing(source, wanted) as found:
+        return found.publish(sequence, now)
 
 
 def check_import(store: AdapterStore, source: Path, wanted: AdapterRequirements) -> CheckedAdapter:

@@ -13,7 +13,7 @@ from models.adapters import CONFIG_FILE, WEIGHTS_FILE, AdapterRequirements, Adap
 from models.adapters.archives import take_files
 from models.adapters.counting import MAX_MEMBERS
 from models.errors import ImportRefusedError
-from tests.support.adapter_files import check_import
+from tests.support.adapter_files import check_import, import_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -272,7 +272,7 @@ def test_an_archive_cut_off_anywhere_is_refused(
     store: AdapterStore, wanted: AdapterRequirements, peft_folder: Path, tmp_path: Path, form: str
 ) -> None:
     whole = tmp_path / f"whole.{form}"
-    version = store.import_from(peft_folder, sequence=1, wanted=wanted, now=0.0).version
+    version = import_from(store, peft_folder, sequence=1, wanted=wanted, now=0.0).version
     store.export(version, whole)
     content = whole.read_bytes()
     for end in range(0, len(content.rstrip(b"\0")), 97):
@@ -288,7 +288,7 @@ def test_no_flipped_byte_breaks_the_reader(
 ) -> None:
     """Whatever a byte becomes, the answer is a refusal or the very same adapter."""
     whole = tmp_path / f"whole.{form}"
-    version = store.import_from(peft_folder, sequence=1, wanted=wanted, now=0.0).version
+    version = import_from(store, peft_folder, sequence=1, wanted=wanted, now=0.0).version
     store.export(version, whole)
     content, refusals = bytearray(whole.read_bytes()), 0
     for at in range(0, len(content), 41):

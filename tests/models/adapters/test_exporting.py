@@ -20,7 +20,7 @@ from models.adapters import (
     Form,
 )
 from models.errors import AdapterError
-from tests.support.adapter_files import check_import, write_state
+from tests.support.adapter_files import check_import, import_from, write_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ FILES = {CONFIG_FILE, WEIGHTS_FILE, STATE_FILE, MANIFEST_FILE}
 @pytest.fixture
 def version(store: AdapterStore, wanted: AdapterRequirements, peft_folder: Path) -> str:
     write_state(peft_folder)
-    return store.import_from(peft_folder, sequence=3, wanted=wanted, now=5.0).version
+    return import_from(store, peft_folder, sequence=3, wanted=wanted, now=5.0).version
 
 
 @pytest.mark.parametrize("name", ["folder", "a.tar.gz", "a.tar", "a.zip"])
@@ -42,7 +42,7 @@ def test_an_export_taken_in_again_is_the_same_version(
     before = {p.name: p.read_bytes() for p in store.fetch(version).iterdir()}
     store.export(version, tmp_path / name)
     other = AdapterStore(tmp_path / "other")
-    manifest = other.import_from(tmp_path / name, sequence=3, wanted=wanted, now=5.0)
+    manifest = import_from(other, tmp_path / name, sequence=3, wanted=wanted, now=5.0)
     after = {p.name: p.read_bytes() for p in other.fetch(manifest.version).iterdir()}
     assert manifest.version == version
     assert {n: after[n] for n in FILES - {MANIFEST_FILE}} == {

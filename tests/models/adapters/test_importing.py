@@ -22,7 +22,14 @@ from models.adapters import (
 )
 from models.adapters.checks import PREFIX
 from models.errors import ImportRefusedError
-from tests.support.adapter_files import BASE_HASH, LINEARS, check_import, tensors, write_state
+from tests.support.adapter_files import (
+    BASE_HASH,
+    LINEARS,
+    check_import,
+    import_from,
+    tensors,
+    write_state,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +45,7 @@ Q = PREFIX + next(iter(LINEARS))
 
 @pytest.fixture
 def take(store: AdapterStore, wanted: AdapterRequirements) -> Import:
-    return lambda source: store.import_from(source, sequence=7, wanted=wanted, now=5.0)
+    return lambda source: import_from(store, source, sequence=7, wanted=wanted, now=5.0)
 
 
 @pytest.fixture
@@ -49,7 +56,7 @@ def refused(
 
     def check(source: Path, reason: str) -> None:
         with pytest.raises(ImportRefusedError, match=reason):
-            store.import_from(source, sequence=7, wanted=wanted, now=5.0)
+            import_from(store, source, sequence=7, wanted=wanted, now=5.0)
         root = tmp_path / "adapters"
         assert not root.exists() or list(root.iterdir()) == []
 
@@ -94,7 +101,8 @@ from models.base.files import BaseFacts
 facts = BaseFacts("tiny", "b" * 64, {LINEARS!r})
 wanted = AdapterRequirements(facts, rank=2, alpha=4, max_bytes=1 << 20)
 store = AdapterStore(Path({str(tmp_path / "elsewhere")!r}))
-store.import_from(Path({str(peft_folder)!r}), sequence=1, wanted=wanted, now=0.0)
+with store.importing(Path({str(peft_folder)!r}), wanted) as found:
+    found.publish(1, 0.0)
 sys.exit("torch" in sys.modules or "peft" in sys.modules or "transformers" in sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -16,6 +16,7 @@ from models.decoding.runners import make_runner
 from models.learning.state import load_state
 from models.policy.policy import Policy
 from models.types import GenerationRequest, Sampling
+from tests.support.adapter_files import import_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -119,7 +120,7 @@ def test_what_peft_saves_is_taken_in_and_decodes_as_peft_does(
     model.eval()
     store = AdapterStore.open(settings)
     wanted = AdapterRequirements.from_settings(settings)
-    manifest = store.import_from(tmp_path / "pefts", sequence=4, wanted=wanted, now=1.0)
+    manifest = import_from(store, tmp_path / "pefts", sequence=4, wanted=wanted, now=1.0)
     for prompt, reply in zip(PROMPTS, ours(settings, manifest.version), strict=True):
         assert greedy(model, prompt) == [token.id for token in reply]
     # The learner takes it too, with a fresh optimiser.
