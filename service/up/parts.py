@@ -1,11 +1,10 @@
-"""The processes that Thumbloop consists of, as command lines."""
+"""The parts of Thumbloop: the processes that it consists of, as command lines."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
-
-from service.up.supervisor import Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +17,23 @@ Queue = Literal["learn", "control"]
 _CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "workers.app")
 # Workers tell each other nothing: what they must know of each other is in the record.
 _ALONE = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A process to keep alive.
+
+    Attributes:
+        name: Also names its log file.
+        grace: Seconds between the request to stop and the kill.
+        quiet: Its lines go to its log file only; the last ones are shown when it dies.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    grace: float = 10.0
+    quiet: bool = False
 
 
 def redis_part(embedded: EmbeddedRedis) -> Part:

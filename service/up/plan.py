@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from service.settings import ServiceSettings
-    from service.up.supervisor import Part
+    from service.up.parts import Part
 
 
 @dataclass(frozen=True, slots=True)

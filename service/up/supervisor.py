@@ -1,199 +1,161 @@
-"""Runs the parts of Thumbloop as processes: starts, restarts with back-off, stops in order."""
+"""Carries out a plan: starts the parts, waits until all are ready, and stops them in order."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
-import sys
 import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
+from service.up.errors import UpError
+from service.up.keeper import FIRST_DELAY, ProcessKeeper, die_with_parent
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from pathlib import Path
-    from typing import BinaryIO
 
-Say = Callable[[str, str], None]
-"""Takes a part's name and one line about it, or from it."""
+    from rich.console import Console
 
-FIRST_DELAY = 1.0
-LONGEST_DELAY = 30.0
-SETTLED_SECONDS = 60.0
-"""A part that ran this long starts again without the delay left from earlier deaths."""
-LARGEST_LOG = 20_000_000
-"""Bytes of a log at which the next start of its part begins a new one."""
+    from service.up.parts import Part
+    from service.up.plan import StartPlan
 
-_TAIL_LINES = 8
-_GLANCE_SECONDS = 0.1
-_PR_SET_PDEATHSIG = 1
+DEATHS_AT_START = 3
+"""A part that ends this often before all is ready ends the start."""
+NEWS_SECONDS = 5.0
+_COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A process to keep alive.
+class Supervisor:
+    """Carries a plan out, and takes it down again."""
 
-    Attributes:
-        name: Also names its log file.
-        grace: Seconds between the request to stop and the kill.
-        quiet: Its lines go to its log file only; the last ones are shown when it dies.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    environment: Mapping[str, str] = field(default_factory=dict)
-    grace: float = 10.0
-    quiet: bool = False
-
-
-class ProcessKeeper:
-    """Keeps one part alive until it is told to stop.
-
-    Every part is a session of its own: Ctrl-C reaches the supervisor only, and a signal to the
-    part's group reaches all that the part started.
-    """
-
-    def __init__(self, part: Part, logs: Path, say: Say, first_delay: float = FIRST_DELAY) -> None:
-        self.part = part
-        self.deaths = 0
-        self._log = logs / f"{part.name}.log"
-        self._say = say
+    def __init__(
+        self, plan: StartPlan, logs: Path, console: Console, first_delay: float = FIRST_DELAY
+    ) -> None:
+        self._plan = plan
         self._first_delay = first_delay
-        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        self._process: asyncio.subprocess.Process | None = None
-        self._stopping = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._logs = logs
+        self._console = console
+        self._redis: list[ProcessKeeper] = []
+        self._stages: list[list[ProcessKeeper]] = []
+        self._stop = asyncio.Event()
+        self._styles: dict[str, str] = {}
 
-    @property
-    def pid(self) -> int | None:
-        """The running process, if there is one."""
-        process = self._process
-        return process.pid if process is not None and process.returncode is None else None
+    async def run(self) -> None:
+        """Start everything, wait for a signal, stop everything.
 
-    def start(self) -> None:
-        """Begin to keep the part alive."""
-        self._task = asyncio.create_task(self._keep())
+        Raises:
+            UpError: Something would not start; what had started is stopped.
+        """
+        self._logs.mkdir(parents=True, exist_ok=True)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal)
+        starting = asyncio.create_task(self._start())
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                await starting
+                await stopping
+        finally:
+            await self._take_down(starting, stopping)
 
-    async def stop(self) -> None:
-        """Ask the part's group to end; kill it when the grace is over."""
-        self._stopping.set()
-        if self._task is None:
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            self.say("up", "killing the parts that are left")
+            for keeper in self._keepers():
+                keeper.kill()
+        self._stop.set()
+
+    async def _start(self) -> None:
+        await self._start_redis()
+        await self._prepare()
+        self._stages = [[self._keep(part) for part in stage] for stage in self._plan.stages]
+        await self._until(self._plan.missing, "Starting")
+        for line in self._plan.greeting:
+            self._console.print(line, style="bold", soft_wrap=True)
+
+    async def _start_redis(self) -> None:
+        if self._plan.redis is None:
+            if not await self._plan.redis_answers():
+                raise UpError("Redis does not answer: start it, or see `thumbloop doctor`.")
             return
-        self._signal(signal.SIGTERM)
-        done, _ = await asyncio.wait({self._task}, timeout=self.part.grace)
-        if not done:
-            self._say(self.part.name, f"did not stop within {self.part.grace:g} s: killed")
-            self._signal(signal.SIGKILL)
-        await self._task
+        if await self._plan.redis_answers():
+            raise UpError("A Redis is still running on this data folder: stop it first.")
+        self._redis = [self._keep(self._plan.redis)]
 
-    def kill(self) -> None:
-        """End the part at once."""
-        self._stopping.set()
-        self._signal(signal.SIGKILL)
+        async def missing() -> str | None:
+            return None if await self._plan.redis_answers() else "Redis does not answer yet"
 
-    async def _keep(self) -> None:
-        delay = self._first_delay
-        while not self._stopping.is_set():
-            started = time.monotonic()
-            code = await self._run_once()
-            if self._stopping.is_set():
-                return
-            self.deaths += 1
-            if time.monotonic() - started > SETTLED_SECONDS:
-                delay = self._first_delay
-            self._tell_death(code, delay)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), delay)
-            delay = min(2 * delay, LONGEST_DELAY)
+        await self._until(missing, "Starting Redis")
 
-    async def _run_once(self) -> int:
-        _begin_new_if_large(self._log)
-        with self._log.open("ab") as log:
-            start = log.tell()
-            process = await asyncio.create_subprocess_exec(
-                *self.part.command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=asyncio.subprocess.STDOUT,
-                env={**os.environ, **self.part.environment},
-                start_new_session=True,
-                preexec_fn=die_with_parent(),
-            )
-        self._process = process
-        if self._stopping.is_set():
-            self._signal(signal.SIGTERM)
-        code = await self._follow(process, start)
-        # What the part itself started must not outlive it.
-        _signal_group(process.pid, signal.SIGKILL)
-        return code
+    async def _prepare(self) -> None:
+        """Run the preparation in the foreground, its progress on this terminal."""
+        if self._plan.preparation is None:
+            return
+        process = await asyncio.create_subprocess_exec(
+            *self._plan.preparation,
+            env={**os.environ, **self._plan.environment},
+            preexec_fn=die_with_parent(),
+        )
+        try:
+            code = await process.wait()
+        except asyncio.CancelledError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            raise
+        if code:
+            raise UpError("The base model could not be imported; see above.")
 
-    async def _follow(self, process: asyncio.subprocess.Process, start: int) -> int:
-        """Show the lines of the log as they come, until the process ends."""
-        end = asyncio.ensure_future(process.wait())
-        rest = b""
-        with self._log.open("rb") as log:
-            log.seek(start)
-            while not end.done():
-                await asyncio.wait({end}, timeout=_GLANCE_SECONDS)
-                rest = self._show(log, rest)
-        return end.result()
+    async def _until(self, missing: Callable[[], Awaitable[str | None]], doing: str) -> None:
+        began = told = time.monotonic()
+        with self._console.status(f"{doing} …") as status:
+            while (lack := await missing()) is not None:
+                self._give_up_on_dying_parts()
+                now = time.monotonic()
+                status.update(f"{doing} … {now - began:.0f} s: {lack}")
+                if not self._console.is_terminal and now - told > NEWS_SECONDS:
+                    told = now
+                    self.say("up", f"{doing}, {now - began:.0f} s: {lack}")
+                await asyncio.sleep(0.2)
 
-    def _show(self, log: BinaryIO, rest: bytes) -> bytes:
-        *whole, rest = (rest + log.read()).split(b"\n")
-        for raw in whole:
-            line = raw.decode(errors="replace").rstrip()
-            self._tail.append(line)
-            if line and not self.part.quiet:
-                self._say(self.part.name, line)
-        return rest
+    def _give_up_on_dying_parts(self) -> None:
+        for keeper in self._keepers():
+            if keeper.deaths >= DEATHS_AT_START:
+                log = self._logs / f"{keeper.part.name}.log"
+                raise UpError(f"{keeper.part.name} does not start: see above and {log}.")
 
-    def _tell_death(self, code: int, delay: float) -> None:
-        if self.part.quiet:
-            for line in self._tail:
-                self._say(self.part.name, line)
-        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        self._say(self.part.name, f"{how}; it is started again in {delay:g} s")
+    def _keep(self, part: Part) -> ProcessKeeper:
+        keeper = ProcessKeeper(part, self._logs, self.say, self._first_delay)
+        keeper.start()
+        return keeper
 
-    def _signal(self, number: signal.Signals) -> None:
-        if self.pid is not None:
-            _signal_group(self.pid, number)
+    def _keepers(self) -> Iterator[ProcessKeeper]:
+        return chain(*self._stages, self._redis)
+
+    async def _take_down(self, *tasks: asyncio.Task[object]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._stop.set()
+        self.say("up", "stopping")
+        await stop_in_order([*self._stages, self._redis])
+        self.say("up", "stopped")
+
+    def say(self, name: str, line: str) -> None:
+        """Print one line under a part's name."""
+        style = self._styles.setdefault(name, _COLOURS[len(self._styles) % len(_COLOURS)])
+        prefix = Text(f"{name:>14} │ ", style=style)
+        self._console.print(prefix.append(line, style="default"), soft_wrap=True, highlight=False)
 
 
 async def stop_in_order(stages: Sequence[Sequence[ProcessKeeper]]) -> None:
     """Stop one stage after the other; the parts of a stage together."""
     for stage in stages:
         await asyncio.gather(*(keeper.stop() for keeper in stage))
-
-
-def die_with_parent() -> Callable[[], None] | None:
-    """Return what a child runs before its program, so that it dies when its parent is killed.
-
-    None where the system cannot promise that (only Linux can): there, a supervisor that ends by
-    SIGKILL leaves its parts running.
-    """
-    if not sys.platform.startswith("linux"):
-        return None
-    libc = ctypes.CDLL(None)
-    parent = os.getpid()
-
-    def before_exec() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return before_exec
-
-
-def _signal_group(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, number)
-
-
-def _begin_new_if_large(log: Path) -> None:
-    if log.exists() and log.stat().st_size > LARGEST_LOG:
-        log.replace(log.with_suffix(".log.1"))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.up.parts import beat_command
-from service.up.supervisor import Part, ProcessKeeper
+from service.up.keeper import ProcessKeeper
+from service.up.parts import Part, beat_command
 from tests.support.fault_site import on_fault_app
 from tests.support.fault_work import look_comes
 from workers.app import LOOK_SECONDS

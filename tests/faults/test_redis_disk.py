@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.up.supervisor import Part, ProcessKeeper
+from service.up.keeper import ProcessKeeper
+from service.up.parts import Part
 from tests.support.fault_processes import happens
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from feedback.store import EmbeddedRedis
-from service.up.supervisor import die_with_parent
+from service.up.keeper import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

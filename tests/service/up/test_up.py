@@ -16,10 +16,12 @@ import pytest
 from rich.console import Console
 
 from service.settings import ServiceSettings
-from service.up.parts import beat_command, worker_command
+from service.up.errors import UpError
+from service.up.keeper import ProcessKeeper
+from service.up.parts import Part, beat_command, worker_command
 from service.up.plan import StartPlan, make_plan
-from service.up.supervisor import Part, ProcessKeeper
-from service.up.up import Supervisor, UpError, free_port, only_one
+from service.up.supervisor import Supervisor
+from service.up.up import free_port, only_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -231,8 +233,8 @@ SCRIPT = """
     from pathlib import Path
     from rich.console import Console
     from service.up.plan import StartPlan
-    from service.up.supervisor import Part
-    from service.up.up import Supervisor
+    from service.up.parts import Part
+    from service.up.supervisor import Supervisor
 
     async def yes(): return True
     async def nothing(): return None
