@@ -1,1 +1,1 @@
-"""The HTTP face and the operator's command line."""
+"""The HTTP API, its pages, the operator's command line, and the simulation."""

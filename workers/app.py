@@ -35,22 +35,22 @@ LEARN_TASK = "thumbloop.learn"
 LOOK_SECONDS = 2.0
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 DOORBELL_SECONDS = 10.0
-"""An unanswered doorbell expires; the next look rings again."""
+"""A doorbell that no worker takes expires; the next look for work sends another."""
 LOOK_LIMIT_SECONDS = 30
-"""A look that takes longer hangs, and is given up."""
+"""A look for work that takes longer hangs, and is given up."""
 UPDATE_SOFT_LIMIT_SECONDS = 3300
 """An update that takes longer is stopped, and its run given back."""
 UPDATE_LIMIT_SECONDS = 3600
 """One that does not even stop is killed; its lease runs out and it is taken over."""
 SWEEP_SECONDS = 2.0
-"""For each part of a sweep: looks wait behind it, and what is left over comes next time."""
+"""For each part of a sweep, as other tasks wait behind it; the next sweep does the rest."""
 SWEEP_LIMIT_SECONDS = 30
 """A sweep that takes longer hangs, and is given up."""
 JUDGE_LIMIT_SECONDS = 30
 """So does a judge."""
 
 BEGINNING_SECONDS = 1.0
-"""From when a child has accepted an update to when it surely heeds a request to stop."""
+"""From when a child has accepted an update to when a request to stop surely reaches it."""
 POLL_SECONDS = 0.1
 
 LOG_FORMAT = "%(levelname)s %(message)s"
@@ -77,7 +77,7 @@ def configuration(settings: WorkerSettings) -> Mapping[str, Any]:
 
 
 def broker_url(settings: WorkerSettings) -> str:
-    """Return the record's Redis as Celery names it; it spells unix sockets in its own way."""
+    """Return the record's Redis as Celery names it; it writes unix sockets in its own way."""
     if settings.redis_url is None:
         return EmbeddedRedis(settings.data_dir).celery_url
     url = urlsplit(settings.redis_url)
@@ -155,7 +155,7 @@ def _beat(settings: WorkerSettings) -> dict[str, Any]:
             },
         },
         # Celery's own scheduler keeps a file, and does not start with a damaged one. In memory
-        # there is nothing to damage; a beat that starts rings at once.
+        # there is nothing to damage; a beat that starts sends its tasks at once.
         "beat_scheduler": "celery.beat:Scheduler",
         "beat_max_loop_interval": 5,
     }
@@ -182,7 +182,7 @@ def _stop_updates() -> None:
     """Ask each update to stop, once it has begun, until the process ends.
 
     A child that is still starting would die of the signal, and so would one with a task in hand
-    that does not heed it; an idle one is ended by Celery.
+    that does not handle it; Celery ends an idle one.
     """
     asked = set()
     while True:

@@ -2,7 +2,7 @@
 
 Three steps: read the tallies, decide (pure), act. A judge that dies between any two leaves nothing
 behind; the next one decides afresh. The act is one compare-and-set of what the decision was about,
-so of two judges one acts, and what an operator did meanwhile stands.
+so of two judges one acts, and what an operator did meanwhile is kept.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MOST_LENDERS = 20
 """Versions that lend at most; so tallies stay few."""
 
 MOST_POOLED = 200
-"""Versions that are pooled at most, the newest: where votes cannot tell, they become ever more."""
+"""Versions that are pooled at most, the newest: where votes decide nothing, they grow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class JudgedCase:
         rollout: As it was when the tallies were read.
         test: The versions that are judged; the newest first.
         control: What they are compared with; the confirmed or live one first.
-        newest_votes: Votes on the first of ``test``; the others of a pool tell nothing of it alone.
+        newest_votes: Votes on the first of ``test``; those on the others say nothing of it.
     """
 
     rollout: Rollout

@@ -23,7 +23,7 @@ class StoppedError(Exception):
 
 
 class StopFlag:
-    """Tells a thread, which cannot be cancelled, to give up at its next sign of progress."""
+    """Stops a thread, which cannot be cancelled, at its next sign of progress."""
 
     def __init__(self) -> None:
         self._set = threading.Event()

@@ -1,4 +1,4 @@
-"""What a look reads from the record, and what it tells operators who asked for an update."""
+"""Reads from the record whether there is work, and answers operators who asked for an update."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def _fresh(store: Store, settings: WorkerSettings) -> tuple[WaitingVote, .
 
 
 async def answer_requests(store: Store, answer: str, *, run: int | None) -> None:
-    """Tell every waiting request the same."""
+    """Answer every waiting request alike."""
     for request in await store.learning.waiting_requests():
         await store.learning.answer(request.id, run=run, answer=answer)
 
@@ -118,7 +118,7 @@ async def _unpromoted(store: Store, rollout: Rollout, newest: Run | None) -> str
     """Return the newest run's version if a crash came between its gate and its promotion.
 
     It is promoted only where the version that it was learned from is still live, and nobody stopped
-    it as a canary: an operator's choice in the meantime stands.
+    it as a canary: an operator's choice in the meantime is kept.
     """
     if newest is None or newest.state != "approved" or newest.version is None:
         return None

@@ -1,4 +1,4 @@
-"""Progress lines that do not flood the log."""
+"""Logs the progress of a run, seldom enough not to flood the log."""
 
 from __future__ import annotations
 

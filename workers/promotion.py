@@ -31,7 +31,7 @@ class PassedVersion:
 async def promote(place: UpdateResources, run: Run, passed: PassedVersion) -> None:
     """Serve a version that passed, first to a share of the users where there is one set.
 
-    An operator's choice meanwhile stands.
+    An operator's choice in the meantime is kept.
     """
     fraction = place.settings.canary_fraction
     command = (

@@ -38,7 +38,7 @@ def make_batch(
     Args:
         votes: The votes.
         completions: Theirs; None for what is gone.
-        corrections: What people wrote beside the votes; None, or None for a vote, without.
+        corrections: What people wrote as the better reply, by vote; None where they wrote none.
     """
     samples: list[Sample] = []
     missing: list[str] = []
@@ -60,7 +60,7 @@ def _lengths_match(completion: Completion) -> bool:
 
 
 def _pseudonym(person: Person) -> str:
-    """Return a name that stays the same and tells nobody's: it is kept beside each adapter."""
+    """Return a lasting name that does not reveal the user: each adapter's folder has it."""
     return hashlib.sha256(person.name.encode()).hexdigest()[:16]
 
 

@@ -22,7 +22,7 @@ class Canary:
 
 @dataclass(frozen=True, slots=True)
 class WorkFacts:
-    """What a look found in the record. Times are seconds since the epoch.
+    """What was found in the record. Times are seconds since the epoch.
 
     Attributes:
         paused: An operator paused learning.
@@ -52,11 +52,11 @@ class WorkFacts:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do, and what to tell an operator who asked for an update.
+    """What to do, and what to answer an operator who asked for an update.
 
     Attributes:
         min_votes: With ``claim``, the least votes that the batch must have.
-        answer: What waiting requests are told now; None keeps them waiting.
+        answer: The answer to waiting requests; None keeps them waiting.
         run: The run that the answer is about.
     """
 

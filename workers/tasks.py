@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name="thumbloop.look")
 def look() -> None:
-    """Look whether there is work for the learner, and ring its doorbell if so."""
+    """Look whether there is work for the learner, and start it if so."""
     try:
         if asyncio.run(_look(WorkerSettings())):
             learn.apply_async(expires=DOORBELL_SECONDS)
@@ -73,8 +73,8 @@ def sweep() -> None:
             "Redis has not begun to rewrite its append-only file after the deletion of a user. "
             "Allow BGREWRITEAOF to the workers' Redis user, or run it yourself."
         )
-    if told := told_of(swept):
-        logger.info("%s", told)
+    if summary := described(swept):
+        logger.info("%s", summary)
 
 
 @shared_task(name="thumbloop.judge")
@@ -123,7 +123,7 @@ async def _sweep(settings: WorkerSettings) -> SweepReport:
             return await store.retention.sweep(now=time.time(), seconds=SWEEP_SECONDS)
 
 
-def told_of(swept: SweepReport) -> str:
+def described(swept: SweepReport) -> str:
     """Say what a sweep did; nothing when it found nothing to do."""
     did = {
         "votes expired": swept.expired_votes,

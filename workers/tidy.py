@@ -30,7 +30,7 @@ async def tidy(store: Store, adapters: AdapterStore, run: Run, *, keep: int) -> 
         store: The record.
         adapters: The adapters.
         run: The run that the caller holds.
-        keep: So many of the newest versions keep their weights, beside those that are needed.
+        keep: How many of the newest versions keep their weights, besides those that are needed.
     """
     await asyncio.to_thread(adapters.sweep_scratch, run.fence)
     for version in await asyncio.to_thread(adapters.published):
@@ -41,7 +41,7 @@ async def tidy(store: Store, adapters: AdapterStore, run: Run, *, keep: int) -> 
 
 
 async def _remove_old(store: Store, adapters: AdapterStore, run: Run, keep: int) -> None:
-    """Remove old versions' weights; their manifests stay beside them, their figures in the record.
+    """Remove old versions' weights; their manifests are kept, and their figures are in the record.
 
     Whatever is served, may be gone back to, or waits for its gate stays.
     """

@@ -125,7 +125,7 @@ async def _carry_out(place: UpdateResources, run: Run) -> PassedVersion | None:
         raise
     except (*HINDRANCES, GateError) as error:
         # No fault of the batch, and the next one would fare no better: its votes keep waiting. A
-        # GateError is about the gate's own prompts, which an operator has to mend.
+        # GateError is about the gate's own prompts, which an operator has to correct.
         logger.exception("Run %d cannot go on for now.", run.number)
         await _give_back(place, run, hindered_by=str(error) or repr(error))
     except AdapterError as error:
@@ -285,9 +285,9 @@ async def _leave_broken(place: UpdateResources, run: Run, reason: str) -> None:
     if run.state != "claimed":
         await _fail(place, run, reason)
     elif (await place.store.rollout.get()).live == run.parent:
-        # No fault of the batch either; people are told by the doctor, and mend it or leave it.
+        # The batch is not to blame either. `thumbloop doctor` reports the adapter.
         await _give_back(place, run, hindered_by=reason)
-    else:  # they left it: the next run learns the same votes from what is live now
+    else:  # people have replaced it: the next run learns the same votes from what is live now
         await _fail(place, run, reason, last=True, return_votes=True)
 
 

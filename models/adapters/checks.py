@@ -18,7 +18,7 @@ PREFIX = "base_model.model."
 FACTORS = (".lora_A.weight", ".lora_B.weight")
 DTYPES = frozenset({"F32", "F16", "BF16"})
 _NAMED = 3
-"""So many names are told in a message, and the count of the others."""
+"""How many names a message has, before the count of the others."""
 
 _KNOWN_OPTIONS = frozenset(
     {
@@ -200,7 +200,7 @@ def _expected(wanted: AdapterRequirements) -> dict[str, tuple[int, ...]]:
 
 
 def _some(names: Iterable[str]) -> str:
-    """Spell the first of many names."""
+    """Return the first of many names, and how many more there are."""
     every = list(names)
     more = len(every) - _NAMED
     return ", ".join(every[:_NAMED]) + (f" and {more} more" if more > 0 else "")

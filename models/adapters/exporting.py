@@ -90,7 +90,7 @@ def _write_folder(folder: Path, target: Path, *, state: bool) -> None:
     manifest = _manifest(folder, state=state)
     for name in manifest.files:
         shutil.copyfile(folder / name, target / name)
-    (target / MANIFEST_FILE).write_bytes(_spelled(manifest))
+    (target / MANIFEST_FILE).write_bytes(_encoded(manifest))
     fsync_all([*target.iterdir(), target])
 
 
@@ -117,8 +117,8 @@ def _contents(folder: Path, manifest: Manifest) -> Iterator[tuple[str, int, Bina
     for name in sorted(manifest.files):
         path = folder / name
         yield name, path.stat().st_size, path.open("rb")
-    spelled = _spelled(manifest)
-    yield MANIFEST_FILE, len(spelled), io.BytesIO(spelled)
+    encoded = _encoded(manifest)
+    yield MANIFEST_FILE, len(encoded), io.BytesIO(encoded)
 
 
 def _manifest(folder: Path, *, state: bool) -> Manifest:
@@ -128,5 +128,5 @@ def _manifest(folder: Path, *, state: bool) -> Manifest:
     return replace(manifest, files=files)
 
 
-def _spelled(manifest: Manifest) -> bytes:
+def _encoded(manifest: Manifest) -> bytes:
     return json.dumps(manifest.as_dict(), indent=2).encode()

@@ -228,7 +228,7 @@ class Folders:
                 raise
 
     def _set_aside(self, folder: Path) -> None:
-        """Keep a damaged folder for whoever wants to look at it, where nobody loads it."""
+        """Move a damaged folder to where nothing loads it, for whoever wants to examine it."""
         aside = Path(tempfile.mkdtemp(prefix=_DAMAGED, dir=self.root)) / folder.name
         folder.replace(aside)
         logger.warning("%s is set aside as %s.", folder, aside)

@@ -87,7 +87,7 @@ def content_hash(files: Mapping[str, str]) -> str:
 
 
 def jsonable(value: Any) -> Any:
-    """Return figures with None for numbers that JSON cannot spell."""
+    """Return figures with None for numbers that JSON cannot hold."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -2,7 +2,7 @@
 
 ``<prefix>/<version>/`` holds the same files as a folder on a disk. A version is published by its
 manifest, which is written last and removed first: what has none does not exist. An object store
-writes each object whole or not at all; where fsspec's other side does not, a reader's hashes tell.
+writes each object whole or not at all; where another store does not, the reader's hashes show it.
 ``<prefix>/removed/<version>.json`` is the manifest of a version whose weights were removed.
 """
 

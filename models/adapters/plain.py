@@ -31,7 +31,7 @@ _CHANGE_BASE = ("corda", "loftq", "lora_ga", "olora", "pissa")
 
 
 def not_plain(config: Mapping[str, Any]) -> str | None:
-    """Say what PEFT would do beside adding scaled products of pairs to linear layers.
+    """Say what PEFT would do besides adding scaled products of pairs to linear layers.
 
     Args:
         config: An ``adapter_config.json``.

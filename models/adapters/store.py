@@ -203,7 +203,7 @@ class AdapterStore:
 
         Args:
             version: What to write.
-            target: A path that is not there yet; its ending tells the form.
+            target: A path that is not there yet; its ending chooses the form.
             state: Whether the learner's state goes with it.
 
         Raises:

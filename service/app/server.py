@@ -33,7 +33,7 @@ SWITCH_SECONDS = 0.0005
 
 
 class Server(uvicorn.Server):
-    """Stops in two steps, and ends as a program that did what it was told.
+    """Stops in two steps, and ends with exit code 0.
 
     After a signal /readyz says no at once; the port closes after ``drain_delay`` seconds, then
     replies in flight have uvicorn's graceful time-out to end. A second Ctrl-C ends it at once.
@@ -47,7 +47,7 @@ class Server(uvicorn.Server):
         self._frozen = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take note of a signal; unlike uvicorn's own, it isn't raised again at the end."""
+        """Note a signal; uvicorn's own handler would raise it again at the end."""
         del frame
         if not self._lifecycle.draining:
             self._lifecycle.draining = True
@@ -56,7 +56,7 @@ class Server(uvicorn.Server):
             self.should_exit = self.force_exit = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Tell whether to stop now."""
+        """Return whether to stop now."""
         if time.monotonic() >= self._stop_at or self._lifecycle.failure is not None:
             self.should_exit = True
         if self._lifecycle.loaded and not self._frozen:
@@ -64,7 +64,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def _freeze(self) -> None:
-        """Spare the collector what is there to stay: each full pass over it stalls all requests."""
+        """Exempt what stays in memory from garbage collection: full passes stall all requests."""
         self._frozen = True
         gc.collect()
         gc.freeze()

@@ -60,7 +60,7 @@ def usage(answer: Answer) -> Usage:
 
 
 def completion(answer: Answer, generator: Generator | None) -> ChatCompletionOut:
-    """Return a finished answer; with log-probs if ``generator`` is given to spell the tokens."""
+    """Return a finished answer; with log-probs if a ``generator`` knows the tokens' texts."""
     question = answer.question
     choices = [
         ChoiceOut(
@@ -118,7 +118,7 @@ class Chunks:
         return self._chunk(index, Delta(role="assistant", content=""))
 
     def step(self, index: int, text: str, tokens: Sequence[Token]) -> str | None:
-        """Return the chunk for a decode step; None if there is nothing to tell yet."""
+        """Return the chunk for a decode step; None if it has no text yet."""
         if self._generator is not None:
             found = logprobs(self._generator, tokens)
             return self._chunk(index, Delta(content=text), found) if tokens else None

@@ -57,12 +57,12 @@ class PreparedChat:
 
     @property
     def pinned(self) -> bool:
-        """Whether the caller named the version; it is judged by those who are dealt it."""
+        """Whether the caller named the version; the judge does not count such replies."""
         return self.model != POLICY
 
 
 async def ask(runtime: Runtime, caller: Caller, body: ChatRequest) -> PreparedChat:
-    """Encode the messages and settle the version and the sampling.
+    """Encode the messages, and choose the version and the sampling.
 
     Raises:
         NotReadyError: The model is still being loaded.
@@ -153,7 +153,7 @@ async def choose_version(serving: RolloutWatcher, model: str, key: str) -> str:
 
     Raises:
         ModelNotFoundError: There is none.
-        InvalidRequestError: What is named cannot be a version; nothing is looked for.
+        InvalidRequestError: What is named cannot be a version's id.
     """
     if model == POLICY:
         return serving.version_for(key)

@@ -115,5 +115,5 @@ class VersionLoads:
 
 
 def _foreseen(error: BaseException) -> BaseException | None:
-    """Return an error that nobody foresaw, whose trace tells where; None for the others."""
+    """Return an unexpected error, whose traceback is logged; None for the others."""
     return None if isinstance(error, ModelsError | OSError) else error

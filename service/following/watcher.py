@@ -1,7 +1,7 @@
 """Follows the rollout: loads what is to be served, routes requests to it, frees what nobody needs.
 
-It hears of a change by a doorbell and looks by itself as well, for a doorbell may be lost. It also
-tells the engine when an update learns, so that both have cores.
+Redis notifies it of a change, and it reads the rollout every half second as well, since a
+notification may be lost. It also gives cores to the learner while an update learns.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class RolloutWatcher:
         rollout: The rollout as last read; None before that.
         generation: The generation that is served wholly, live version and canary.
         problem: Why ``route`` is not what the rollout asks for; None when it is, or will be.
-        store_away: Whether Redis failed to answer the last look.
+        store_away: Whether Redis did not answer when the rollout was last read.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class RolloutWatcher:
         return version_for(self.route, key)
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
+        """Follow the rollout until cancelled."""
         listening = asyncio.create_task(self._listen())
         try:
             while True:
@@ -140,7 +140,9 @@ class RolloutWatcher:
             return
         if not is_version_id(version):
             raise ModelNotFoundError(f"policy@{version}")
-        self._pinned[version] = None  # from here on: a look may come right behind the load
+        self._pinned[version] = (
+            None  # from here on, so that it is not unloaded right after the load
+        )
         try:
             await self._loads.load(version)
         except (ModelsError, OSError) as error:
@@ -154,7 +156,7 @@ class RolloutWatcher:
             self._pinned.popitem(last=False)
 
     async def _until_woken(self) -> None:
-        """Wait for a doorbell or the end of a load, no longer than until the next look is due."""
+        """Wait for a notification or the end of a load, at most for the poll interval."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.poll_interval.total_seconds()):
                 await self._wake.wait()

@@ -1,1 +1,1 @@
-"""What operators do to the rollout, for the routes and the command line alike."""
+"""What operators do, for the routes and the command line: changes, imports, and checks."""

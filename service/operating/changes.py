@@ -1,6 +1,6 @@
 """Changes of the rollout that operators ask for: planned, checked, then carried out.
 
-The HTTP routes and the command line differ in how they see that a version can be served; the rest
+The HTTP routes and the command line check in different ways that a version can be served. The rest
 is here.
 """
 
@@ -62,7 +62,7 @@ def pinned(asked: Asked, change: Transition | None) -> Asked:
 
 
 def described(change: Transition | None, rollout: Rollout) -> dict[str, Any]:
-    """Return what a change would do, as a dry run tells it.
+    """Return what a change would do, as a dry run answers it.
 
     Args:
         change: The plan; None where nothing would change.

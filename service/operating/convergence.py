@@ -58,7 +58,7 @@ async def settled(store: Store, generation: int, timeout: float) -> Convergence:
     Args:
         store: The record.
         generation: What a change of the rollout returned.
-        timeout: Seconds to wait at most; 0 looks once.
+        timeout: Seconds to wait at most; 0 asks once.
     """
     began = time.monotonic()
     while True:

@@ -1,4 +1,4 @@
-"""Adapters come in and go out: what the routes and the command line share."""
+"""Importing an adapter, for the routes and the command line."""
 
 from __future__ import annotations
 

@@ -34,11 +34,11 @@ async def create(
 ) -> Response:
     """Answer a conversation, at once or as a stream."""
     question = await ask(runtime, caller, body)
-    spell = runtime.serving().generator if body.logprobs else None
+    logprobs_from = runtime.serving().generator if body.logprobs else None
     answer = Answer(runtime, question)
     headers = {"x-policy-version": question.version}
     if not body.stream:
-        return await _whole(request, answer, spell, headers)
+        return await _whole(request, answer, logprobs_from, headers)
     try:
         waited = await _unless_gone(request, answer.begun(BEGIN_SECONDS))
     except BaseException:
@@ -47,7 +47,7 @@ async def create(
     if not waited:
         await answer.close()
         return Response(status_code=CLIENT_CLOSED)
-    chunks = Chunks(answer, spell, with_usage=body.stream_options.include_usage)
+    chunks = Chunks(answer, logprobs_from, with_usage=body.stream_options.include_usage)
     return EventStream(
         _events(answer, chunks, with_usage=body.stream_options.include_usage),
         headers=headers,
@@ -57,7 +57,7 @@ async def create(
 
 
 async def _whole(
-    request: Request, answer: Answer, spell: Generator | None, headers: dict[str, str]
+    request: Request, answer: Answer, logprobs_from: Generator | None, headers: dict[str, str]
 ) -> Response:
     """Answer without streaming; a client that goes away cancels the decoding."""
     try:
@@ -65,7 +65,7 @@ async def _whole(
             return Response(status_code=CLIENT_CLOSED)
     finally:
         await answer.close()
-    body = openai_shapes.completion(answer, spell)
+    body = openai_shapes.completion(answer, logprobs_from)
     return JSONResponse(body.model_dump(exclude={"metadata"}), headers=headers)
 
 

@@ -39,7 +39,7 @@ async def put(
 async def read(
     chosen_id: str, runtime: RuntimeDep, caller: CallerDep, user: UserQuery = ""
 ) -> ComparisonOut:
-    """Return a comparison, with the vote on either side as it stands."""
+    """Return a comparison, with the current vote on either side."""
     person = caller.person(user)
     try:
         return _shape(await runtime.store.votes.get_comparison(chosen_id, person))

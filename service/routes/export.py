@@ -1,4 +1,4 @@
-"""GET /admin/feedback/export: the votes, each as it stands now, as a stream of rows."""
+"""GET /admin/feedback/export: the current votes as a stream of rows."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -134,7 +134,7 @@ async def _change(
 
 
 async def _load(runtime: Runtime, version: str) -> None:
-    """Load a version here before anyone is told to serve it.
+    """Load a version on this replica before all replicas are to serve it.
 
     Raises:
         ConflictError: It cannot be loaded; nothing was changed.

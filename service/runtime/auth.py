@@ -60,7 +60,7 @@ OPEN = Caller(OPEN_OWNER, frozenset({"chat", "admin"}))
 
 
 class Authenticator:
-    """Tells callers apart.
+    """Finds out who calls.
 
     With no key configured every request of this machine is served (open mode). Once a key was
     seen to exist the server asks for keys until it ends, even if all of them are revoked.

@@ -1,4 +1,4 @@
-"""How fast the line of waiting requests moves, for telling a refused client when to come back."""
+"""How fast waiting requests are served, for the Retry-After of a refused one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FIRST_GUESS = 5.0
 """Seconds that a reply is taken to need before any has ended."""
 
 LONGEST_SECONDS = 60
-"""Beyond this nobody knows how long the line will be, so nobody is told to stay away longer."""
+"""The longest Retry-After: nobody knows how long the queue will be by then."""
 
 _REPLIES = 64
 

@@ -1,4 +1,4 @@
-"""What the record says of the workers: read in the background, told without waiting for Redis."""
+"""What the record says of the workers, read in the background so that no request waits for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SILENT_SECONDS = 15.0
-"""Workers look every two seconds; silence this long means that they are away."""
+"""Workers look for work every two seconds; after this many without they are away."""
 
 _EVERY_SECONDS = 2.0
 _PATIENCE = timedelta(seconds=2)
@@ -66,7 +66,7 @@ def seconds_since(then: float | None, now: float) -> float | None:
 
 
 def worker_problem(health: RecordHealth, *, now: float) -> str | None:
-    """Return what is wrong with the workers, as far as the record tells."""
+    """Return what is wrong with the workers, as far as the record says."""
     silent = seconds_since(health.last_look, now)
     if silent is None:
         return "No worker has looked for work yet."
@@ -76,7 +76,7 @@ def worker_problem(health: RecordHealth, *, now: float) -> str | None:
 
 
 def sweep_problem(health: RecordHealth, *, now: float, interval: timedelta) -> str | None:
-    """Return what is wrong with retention; while no worker looks, that is all there is to say."""
+    """Return what is wrong with retention; nothing while no worker runs, which says enough."""
     swept = health.swept
     if swept is None or worker_problem(health, now=now):
         return None
@@ -111,7 +111,7 @@ def describe(watch: RecordWatch, *, now: float, interval: timedelta) -> dict[str
             "events": health.log_events,
             "unexported": swept.unexported_events if swept else None,
         },
-        # An old answer says nothing of workers that may well look while Redis is out of reach.
+        # An old answer says nothing about workers while Redis is out of reach.
         "warnings": [] if watch.away else [each for each in problems if each],
     }
 

@@ -54,7 +54,7 @@ class Runtime:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin loading in the background; /readyz tells how far it is."""
+        """Begin loading in the background; /readyz says how far it is."""
         self._tasks.append(asyncio.create_task(self._start()))
         self._tasks.append(asyncio.create_task(self.record.run()))
         self._tasks.append(asyncio.create_task(self.tally.run()))
@@ -124,7 +124,7 @@ class Runtime:
                 self.lifecycle.url,
             )
             await self._watcher.look()
-        except Exception as error:  # whatever it is, the process must hear of it
+        except Exception as error:  # whatever it is, the process has to end with it
             self.lifecycle.failure = error
             return
         self._tasks.append(asyncio.create_task(self._watcher.run()))

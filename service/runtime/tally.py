@@ -28,7 +28,7 @@ MOST_PER_MINUTE = 3
 """Replies of one person that count in a minute, so that nobody decides what replies are like."""
 
 MOST_PEOPLE = 10_000
-"""People that are told apart in a minute; the replies of others do not count."""
+"""People that are counted in a minute; the replies of others do not count."""
 
 _PATIENCE = timedelta(seconds=2)
 
@@ -38,7 +38,7 @@ class ReplyTally:
 
     While Redis is away they grow on and nothing waits for it. When a write's answer is lost the
     counts are written again, so a broken connection may count two seconds of replies twice; and a
-    killed process takes the last two seconds along. Guards, which compare shares, bear with that.
+    killed process loses the last two seconds. The judge compares shares, which this hardly changes.
     """
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:

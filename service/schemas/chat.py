@@ -82,7 +82,7 @@ def or_greedy(temperature: float) -> float:
 
 
 def whole_text(data: Any) -> Any:
-    """Refuse half of a surrogate pair: JSON can spell it, but no tokenizer or store can take it."""
+    """Refuse half of a surrogate pair: JSON can hold it, but no tokenizer or store takes it."""
     if not isinstance(data, dict):
         return data
     try:
@@ -309,7 +309,7 @@ class ComparedOut(BaseModel):
 
 
 class FeedbackOut(BaseModel):
-    """A vote as it stands."""
+    """A current vote."""
 
     completion_id: str
     thumb: Literal["up", "down"] | None
@@ -327,7 +327,7 @@ class FeedbackOut(BaseModel):
 
 
 class ComparisonOut(BaseModel):
-    """A comparison, and the vote on either side as it stands.
+    """A comparison, and the current vote on either side.
 
     ``rejected`` is null once that vote was withdrawn; ``whole`` tells whether both sides still are
     this comparison.

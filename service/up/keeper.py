@@ -150,7 +150,7 @@ class ProcessKeeper:
 def die_with_parent() -> Callable[[], None] | None:
     """Return what a child runs before its program, so that it dies when its parent is killed.
 
-    None where the system cannot promise that (only Linux can): there, a supervisor that ends by
+    None where the system cannot do that (only Linux can): there, a supervisor that ends by
     SIGKILL leaves its parts running.
     """
     if not sys.platform.startswith("linux"):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Queue = Literal["learn", "control"]
 
 _CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "workers.app")
-# Workers tell each other nothing: what they must know of each other is in the record.
+# Workers send each other nothing: what they must know of each other is in the record.
 _ALONE = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 
 
@@ -53,7 +53,7 @@ def worker_part(queue: Queue, environment: Mapping[str, str]) -> Part:
 
 
 def beat_part(environment: Mapping[str, str]) -> Part:
-    """Return the clock that makes the control worker look."""
+    """Return the clock that sends the control worker its tasks."""
     return Part("beat", beat_command(), environment)
 
 

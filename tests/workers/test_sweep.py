@@ -15,7 +15,7 @@ from feedback.store import Store, keys
 from feedback.store.retention import Retention
 from workers.app import configuration
 from workers.settings import WorkerSettings
-from workers.tasks import sweep, told_of
+from workers.tasks import described, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -79,9 +79,9 @@ def test_without_redis_a_sweep_is_a_warning(
 
 
 def test_what_a_sweep_did_is_one_line() -> None:
-    assert told_of(SweepReport(at=1.0, log_events=5)) == ""
+    assert described(SweepReport(at=1.0, log_events=5)) == ""
     swept = SweepReport(at=1.0, seconds=1.234, expired_votes=3, trimmed_events=500, finished=False)
-    assert told_of(swept) == (
+    assert described(swept) == (
         "Swept in 1.23 s: 3 votes expired, 500 events were removed from the log, the rest follows "
         "next time."
     )

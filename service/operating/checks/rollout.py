@@ -48,7 +48,7 @@ def check_judge(
     Args:
         last: Its last verdict.
         rollout: What is served.
-        interval: Seconds between two looks.
+        interval: Seconds between two runs of the judge.
         now: Seconds since the epoch.
     """
     silence = max(_LEAST_SILENCE_SECONDS, _MISSED_LOOKS * interval)

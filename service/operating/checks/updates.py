@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from feedback.types import Run
 
 LOOKED_BACK = 10
-"""Newest runs that are looked at."""
+"""How many of the newest runs are checked."""
 _MANY = 3
-"""Rejections in a row after which an operator should look."""
+"""Rejections in a row that make a finding."""
 _OPEN = {"claimed", "committed"}
 
 
