@@ -5,15 +5,11 @@ export function shortVersion(version) {
   return version ? String(version).split('-')[0] : 'unknown';
 }
 
-/** The 95 % Wilson score interval of `up` approvals among `up + down` votes; null without votes. */
-export function wilson(up, down) {
-  const n = up + down;
-  if (!n) return null;
-  const z = 1.959964;
-  const p = up / n;
-  const middle = (p + (z * z) / (2 * n)) / (1 + (z * z) / n);
-  const half = (z / (1 + (z * z) / n)) * Math.sqrt((p * (1 - p)) / n + (z * z) / (4 * n * n));
-  return { share: p, low: Math.max(0, middle - half), high: Math.min(1, middle + half), votes: n };
+/** A version's approval with its 95 % interval, both from the server; null without votes. */
+export function approvalOf(row) {
+  if (!row.interval) return null;
+  const [low, high] = row.interval;
+  return { share: row.approval, low, high, votes: row.up + row.down };
 }
 
 /** A share in [0, 1] as whole percent. */

@@ -1,7 +1,7 @@
 // The lists of the operations page; each draws rows in place, so that a refresh never flickers.
 
 import { h, icon, reconcile, setAttribute, setText } from './dom.js';
-import { ago, dateTime, number, percent, shortVersion, wilson } from './format.js';
+import { ago, approvalOf, dateTime, number, percent, shortVersion } from './format.js';
 
 const VERSION_TONES = {
   live: 'good', canary: 'warn', candidate: '', approved: '', retired: '', rejected: 'bad', rolled_back: 'warn',
@@ -68,7 +68,7 @@ function versionRow(row, { onActivate, onTry }) {
 
 function fillVersion(tr, row, rollout) {
   const [name, state, approval, up, down, replies, kl, parent, age, by, actions] = tr.children;
-  const interval = wilson(row.up ?? 0, row.down ?? 0);
+  const interval = approvalOf(row);
   setText(name.firstChild, shortVersion(row.version));
   setText(name.lastChild, String(row.version).split('-')[1] ?? 'frozen');
   setChip(state.firstChild, words(row.state), VERSION_TONES[row.state]);
@@ -220,7 +220,7 @@ export function drawReplicas(replicas, generation) {
 /** Draw the chart: one column for each version with votes, oldest first, its interval and share. */
 export function drawChart(rows) {
   const shown = rows
-    .map((row) => ({ ...row, interval: wilson(row.up ?? 0, row.down ?? 0) }))
+    .map((row) => ({ ...row, interval: approvalOf(row) }))
     .filter((row) => row.interval)
     .sort((a, b) => sequence(a.version) - sequence(b.version))
     .slice(-32);

@@ -3,7 +3,7 @@
 import { json } from './api.js';
 import { confirm, whyField } from './dialogs.js';
 import { h, setAttribute, setText, toast, watchTopBar } from './dom.js';
-import { ago, percent, shortVersion, wilson } from './format.js';
+import { ago, approvalOf, percent, shortVersion } from './format.js';
 import { askForKey, withKey } from './keys.js';
 import { watchExplain } from './ops-explain.js';
 import { canKill, drawCanary, drawJudge, kill, startCanary, stopCanary } from './ops-rollout.js';
@@ -110,7 +110,7 @@ function draw({ rollout, versions, updates, runs, audit }) {
 
 function drawLive(rollout, versions) {
   const live = versions.find((row) => row.version === rollout.live);
-  const interval = live && wilson(live.up ?? 0, live.down ?? 0);
+  const interval = live && approvalOf(live);
   setText(byId('live'), shortVersion(rollout.live));
   setAttribute(byId('live'), 'title', rollout.live);
   setText(byId('live-detail'), liveDetail(rollout));
