@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from feedback.store import open_store
 from service.app.error_handlers import add_error_handlers
-from service.app.middleware import BodyLimit, Gate, Observer
+from service.app.middleware import Authentication, BodyLimit, Observer
 from service.routes import (
     admin,
     chat,
@@ -92,7 +92,7 @@ def create_app(
 
 def _add_middleware(app: FastAPI, settings: ServiceSettings) -> None:
     """Wrap the application; what is added last sees a request first."""
-    app.add_middleware(Gate)
+    app.add_middleware(Authentication)
     uploads = {("POST", imports.PATH): settings.import_max_bytes}
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, larger=uploads)
     if settings.cors_origins:

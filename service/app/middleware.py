@@ -1,4 +1,4 @@
-"""ASGI middleware: figures and headers of every answer, body limit, and the gate for callers."""
+"""ASGI middleware: figures and headers of every answer, body limit, and who the caller is."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class BodyLimit:
         await self.app(scope, counted, send)
 
 
-class Gate:
+class Authentication:
     """Finds out who is calling, and whether they may, before anything of the body is read."""
 
     def __init__(self, app: ASGIApp) -> None:

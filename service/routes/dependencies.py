@@ -17,7 +17,7 @@ async def get_runtime(request: Request) -> Runtime:
 
 
 async def get_caller(request: Request) -> Caller:
-    """Return who sent the request; the middleware ``Gate`` has found out."""
+    """Return who sent the request; the middleware ``Authentication`` has found out."""
     caller: Caller = request.state.caller
     return caller
 

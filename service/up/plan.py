@@ -115,6 +115,6 @@ def _environment(settings: ServiceSettings) -> dict[str, str]:
 
 
 def _needs_import(settings: ServiceSettings) -> bool:
-    """Whether to import the packaged base first, judged without importing torch."""
+    """Whether to import the packaged base first; it is found out without importing torch."""
     packaged = settings.base_model == DEFAULT_BASE_MODEL
     return packaged and not any((settings.data_dir / "base").glob("[!.]*"))
