@@ -43,7 +43,7 @@ class GateOutcome:
 
 
 async def gate(
-    place: UpdateResources, version: str, progress: Callable[[Progress], None]
+    resources: UpdateResources, version: str, progress: Callable[[Progress], None]
 ) -> GateOutcome:
     """Measure a published version and judge it.
 
@@ -53,17 +53,17 @@ async def gate(
         BaseModelError, OSError: The machine cannot measure anything for now.
     """
     stopwatch = Stopwatch()
-    learner = await place.learner()
+    learner = await resources.learner()
     with stopwatch.phase("probe"):
         measured = await asyncio.to_thread(learner.probe, version, progress)
-    verdict = judge(measured, place.settings.gate_bounds, place.settings.gate_advisory)
+    verdict = judge(measured, resources.settings.gate_bounds, resources.settings.gate_advisory)
     for warning in verdict.warnings:
         logger.warning("%s: %s; this check is advisory.", version, warning)
     figures = {**measured.as_dict(), **verdict.as_dict(), "seconds": stopwatch.seconds}
     return GateOutcome(version, verdict, figures)
 
 
-async def gate_imported(place: UpdateResources) -> GateOutcome | None:
+async def gate_imported(resources: UpdateResources) -> GateOutcome | None:
     """Gate the oldest candidate that no update run made, as any other.
 
     One that the gate cannot measure is rejected with the reason, so that it does not keep those
@@ -77,13 +77,13 @@ async def gate_imported(place: UpdateResources) -> GateOutcome | None:
         StoreUnavailableError: Redis is away; the candidate keeps waiting.
         asyncio.CancelledError: Stopped from outside; the candidate keeps waiting.
     """
-    store = place.store
+    store = resources.store
     version = await store.versions.ungated()
     if version is None:
         return None
     begun = await store.versions.count_gating(version)
     try:
-        found = await _measured(place, version, begun)
+        found = await _measured(resources, version, begun)
     except (StoreUnavailableError, asyncio.CancelledError):
         with contextlib.suppress(StoreUnavailableError):
             await store.versions.count_gating(version, -1)
@@ -92,17 +92,17 @@ async def gate_imported(place: UpdateResources) -> GateOutcome | None:
         await store.versions.count_gating(version, -1)
         await store.runs.rest()
         return None
-    return found if await _write(place, found) else None
+    return found if await _write(resources, found) else None
 
 
-async def _measured(place: UpdateResources, version: str, begun: int) -> GateOutcome | None:
+async def _measured(resources: UpdateResources, version: str, begun: int) -> GateOutcome | None:
     """Return what the gate finds, or why it cannot; None where that is the machine's fault."""
     if begun > MOST_GATINGS:
         return _blocked(version, f"its gate was begun {begun - 1} times, and its worker died.")
     stop = StopFlag()
-    limit = asyncio.timeout(place.seconds)
+    limit = asyncio.timeout(resources.seconds)
     try:
-        await place.learner()
+        await resources.learner()
     except Exception:
         logger.exception(
             "The gate cannot check %s for now; nobody is served by that version.", version
@@ -110,7 +110,7 @@ async def _measured(place: UpdateResources, version: str, begun: int) -> GateOut
         return None
     try:
         async with limit:
-            return await gate(place, version, lambda _: stop.check())
+            return await gate(resources, version, lambda _: stop.check())
     except StoreUnavailableError:
         raise
     except Exception as error:
@@ -120,7 +120,7 @@ async def _measured(place: UpdateResources, version: str, begun: int) -> GateOut
             )
             return None
         logger.exception("The gate cannot measure %s.", version)
-        why = f"it took longer than {place.seconds} s." if limit.expired() else str(error)
+        why = f"it took longer than {resources.seconds} s." if limit.expired() else str(error)
         return _blocked(version, f"the gate could not run: {why or repr(error)}")
     finally:
         stop.set()
@@ -131,13 +131,13 @@ def _blocked(version: str, why: str) -> GateOutcome:
     return GateOutcome(version, verdict, verdict.as_dict())
 
 
-async def _write(place: UpdateResources, found: GateOutcome) -> bool:
+async def _write(resources: UpdateResources, found: GateOutcome) -> bool:
     """Write a verdict down; False where somebody else had the version judged already."""
     passed, reason = found.verdict.passed, found.verdict.reason
     try:
-        await place.store.rollout.do(
+        await resources.store.rollout.do(
             RecordGateVerdict(found.version, "approved" if passed else "rejected"),
-            Audit("gate", reason or "", place.clock(), found.figures),
+            Audit("gate", reason or "", resources.clock(), found.figures),
         )
     except RolloutConflictError as error:
         logger.info("The verdict on %s is not needed any more: %s", found.version, error)

@@ -28,12 +28,12 @@ class PassedVersion:
     figures: dict[str, Any]
 
 
-async def promote(place: UpdateResources, run: Run, passed: PassedVersion) -> None:
+async def promote(resources: UpdateResources, run: Run, passed: PassedVersion) -> None:
     """Serve a version that passed, first to a share of the users where there is one set.
 
     An operator's choice in the meantime is kept.
     """
-    fraction = place.settings.canary_fraction
+    fraction = resources.settings.canary_fraction
     command = (
         StartCanary(passed.version, fraction, expected_live=run.parent)
         if fraction > 0
@@ -41,9 +41,11 @@ async def promote(place: UpdateResources, run: Run, passed: PassedVersion) -> No
     )
     why = f"run {run.number} passed its gate"
     try:
-        await place.store.rollout.do(command, Audit(WHO, why, place.clock(), passed.figures))
+        await resources.store.rollout.do(
+            command, Audit(WHO, why, resources.clock(), passed.figures)
+        )
     except RolloutConflictError as error:
-        if (await place.store.versions.get(passed.version)).state not in {"live", "canary"}:
+        if (await resources.store.versions.get(passed.version)).state not in {"live", "canary"}:
             logger.warning("%s is not promoted: %s", passed.version, error)
     else:
         failpoint("promote.after")
@@ -51,11 +53,11 @@ async def promote(place: UpdateResources, run: Run, passed: PassedVersion) -> No
         logger.info("%s is %s.", passed.version, how)
 
 
-async def promote_newest(place: UpdateResources) -> Run | None:
+async def promote_newest(resources: UpdateResources) -> Run | None:
     """Do it for a run whose learner died between the gate and the promotion."""
-    run = next(iter(await place.store.runs.list(1)), None)
+    run = next(iter(await resources.store.runs.list(1)), None)
     if run is None or run.version is None or run.state != "approved":
         return None  # another learner promoted it, and claimed the next run already
-    version = await place.store.versions.get(run.version)
-    await promote(place, run, PassedVersion(version.version, version.figures))
+    version = await resources.store.versions.get(run.version)
+    await promote(resources, run, PassedVersion(version.version, version.figures))
     return run

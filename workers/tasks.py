@@ -141,7 +141,7 @@ def described(swept: SweepReport) -> str:
 async def _learn(settings: WorkerSettings) -> None:
     with _cancelled_by_sigterm():
         async with open_store(settings) as store:
-            place = UpdateResources(
+            resources = UpdateResources(
                 store=store,
                 settings=settings,
                 adapters=AdapterStore.open(settings),
@@ -149,7 +149,7 @@ async def _learn(settings: WorkerSettings) -> None:
                 # Not Celery's soft limit: its exception would strike anywhere in the loop.
                 seconds=UPDATE_SOFT_LIMIT_SECONDS,
             )
-            await run_update(place)
+            await run_update(resources)
 
 
 @contextmanager

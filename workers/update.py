@@ -44,7 +44,7 @@ DEATHS_PER_FAILURE = 3
 """A learner that is killed counts no failure; so many deaths for each allowed one end a run."""
 
 
-async def run_update(place: UpdateResources) -> Run | None:
+async def run_update(resources: UpdateResources) -> Run | None:
     """Do what the record calls for now: nothing, a new run, or the rest of an interrupted one.
 
     Returns:
@@ -54,33 +54,33 @@ async def run_update(place: UpdateResources) -> Run | None:
         StoreUnavailableError: Redis is away. An open run is taken up again once it is back.
         asyncio.CancelledError: Stopped from outside; the run was given back.
     """
-    decision = await watch(place.store, place.settings, now=place.clock())
+    decision = await watch(resources.store, resources.settings, now=resources.clock())
     if decision.action == "rest":
         return None
     if decision.action == "gate":
-        await gate_imported(place)
+        await gate_imported(resources)
         return None
     if decision.action == "promote":
-        return await promote_newest(place)
-    run = await _claim_or_take_over(place, decision)
+        return await promote_newest(resources)
+    run = await _claim_or_take_over(resources, decision)
     if run is None:
         return None
-    passed = await _carry_out(place, run)
+    passed = await _carry_out(resources, run)
     if passed is not None:
-        await promote(place, run, passed)
-    return await place.store.runs.get(run.number)
+        await promote(resources, run, passed)
+    return await resources.store.runs.get(run.number)
 
 
-async def _claim_or_take_over(place: UpdateResources, decision: Decision) -> Run | None:
+async def _claim_or_take_over(resources: UpdateResources, decision: Decision) -> Run | None:
     """Step 1: freeze a batch of votes, or take over the run of a learner that fell silent."""
     if decision.action == "take_over":
-        return await _take_over(place)
-    store = place.store
+        return await _take_over(resources)
+    store = resources.store
     parent = (await store.rollout.get()).live
-    votes = await next_batch(store, place.settings)
+    votes = await next_batch(store, resources.settings)
     failpoint("claim.before")
     run = await store.runs.claim(
-        votes, parent=parent, min_votes=decision.min_votes, now=place.clock()
+        votes, parent=parent, min_votes=decision.min_votes, now=resources.clock()
     )
     if run is not None:
         failpoint("claim.after")
@@ -89,28 +89,28 @@ async def _claim_or_take_over(place: UpdateResources, decision: Decision) -> Run
     return run
 
 
-async def _take_over(place: UpdateResources) -> Run | None:
-    run = await place.store.runs.take_over()
+async def _take_over(resources: UpdateResources) -> Run | None:
+    run = await resources.store.runs.take_over()
     if run is None:
         return None
     failpoint("take_over.after")
     logger.info("Run %d is taken over (attempt %d).", run.number, run.attempts)
-    if run.deaths >= DEATHS_PER_FAILURE * place.settings.max_attempts:
-        await _fail(place, run, f"The run's learner died {run.deaths} times.", last=True)
+    if run.deaths >= DEATHS_PER_FAILURE * resources.settings.max_attempts:
+        await _fail(resources, run, f"The run's learner died {run.deaths} times.", last=True)
         return None
     return run
 
 
-async def _carry_out(place: UpdateResources, run: Run) -> PassedVersion | None:
+async def _carry_out(resources: UpdateResources, run: Run) -> PassedVersion | None:
     """Steps 2 to 5 under the lease; every way to fail leaves the run where it can go on."""
     stop = StopFlag()
     try:
         return await _within(
-            place.seconds,
+            resources.seconds,
             under_lease(
-                _steps(place, run, stop),
-                renew=lambda: place.store.runs.renew(run),
-                lease=place.settings.lease,
+                _steps(resources, run, stop),
+                renew=lambda: resources.store.runs.renew(run),
+                lease=resources.settings.lease,
                 stop=stop,
             ),
         )
@@ -118,22 +118,22 @@ async def _carry_out(place: UpdateResources, run: Run) -> PassedVersion | None:
         logger.warning("Run %d was taken over by another learner; it is left alone.", run.number)
     except StoreUnavailableError:
         logger.warning("Redis went away during run %d; it is taken up again later.", run.number)
-        await _give_back(place, run)
+        await _give_back(resources, run)
         raise
     except asyncio.CancelledError:
-        await _give_back(place, run)
+        await _give_back(resources, run)
         raise
     except (*HINDRANCES, GateError) as error:
         # No fault of the batch, and the next one would fare no better: its votes keep waiting. A
         # GateError is about the gate's own prompts, which an operator has to correct.
         logger.exception("Run %d cannot go on for now.", run.number)
-        await _give_back(place, run, hindered_by=str(error) or repr(error))
+        await _give_back(resources, run, hindered_by=str(error) or repr(error))
     except AdapterError as error:
-        await _leave_broken(place, run, str(error))
+        await _leave_broken(resources, run, str(error))
     except Exception as error:
         # Whatever is wrong with one batch must not keep the next from being learned.
         logger.exception("Run %d failed.", run.number)
-        await _fail(place, run, str(error) or repr(error))
+        await _fail(resources, run, str(error) or repr(error))
     return None
 
 
@@ -155,32 +155,32 @@ async def _within(
         raise LearningError(f"It took longer than {seconds:g} s.") from error
 
 
-async def _steps(place: UpdateResources, run: Run, stop: StopFlag) -> PassedVersion | None:
-    await tidy(place.store, place.adapters, run, keep=place.settings.keep_versions)
+async def _steps(resources: UpdateResources, run: Run, stop: StopFlag) -> PassedVersion | None:
+    await tidy(resources.store, resources.adapters, run, keep=resources.settings.keep_versions)
     if run.state == "claimed":
-        version = await _learn_and_commit(place, run, stop)
+        version = await _learn_and_commit(resources, run, stop)
     else:
         version = run.version or ""
-    return await _judge(place, run, version, stop)
+    return await _judge(resources, run, version, stop)
 
 
-async def _learn_and_commit(place: UpdateResources, run: Run, stop: StopFlag) -> str:
+async def _learn_and_commit(resources: UpdateResources, run: Run, stop: StopFlag) -> str:
     """Steps 2 to 4; a batch that an earlier attempt published is not learned again."""
     manifest = await asyncio.to_thread(
-        place.adapters.find_batch, run.number, run.batch_hash, run.parent
+        resources.adapters.find_batch, run.number, run.batch_hash, run.parent
     )
     if manifest is None:
-        manifest, report = await _learn_and_publish(place, run, stop)
+        manifest, report = await _learn_and_publish(resources, run, stop)
     else:
         logger.info("Run %d was published as %s before.", run.number, manifest.version)
         report = {"published_by_earlier_attempt": True, "votes": len(run.votes)}
     failpoint("commit.before")
-    await place.store.runs.commit(
+    await resources.store.runs.commit(
         run,
         version=manifest.version,
         manifest=manifest.as_dict(),
         report=report,
-        now=place.clock(),
+        now=resources.clock(),
     )
     failpoint("commit.after")
     logger.info("Run %d is committed as %s.", run.number, manifest.version)
@@ -188,18 +188,18 @@ async def _learn_and_commit(place: UpdateResources, run: Run, stop: StopFlag) ->
 
 
 async def _learn_and_publish(
-    place: UpdateResources, run: Run, stop: StopFlag
+    resources: UpdateResources, run: Run, stop: StopFlag
 ) -> tuple[Manifest, dict[str, Any]]:
     """Step 2, learn from the frozen votes; step 3, save the adapter."""
     stopwatch = Stopwatch()
-    batch = await _read_batch(place.store, run)
+    batch = await _read_batch(resources.store, run)
     failpoint("batch.read")
     earlier = await earlier_votes(
-        place.store, place.settings.effective_recipe, batch=len(batch.samples)
+        resources.store, resources.settings.effective_recipe, batch=len(batch.samples)
     )
-    setbacks = await _setbacks(place.store, run)
+    setbacks = await _setbacks(resources.store, run)
     with stopwatch.phase("start"):
-        learner = await place.learner()
+        learner = await resources.learner()
     learned = await asyncio.to_thread(
         learner.learn,
         batch.samples,
@@ -213,7 +213,7 @@ async def _learn_and_publish(
     # A learner that slept past its lease must not even publish; one whose Redis is away may, for
     # the commit decides, and what is published need not be learned again.
     with contextlib.suppress(StoreUnavailableError):
-        await place.store.runs.renew(run)
+        await resources.store.runs.renew(run)
     with stopwatch.phase("publish"):
         manifest = await asyncio.to_thread(
             learner.publish,
@@ -222,7 +222,7 @@ async def _learn_and_publish(
             parent=run.parent,
             batch_hash=run.batch_hash,
             fence=run.fence,
-            now=place.clock(),
+            now=resources.clock(),
         )
     return manifest, _report(learned.report, batch, earlier, stopwatch)
 
@@ -260,17 +260,17 @@ def _report(
 
 
 async def _judge(
-    place: UpdateResources, run: Run, version: str, stop: StopFlag
+    resources: UpdateResources, run: Run, version: str, stop: StopFlag
 ) -> PassedVersion | None:
     """Step 5: measure the candidate and hold it against the gate's bounds."""
-    found = await gate(place, version, _progress(run, stop))
+    found = await gate(resources, version, _progress(run, stop))
     failpoint("probe.after")
-    state = await place.store.runs.finish(
+    state = await resources.store.runs.finish(
         run,
         "approved" if found.verdict.passed else "rejected",
         figures=found.figures,
         reason=found.verdict.reason,
-        now=place.clock(),
+        now=resources.clock(),
     )
     failpoint("finish.after")
     if state == "approved":
@@ -280,25 +280,30 @@ async def _judge(
     return None
 
 
-async def _leave_broken(place: UpdateResources, run: Run, reason: str) -> None:
+async def _leave_broken(resources: UpdateResources, run: Run, reason: str) -> None:
     """Leave a run of which an adapter cannot be used: its candidate, or else its parent."""
     if run.state != "claimed":
-        await _fail(place, run, reason)
-    elif (await place.store.rollout.get()).live == run.parent:
+        await _fail(resources, run, reason)
+    elif (await resources.store.rollout.get()).live == run.parent:
         # The batch is not to blame either. `thumbloop doctor` reports the adapter.
-        await _give_back(place, run, hindered_by=reason)
+        await _give_back(resources, run, hindered_by=reason)
     else:  # people have replaced it: the next run learns the same votes from what is live now
-        await _fail(place, run, reason, last=True, return_votes=True)
+        await _fail(resources, run, reason, last=True, return_votes=True)
 
 
 async def _fail(
-    place: UpdateResources, run: Run, reason: str, *, last: bool = False, return_votes: bool = False
+    resources: UpdateResources,
+    run: Run,
+    reason: str,
+    *,
+    last: bool = False,
+    return_votes: bool = False,
 ) -> None:
     """Count a failure: the run is tried again or, after too many, quarantined."""
-    most = 1 if last else place.settings.max_attempts
+    most = 1 if last else resources.settings.max_attempts
     try:
-        state = await place.store.runs.fail(
-            run, reason=reason, max_attempts=most, return_votes=return_votes, now=place.clock()
+        state = await resources.store.runs.fail(
+            run, reason=reason, max_attempts=most, return_votes=return_votes, now=resources.clock()
         )
     except (FencedError, StoreUnavailableError) as error:
         logger.warning("The failure of run %d could not be noted: %s", run.number, error)
@@ -306,10 +311,10 @@ async def _fail(
         logger.warning("Run %d is %s after a failure: %s", run.number, state, reason)
 
 
-async def _give_back(place: UpdateResources, run: Run, *, hindered_by: str = "") -> None:
+async def _give_back(resources: UpdateResources, run: Run, *, hindered_by: str = "") -> None:
     """Let the next learner go on at once, or after a rest, instead of after the lease."""
     try:
-        await place.store.runs.release(run, hindered_by=hindered_by)
+        await resources.store.runs.release(run, hindered_by=hindered_by)
     except (FencedError, StoreUnavailableError) as error:
         logger.warning("Run %d could not be given back: %s", run.number, error)
     else:
