@@ -16,7 +16,7 @@ from service.cli.asking import ask
 from service.cli.output import print_json
 from service.cli.record import operator, with_store
 from service.operating.changes import carry_out, described, pinned
-from service.operating.convergence import settled
+from service.operating.convergence import converged
 
 if TYPE_CHECKING:
     from feedback.store import Store
@@ -95,7 +95,7 @@ async def _do(
     store: Store, asked: Asked, who: str, why: str, wait: float
 ) -> tuple[Rollout, Convergence | None]:
     after = await carry_out(store, asked, Audit(who, why, time.time()), check=_check_files)
-    return after, await settled(store, after.generation, wait) if wait else None
+    return after, await converged(store, after.generation, wait) if wait else None
 
 
 async def _check_files(version: str) -> None:

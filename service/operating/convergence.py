@@ -49,7 +49,7 @@ class Convergence:
     problem: str | None = None
 
 
-async def settled(store: Store, generation: int, timeout: float) -> Convergence:  # noqa: ASYNC109
+async def converged(store: Store, generation: int, timeout: float) -> Convergence:  # noqa: ASYNC109
     """Wait until every replica serves a generation of the rollout, or a later one.
 
     The replicas are those that reported lately: one that starts meanwhile counts too, one that

@@ -12,7 +12,7 @@ from models.errors import AdapterError, AdapterStoreUnavailableError
 from models.versions import Activate, Confirm, Kill, Rollback, StartCanary, StopCanary
 from service.errors import ConflictError
 from service.operating.changes import Asked, carry_out, described
-from service.operating.convergence import settled
+from service.operating.convergence import converged
 from service.routes.dependencies import CallerDep, RuntimeDep
 from service.runtime.auth import Caller
 from service.runtime.runtime import Runtime
@@ -130,7 +130,7 @@ async def _change(
     changed = await carry_out(store, asked, Audit(caller.owner, why, now), check=check)
     if not wait:
         return asdict(changed)
-    return asdict(changed) | {"settled": asdict(await settled(store, changed.generation, wait))}
+    return asdict(changed) | {"settled": asdict(await converged(store, changed.generation, wait))}
 
 
 async def _load(runtime: Runtime, version: str) -> None:

@@ -45,12 +45,12 @@ class RecordWatch:
         """Read until cancelled."""
         while True:
             try:
-                await self.look()
+                await self.read()
             except Exception:
                 log.exception("The record's health could not be read; the next attempt follows")
             await asyncio.sleep(_EVERY_SECONDS)
 
-    async def look(self) -> None:
+    async def read(self) -> None:
         """Read once."""
         try:
             self.health = await within(_PATIENCE, self._store.retention.health())

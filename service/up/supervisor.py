@@ -114,14 +114,14 @@ class Supervisor:
             raise UpError("The base model could not be imported; see above.")
 
     async def _until(self, missing: Callable[[], Awaitable[str | None]], doing: str) -> None:
-        began = told = time.monotonic()
+        began = reported = time.monotonic()
         with self._console.status(f"{doing} …") as status:
             while (lack := await missing()) is not None:
                 self._give_up_on_dying_parts()
                 now = time.monotonic()
                 status.update(f"{doing} … {now - began:.0f} s: {lack}")
-                if not self._console.is_terminal and now - told > NEWS_SECONDS:
-                    told = now
+                if not self._console.is_terminal and now - reported > NEWS_SECONDS:
+                    reported = now
                     self.say("up", f"{doing}, {now - began:.0f} s: {lack}")
                 await asyncio.sleep(0.2)
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from service.operating.convergence import settled
+from service.operating.convergence import converged
 from tests.support.fault_rollout import Versions, flip_byte, only_pickle
 from tests.support.fault_site import HERE, ROOT, Site
 from tests.support.fault_touched import touched
@@ -70,7 +70,7 @@ async def test_a_flipped_byte_is_refused_and_the_old_version_serves_on(
     assert new in said["problem"]
     assert "altered" in said["problem"]
     assert {await versions.speaker() for _ in range(20)} == {old}
-    found = await settled(store, generation, 30)
+    found = await converged(store, generation, 30)
     assert not found.all
     (missing,) = found.missing
     assert (missing.serving, missing.url) == (old, site.url)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from service.operating.convergence import settled
+from service.operating.convergence import converged
 from tests.support.fault_processes import free_port, happens
 from tests.support.fault_rollout import Versions
 
@@ -45,7 +45,7 @@ async def test_a_replica_that_hangs_through_a_change_is_named_and_then_follows(
     assert (missing["url"], missing["serving"]) == (url, "base")
     assert "not read" in missing["problem"]
     child.resume()
-    assert (await settled(store, changed["generation"], 10)).all
+    assert (await converged(store, changed["generation"], 10)).all
     assert await versions.speaker(url=url) == version
 
 
@@ -57,7 +57,7 @@ async def test_a_replica_that_dies_is_waited_for_only_until_its_record_is_gone(
     versions = Versions(site, store)
     version = await versions.publish(1)
     child.kill()
-    found = await settled(store, await versions.activate(version), 20)
+    found = await converged(store, await versions.activate(version), 20)
     assert found.all
     assert found.replicas == 1
     assert found.seconds < 12
@@ -89,7 +89,7 @@ async def test_changes_reach_replicas_after_redis_was_away(
 ) -> None:
     versions = Versions(site, store)
     first, second = await versions.publish(1), await versions.publish(2)
-    assert (await settled(store, await versions.activate(first), 10)).all
+    assert (await converged(store, await versions.activate(first), 10)).all
     site.redis.kill()
     for url in (site.url, other[1]):
         assert await versions.speaker(url=url) == first
@@ -97,7 +97,7 @@ async def test_changes_reach_replicas_after_redis_was_away(
     generation = await versions.activate(second)
 
     async def both() -> bool:
-        found = await settled(store, generation, 1)
+        found = await converged(store, generation, 1)
         return found.all and found.replicas == 2
 
     await happens(both, 20, "That both replicas serve what changed once Redis was back")

@@ -38,13 +38,13 @@ def show(*, as_json: JsonFlag = False) -> None:
 
     The exit code is 1 if a replica does not serve what it should.
     """
-    standing = with_store(_read)
-    rollout = standing.rollout
+    status = with_store(_read)
+    rollout = status.rollout
     if as_json:
-        print_json(_as_dict(standing))
+        print_json(_as_dict(status))
     else:
-        _print(standing)
-    if any(each.generation < rollout.generation for each in standing.replicas):
+        _print(status)
+    if any(each.generation < rollout.generation for each in status.replicas):
         raise typer.Exit(1)
 
 
@@ -78,18 +78,18 @@ async def _read(store: Store) -> RolloutStatus:
     )
 
 
-def _as_dict(standing: RolloutStatus) -> dict[str, Any]:
-    judgement = standing.judgement
+def _as_dict(status: RolloutStatus) -> dict[str, Any]:
+    judgement = status.judgement
     return {
-        **asdict(standing.rollout),
-        "paused": standing.paused,
+        **asdict(status.rollout),
+        "paused": status.paused,
         "judgement": asdict(judgement) if judgement else None,
-        "replicas": [asdict(each) for each in standing.replicas],
+        "replicas": [asdict(each) for each in status.replicas],
     }
 
 
-def _print(standing: RolloutStatus) -> None:
-    rollout = standing.rollout
+def _print(status: RolloutStatus) -> None:
+    rollout = status.rollout
     typer.echo(f"live       {rollout.live}{_since(rollout.live_since)}")
     typer.echo(f"confirmed  {rollout.confirmed or BASE}{_since(rollout.confirmed_since)}")
     if rollout.canary:
@@ -98,10 +98,10 @@ def _print(standing: RolloutStatus) -> None:
     else:
         typer.echo("canary     none")
     typer.echo(f"previous   {rollout.previous or 'none'}: where a rollback goes")
-    typer.echo(f"learning   {'paused' if standing.paused else 'on'}")
-    print_judgement(standing.judgement)
+    typer.echo(f"learning   {'paused' if status.paused else 'on'}")
+    print_judgement(status.judgement)
     typer.echo()
-    rows = [_cells(each, rollout.generation) for each in standing.replicas]
+    rows = [_cells(each, rollout.generation) for each in status.replicas]
     columns = ("replica", "address", "serves", "canary", "up to date", "last seen", "problem")
     print_table(columns, rows, "No replica reports to this Redis.")
 

@@ -67,7 +67,7 @@ async def test_a_replica_that_cannot_follow_is_a_figure(
 
 async def test_the_judge_s_silence_is_a_figure(running: Any, store: Store, figures: Any) -> None:
     await store.judging.write(Judgement(1000.0, "hold", votes_needed=12))
-    await running.runtime.record.look()
+    await running.runtime.record.read()
     found = await figures()
     assert found["thumbloop_verdict_seconds"] > 1e9
     assert found['thumbloop_verdict{state="hold"}'] == 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from feedback.types import Replica
-from service.operating.convergence import settled
+from service.operating.convergence import converged
 
 if TYPE_CHECKING:
     from feedback.store import Store
@@ -38,7 +38,7 @@ async def report(
 async def test_all_have_it_at_once(store: Store) -> None:
     await report(store, "a", 3)
     await report(store, "b", 4)
-    found = await settled(store, 3, 0)
+    found = await converged(store, 3, 0)
     assert found.all
     assert (found.replicas, found.missing) == (2, ())
 
@@ -46,7 +46,7 @@ async def test_all_have_it_at_once(store: Store) -> None:
 async def test_the_wait_ends_when_the_last_one_has_it(store: Store) -> None:
     await report(store, "a", 3)
     await report(store, "b", 2, read=3)
-    waiting = asyncio.create_task(settled(store, 3, 10))
+    waiting = asyncio.create_task(converged(store, 3, 10))
     await asyncio.sleep(0.2)
     assert not waiting.done()
     await report(store, "b", 3)
@@ -62,7 +62,7 @@ async def test_those_without_it_are_named_with_the_reason(store: Store) -> None:
     await report(store, "d", 2, read=3, problem="The adapter was altered.")
     silent = Replica("e", "base", ("base",), 2, time.time() - 7)
     await store.replicas.report(silent, TTL)
-    found = await settled(store, 3, 0.1)
+    found = await converged(store, 3, 0.1)
     assert not found.all
     assert found.replicas == 5
     b, c, d, e = found.missing
@@ -76,14 +76,14 @@ async def test_those_without_it_are_named_with_the_reason(store: Store) -> None:
 async def test_nobody_waits_for_those_who_said_that_they_cannot(store: Store) -> None:
     await report(store, "a", 3)
     await report(store, "b", 2, read=3, problem="The adapter was altered.")
-    found = await settled(store, 3, 60)
+    found = await converged(store, 3, 60)
     assert not found.all
     assert found.seconds < 1
 
 
 async def test_a_problem_with_the_generation_before_is_no_reason_to_give_up(store: Store) -> None:
     await report(store, "b", 1, read=2, problem="The adapter was altered.")
-    waiting = asyncio.create_task(settled(store, 3, 10))
+    waiting = asyncio.create_task(converged(store, 3, 10))
     await asyncio.sleep(0.1)
     assert not waiting.done()
     await report(store, "b", 3)
@@ -93,7 +93,7 @@ async def test_a_problem_with_the_generation_before_is_no_reason_to_give_up(stor
 async def test_a_replica_that_ends_meanwhile_is_not_waited_for(store: Store) -> None:
     await report(store, "a", 3)
     await report(store, "b", 2)
-    waiting = asyncio.create_task(settled(store, 3, 10))
+    waiting = asyncio.create_task(converged(store, 3, 10))
     await asyncio.sleep(0.05)
     await store.replicas.remove("b")
     found = await waiting
@@ -101,11 +101,11 @@ async def test_a_replica_that_ends_meanwhile_is_not_waited_for(store: Store) -> 
 
 
 async def test_without_replicas_there_is_nobody_to_wait_for(store: Store) -> None:
-    found = await settled(store, 3, 5)
+    found = await converged(store, 3, 5)
     assert (found.all, found.replicas) == (True, 0)
 
 
 async def test_without_redis_nothing_is_claimed(away: Store) -> None:
-    found = await settled(away, 3, 0.1)
+    found = await converged(away, 3, 0.1)
     assert not found.all
     assert "Redis" in (found.problem or "")

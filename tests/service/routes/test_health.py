@@ -48,7 +48,7 @@ async def test_a_server_tells_when_workers_looked_and_swept(running: Any, store:
     now = time.time()
     await store.learning.looked(now - 3)
     await store.retention.sweep(now=now - 42, seconds=1.0)
-    await running.runtime.record.look()
+    await running.runtime.record.read()
     told = (await running.client.get("/readyz")).json()
     assert 3 <= told["last_look_seconds"] < 10
     assert 42 <= told["last_sweep_seconds"] < 50
@@ -60,7 +60,7 @@ async def test_silent_workers_are_a_warning_and_the_server_stays_ready(
     running: Any, store: Store
 ) -> None:
     await store.learning.looked(time.time() - 20)
-    await running.runtime.record.look()
+    await running.runtime.record.read()
     ready = await running.client.get("/readyz")
     assert ready.status_code == 200
     (warning,) = ready.json()["warnings"]
@@ -72,9 +72,9 @@ async def test_without_redis_the_last_answer_is_told_at_once(
 ) -> None:
     await store.learning.looked(time.time() - 20)
     record = running.runtime.record
-    await record.look()
+    await record.read()
     record._store = away
-    await record.look()
+    await record.read()
     began = time.monotonic()
     ready = await running.client.get("/readyz")
     assert time.monotonic() - began < 0.5
@@ -86,7 +86,7 @@ async def test_without_redis_the_last_answer_is_told_at_once(
 async def test_a_hanging_redis_does_not_hold_up_the_answer(running: Any, happens: Any) -> None:
     hangs = asyncio.Event()
     running.runtime.record._store = SimpleNamespace(retention=SimpleNamespace(health=hangs.wait))
-    look = asyncio.create_task(running.runtime.record.look())
+    look = asyncio.create_task(running.runtime.record.read())
     await asyncio.sleep(0)
     async with asyncio.timeout(0.5):
         assert (await running.client.get("/readyz")).status_code == 200
@@ -104,7 +104,7 @@ async def test_figures_tell_of_the_record_what_is_known(
     now = time.time()
     await store.learning.looked(now - 20)
     await store.retention.sweep(now=now - 40, seconds=1.0)
-    await running.runtime.record.look()
+    await running.runtime.record.read()
     text = (await running.client.get("/metrics")).text
     figures = dict(line.split(" ") for line in text.splitlines() if line.startswith("thumbloop_l"))
     assert float(figures["thumbloop_last_look_seconds"]) == pytest.approx(20, abs=5)
