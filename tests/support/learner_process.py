@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from feedback.errors import StoreUnavailableError
-from feedback.store import Store, embedded_url
+from feedback.store import open_store
 from models.adapters import AdapterStore
 from models.errors import LearningError
 from models.failpoints import check_failpoints
@@ -68,18 +68,15 @@ def make_learner(settings: WorkerSettings) -> UpdateLearner:
 
 async def work() -> None:
     settings = WorkerSettings()
-    store = Store.connect(settings.redis_url or embedded_url(settings.data_dir), settings)
-    place = UpdateResources(
-        store, settings, AdapterStore(settings.adapters_dir), lambda: make_learner(settings)
-    )
-    try:
-        while (run := await run_update(place)) is not None:
+    async with open_store(settings) as store:
+        resources = UpdateResources(
+            store, settings, AdapterStore(settings.adapters_dir), lambda: make_learner(settings)
+        )
+        while (run := await run_update(resources)) is not None:
             line = {"run": run.number, "state": run.state, "version": run.version}
             print(json.dumps({**line, "pid": os.getpid()}), flush=True)
             if "--once" in sys.argv:
                 break
-    finally:
-        await store.close()
 
 
 if __name__ == "__main__":
