@@ -12,11 +12,11 @@ from feedback.types import Audit, Person
 from models.versions import Activate
 
 if TYPE_CHECKING:
-    from conftest import Site
     from playwright.async_api import Locator, Page, Route
 
     from feedback.store import Store
     from feedback.types import Feedback
+    from tests.support.service.pages import PageSite
 
 pytestmark = [pytest.mark.anyio, pytest.mark.browser]
 
@@ -46,7 +46,7 @@ async def go_live(store: Store, version: str) -> None:
 
 
 async def test_a_reply_is_rendered_as_markdown_and_its_html_does_nothing(
-    site: Site, page: Page
+    site: PageSite, page: Page
 ) -> None:
     await page.goto("/")
     reply = await send(page, "markdown please")
@@ -63,7 +63,7 @@ async def test_a_reply_is_rendered_as_markdown_and_its_html_does_nothing(
 
 
 async def test_a_reply_appears_while_it_is_written_and_stops_on_demand(
-    site: Site, page: Page
+    site: PageSite, page: Page
 ) -> None:
     await page.goto("/")
     await page.get_by_label("Your message").fill("an endless reply")
@@ -77,7 +77,7 @@ async def test_a_reply_appears_while_it_is_written_and_stops_on_demand(
     await expect(page.get_by_role("button", name="Send")).to_be_visible()
 
 
-async def test_turns_go_on_and_survive_a_reload(site: Site, page: Page) -> None:
+async def test_turns_go_on_and_survive_a_reload(site: PageSite, page: Page) -> None:
     await page.goto("/")
     await page.get_by_role("button", name="What is a hash map good for?").click()
     await expect(page.get_by_role("button", name="Try another reply")).to_be_visible()
@@ -91,7 +91,7 @@ async def test_turns_go_on_and_survive_a_reload(site: Site, page: Page) -> None:
     await expect(page.get_by_role("article")).to_have_count(4)
 
 
-async def test_another_reply_takes_the_place_of_the_last(site: Site, page: Page) -> None:
+async def test_another_reply_takes_the_place_of_the_last(site: PageSite, page: Page) -> None:
     await page.goto("/")
     reply = await send(page, "Why is the sky blue?")
     await reply.get_by_role("button", name="Try another reply").click()
@@ -100,7 +100,7 @@ async def test_another_reply_takes_the_place_of_the_last(site: Site, page: Page)
     assert site.generator.prompts == ["Why is the sky blue?"] * 2
 
 
-async def test_shift_enter_starts_a_new_line(site: Site, page: Page) -> None:
+async def test_shift_enter_starts_a_new_line(site: PageSite, page: Page) -> None:
     await page.goto("/")
     box = page.get_by_label("Your message")
     await box.press_sequentially("one")
@@ -111,7 +111,7 @@ async def test_shift_enter_starts_a_new_line(site: Site, page: Page) -> None:
 
 
 async def test_a_vote_is_stored_switched_with_a_comment_and_withdrawn(
-    site: Site, page: Page
+    site: PageSite, page: Page
 ) -> None:
     await page.goto("/")
     reply = await send(page, "Why is the sky blue?")
@@ -141,7 +141,7 @@ async def test_a_vote_is_stored_switched_with_a_comment_and_withdrawn(
     assert await site.store.votes.count_waiting() == 0
 
 
-async def test_a_vote_says_which_version_learned_it(site: Site, page: Page) -> None:
+async def test_a_vote_says_which_version_learned_it(site: PageSite, page: Page) -> None:
     await page.goto("/")
     reply = await send(page, "Why is the sky blue?")
     async with page.expect_response("**/v1/feedback/*"):
@@ -152,7 +152,7 @@ async def test_a_vote_says_which_version_learned_it(site: Site, page: Page) -> N
     await expect(reply).to_contain_text("Learned in v000001")
 
 
-async def test_a_new_version_is_announced_between_two_turns(site: Site, page: Page) -> None:
+async def test_a_new_version_is_announced_between_two_turns(site: PageSite, page: Page) -> None:
     await page.goto("/")
     await send(page, "Why is the sky blue?")
     await go_live(site.store, V1)
@@ -162,7 +162,7 @@ async def test_a_new_version_is_announced_between_two_turns(site: Site, page: Pa
     await expect(reply.get_by_title(V1)).to_have_text("v000001")
 
 
-async def test_a_reply_without_a_record_takes_no_vote(site: Site, page: Page) -> None:
+async def test_a_reply_without_a_record_takes_no_vote(site: PageSite, page: Page) -> None:
     async def unrecorded(route: Route) -> None:
         answer = await route.fetch()
         body = (await answer.text()).replace('"recorded":true', '"recorded":false')
@@ -176,7 +176,9 @@ async def test_a_reply_without_a_record_takes_no_vote(site: Site, page: Page) ->
     await expect(reply).to_contain_text("was not recorded")
 
 
-async def test_a_busy_server_is_asked_again_after_the_time_it_names(site: Site, page: Page) -> None:
+async def test_a_busy_server_is_asked_again_after_the_time_it_names(
+    site: PageSite, page: Page
+) -> None:
     async def busy(route: Route) -> None:
         await route.fulfill(
             status=429, headers={"retry-after": "1"}, json={"error": {"message": "Full."}}
@@ -201,7 +203,7 @@ async def test_a_busy_server_is_asked_again_after_the_time_it_names(site: Site, 
     ],
 )
 async def test_a_refusal_says_what_to_do(
-    site: Site, page: Page, status: int, code: str, advice: str, button: str
+    site: PageSite, page: Page, status: int, code: str, advice: str, button: str
 ) -> None:
     async def refuse(route: Route) -> None:
         error = {"message": "No.", "code": code}
@@ -217,7 +219,7 @@ async def test_a_refusal_says_what_to_do(
 
 
 async def test_a_server_with_keys_asks_for_one_and_keeps_it_for_the_tab(
-    site: Site, page: Page
+    site: PageSite, page: Page
 ) -> None:
     _, key = await site.store.keys.create("browser", frozenset({"chat"}), now=1.0)
     await page.goto("/")

@@ -14,11 +14,11 @@ from models.types import Sampling
 from models.versions import Activate
 
 if TYPE_CHECKING:
-    from conftest import Site
     from playwright.async_api import Page
 
     from feedback.store import Store
     from feedback.types import Thumb
+    from tests.support.service.pages import PageSite
 
 pytestmark = [pytest.mark.anyio, pytest.mark.browser]
 
@@ -28,7 +28,7 @@ ALICE = Person("open", "alice")
 
 
 @pytest.fixture
-async def versions(site: Site) -> None:
+async def versions(site: PageSite) -> None:
     for number, version in enumerate((OLD, NEW), start=1):
         await site.store.versions.add(
             version, parent="base", manifest={}, state="approved", now=float(number)
@@ -59,7 +59,7 @@ async def vote(store: Store, number: int, thumb: Thumb) -> None:
 
 
 async def test_it_shows_what_is_live_and_how_it_is_liked(
-    site: Site, versions: None, page: Page
+    site: PageSite, versions: None, page: Page
 ) -> None:
     for number, thumb in enumerate(["up"] * 8 + ["down"] * 2):
         await vote(site.store, number, thumb)
@@ -75,7 +75,7 @@ async def test_it_shows_what_is_live_and_how_it_is_liked(
 
 
 async def test_another_version_is_activated_and_rolled_back(
-    site: Site, versions: None, page: Page
+    site: PageSite, versions: None, page: Page
 ) -> None:
     await page.goto("/ops")
     await page.get_by_role("button", name="Activate v000002").click()
@@ -94,7 +94,9 @@ async def test_another_version_is_activated_and_rolled_back(
     assert (await site.store.versions.get(NEW)).state == "rolled_back"
 
 
-async def test_a_cancelled_question_changes_nothing(site: Site, versions: None, page: Page) -> None:
+async def test_a_cancelled_question_changes_nothing(
+    site: PageSite, versions: None, page: Page
+) -> None:
     await page.goto("/ops")
     await page.get_by_role("button", name="Activate v000002").click()
     await page.get_by_role("button", name="Cancel").click()
@@ -103,7 +105,7 @@ async def test_a_cancelled_question_changes_nothing(site: Site, versions: None, 
 
 
 async def test_what_changed_meanwhile_is_not_overridden(
-    site: Site, versions: None, page: Page
+    site: PageSite, versions: None, page: Page
 ) -> None:
     await page.goto("/ops")
     await page.get_by_role("button", name="Activate v000002").click()
@@ -113,7 +115,9 @@ async def test_what_changed_meanwhile_is_not_overridden(
     assert (await site.store.rollout.get()).live == "base"
 
 
-async def test_runs_unfold_their_report_and_stay_so(site: Site, versions: None, page: Page) -> None:
+async def test_runs_unfold_their_report_and_stay_so(
+    site: PageSite, versions: None, page: Page
+) -> None:
     for number in range(2):
         await vote(site.store, number, "up")
     waiting = await site.store.votes.waiting(2)
@@ -134,7 +138,7 @@ async def test_runs_unfold_their_report_and_stay_so(site: Site, versions: None, 
 
 
 async def test_learning_is_paused_resumed_and_asked_for(
-    site: Site, versions: None, page: Page
+    site: PageSite, versions: None, page: Page
 ) -> None:
     await page.goto("/ops")
     await page.get_by_role("button", name="Pause").click()
@@ -151,7 +155,9 @@ async def test_learning_is_paused_resumed_and_asked_for(
     await expect(page.get_by_text("No votes wait.")).to_be_visible()
 
 
-async def test_it_needs_a_key_with_the_scope_admin(site: Site, versions: None, page: Page) -> None:
+async def test_it_needs_a_key_with_the_scope_admin(
+    site: PageSite, versions: None, page: Page
+) -> None:
     _, chat = await site.store.keys.create("chat", frozenset({"chat"}), now=1.0)
     _, admin = await site.store.keys.create("admin", frozenset({"admin"}), now=1.0)
     await site.until_keyed()
@@ -167,7 +173,7 @@ async def test_it_needs_a_key_with_the_scope_admin(site: Site, versions: None, p
 
 
 async def test_a_version_is_tried_on_some_users_and_the_trial_is_stopped(
-    site: Site, versions: None, page: Page
+    site: PageSite, versions: None, page: Page
 ) -> None:
     await page.goto("/ops")
     await expect(page.locator("#canary")).to_have_text("None")
@@ -196,7 +202,7 @@ async def test_a_version_is_tried_on_some_users_and_the_trial_is_stopped(
 
 
 async def test_the_kill_switch_is_worked_by_keyboard_and_asks_first(
-    site: Site, versions: None, page: Page
+    site: PageSite, versions: None, page: Page
 ) -> None:
     await page.goto("/ops")
     switch = page.get_by_role("button", name="Kill switch")
@@ -219,7 +225,7 @@ async def test_the_kill_switch_is_worked_by_keyboard_and_asks_first(
     await expect(page.locator("#audit li").first).to_contain_text("kill")
 
 
-async def test_the_judge_s_verdict_is_shown(site: Site, versions: None, page: Page) -> None:
+async def test_the_judge_s_verdict_is_shown(site: PageSite, versions: None, page: Page) -> None:
     await page.goto("/ops")
     await expect(page.locator("#verdict-detail")).to_have_text("it has not run yet")
     reasons = ("About 40 more votes are needed: 60% of 10 votes by 4 people.",)
@@ -234,7 +240,7 @@ async def test_the_judge_s_verdict_is_shown(site: Site, versions: None, page: Pa
     await expect(page.locator("#verdict-reasons li")).to_have_text(reasons[0])
 
 
-async def test_a_replica_that_lags_says_why(site: Site, versions: None, page: Page) -> None:
+async def test_a_replica_that_lags_says_why(site: PageSite, versions: None, page: Page) -> None:
     lagging = Replica("other-1", "base", ("base",), 0, time.time(), "The disk is full.")
     await site.store.replicas.report(lagging, timedelta(seconds=60))
     await page.goto("/ops")
@@ -244,7 +250,7 @@ async def test_a_replica_that_lags_says_why(site: Site, versions: None, page: Pa
 
 
 async def test_older_entries_of_the_audit_are_shown_and_stay(
-    site: Site, versions: None, page: Page
+    site: PageSite, versions: None, page: Page
 ) -> None:
     for number in range(55):
         for version in (NEW, OLD):
@@ -259,7 +265,7 @@ async def test_older_entries_of_the_audit_are_shown_and_stay(
     await expect(page.locator("#audit li")).to_have_count(114)
 
 
-async def test_a_reply_is_explained(site: Site, versions: None, page: Page) -> None:
+async def test_a_reply_is_explained(site: PageSite, versions: None, page: Page) -> None:
     await vote(site.store, 1, "up")
     batch = [FrozenVote("chatcmpl-1", 1, 1.0)]
     run = await site.store.runs.claim(batch, parent=OLD, min_votes=1, now=6.0)

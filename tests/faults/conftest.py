@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.fault_site import Site
-from tests.support.fault_voters import Voters
+from tests.support.faults.site import Site
+from tests.support.faults.voters import Voters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

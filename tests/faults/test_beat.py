@@ -12,15 +12,15 @@ import pytest
 
 from service.up.keeper import ProcessKeeper
 from service.up.parts import Part, beat_command
-from tests.support.fault_site import on_fault_app
-from tests.support.fault_work import look_comes
+from tests.support.faults.site import with_fake_learner
+from tests.support.faults.work import look_comes
 from workers.app import LOOK_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from feedback.store import Store
-    from tests.support.fault_site import Site
+    from tests.support.faults.site import Site
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +34,7 @@ async def test_a_killed_beat_is_back_within_two_intervals(
     site.start_worker("control")
     gaps = []
     for kill in range(kills):
-        part = Part("beat", tuple(on_fault_app(beat_command())), site.environment)
+        part = Part("beat", tuple(with_fake_learner(beat_command())), site.environment)
         # A keeper of its own for each death: one after the other would wait ever longer.
         keeper = ProcessKeeper(part, tmp_path, lambda _, line: None)
         keeper.start()

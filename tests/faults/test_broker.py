@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.fault_processes import free_port
-from tests.support.fault_proxy import Proxy
-from tests.support.fault_work import look_comes, run_comes
+from tests.support.faults.processes import free_port
+from tests.support.faults.proxy import Proxy
+from tests.support.faults.work import look_comes, run_comes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from feedback.store import Store
-    from tests.support.fault_site import Site
-    from tests.support.fault_voters import Voters
+    from tests.support.faults.site import Site
+    from tests.support.faults.voters import Voters
 
 pytestmark = pytest.mark.anyio
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.fault_learners import ANN, Electorate, Learners, check_visible
+from tests.support.faults.learners import ANN, Electorate, Learners, check_visible
 
 if TYPE_CHECKING:
     from feedback.store import Store
     from feedback.types import Run
-    from tests.support.fault_site import Site
+    from tests.support.faults.site import Site
 
 pytestmark = pytest.mark.anyio
 

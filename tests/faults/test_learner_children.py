@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.up.parts import worker_part
-from tests.support.fault_learners import Electorate, Learners, balance, until_learned
-from tests.support.fault_processes import happens
+from tests.support.faults.learners import Electorate, Learners, balance, until_learned
+from tests.support.faults.processes import happens
 
 if TYPE_CHECKING:
     from feedback.store import Store
-    from tests.support.fault_processes import Child
-    from tests.support.fault_site import Site
+    from tests.support.faults.processes import Child
+    from tests.support.faults.site import Site
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from models.failpoints import FAILPOINTS
-from tests.support.fault_learners import (
+from tests.support.faults.learners import (
     KILLED,
     Electorate,
     Learners,
@@ -19,7 +19,7 @@ from tests.support.fault_learners import (
 
 if TYPE_CHECKING:
     from feedback.store import Store
-    from tests.support.fault_site import Site
+    from tests.support.faults.site import Site
 
 pytestmark = pytest.mark.anyio
 

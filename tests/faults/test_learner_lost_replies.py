@@ -13,8 +13,8 @@ import pytest
 from feedback.errors import StoreUnavailableError
 from feedback.store import keys
 from models.errors import LearningError
-from tests.support.fake_learner import make_place
-from tests.support.fault_learners import ANN, Electorate, balance, check_visible
+from tests.support.faults.learners import ANN, Electorate, balance, check_visible
+from tests.support.workers.fake_learner import make_place
 from workers.update import run_update
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from feedback.store import Store
     from feedback.types import Run
     from models.types import Progress
-    from tests.support.fake_learner import FakeLearner
-    from tests.support.fault_site import Site
+    from tests.support.faults.site import Site
+    from tests.support.workers.fake_learner import FakeLearner
     from workers.resources import UpdateResources
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]

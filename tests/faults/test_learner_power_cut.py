@@ -21,16 +21,16 @@ from models.adapters import (
     folders,
 )
 from models.errors import AdapterError
-from tests.support.fake_learner import make_place
-from tests.support.fault_disk import Disk, Recorder, Sync, crashes, lay_out
-from tests.support.fault_learners import Electorate, balance
+from tests.support.faults.disk import Disk, Recorder, Sync, crashes, lay_out
+from tests.support.faults.learners import Electorate, balance
+from tests.support.workers.fake_learner import make_place
 from workers.update import run_update
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from feedback.store import Store
-    from tests.support.fault_site import Site
+    from tests.support.faults.site import Site
 
 pytestmark = [
     pytest.mark.anyio,

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 
 from models.gate.settings import CheckName
-from tests.support.fault_learners import Electorate, Learners, balance
-from tests.support.fault_model import make_model
+from tests.support.faults.learners import Electorate, Learners, balance
+from tests.support.models.tiny_model import make_model
 
 if TYPE_CHECKING:
     from feedback.store import Store
-    from tests.support.fault_site import Site
+    from tests.support.faults.site import Site
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long, pytest.mark.timeout(600)]
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.fault_learners import Electorate, Learners, balance, everything, lines, on_disk
+from tests.support.faults.learners import Electorate, Learners, balance, everything, lines, on_disk
 
 if TYPE_CHECKING:
     from feedback.store import Store
-    from tests.support.fault_site import Site
+    from tests.support.faults.site import Site
 
 pytestmark = pytest.mark.anyio
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.fault_work import look_comes, run_comes
+from tests.support.faults.work import look_comes, run_comes
 
 if TYPE_CHECKING:
     from feedback.store import Store
-    from tests.support.fault_site import Site
-    from tests.support.fault_voters import Voters
+    from tests.support.faults.site import Site
+    from tests.support.faults.voters import Voters
 
 pytestmark = pytest.mark.anyio
 

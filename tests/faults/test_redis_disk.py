@@ -10,14 +10,14 @@ import pytest
 
 from service.up.keeper import ProcessKeeper
 from service.up.parts import Part
-from tests.support.fault_processes import happens
+from tests.support.faults.processes import happens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.support.fault_site import Site
-    from tests.support.fault_voters import Voters
+    from tests.support.faults.site import Site
+    from tests.support.faults.voters import Voters
 
 pytestmark = pytest.mark.anyio
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.support.fault_site import Site
-    from tests.support.fault_voters import Voters
+    from tests.support.faults.site import Site
+    from tests.support.faults.voters import Voters
 
 pytestmark = pytest.mark.anyio
 

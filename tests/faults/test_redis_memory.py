@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.fault_processes import happens
-from tests.support.fault_work import LEARN_LIST, look_comes, run_comes
+from tests.support.faults.processes import happens
+from tests.support.faults.work import LEARN_LIST, look_comes, run_comes
 
 if TYPE_CHECKING:
     from feedback.store import Store
-    from tests.support.fault_site import Site
-    from tests.support.fault_voters import Voters
+    from tests.support.faults.site import Site
+    from tests.support.faults.voters import Voters
 
 pytestmark = pytest.mark.anyio
 

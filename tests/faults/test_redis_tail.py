@@ -10,13 +10,13 @@ import pytest
 from feedback.errors import UnknownCompletionError
 from feedback.rewards import reward
 from feedback.types import Vote
-from tests.support.fault_learners import ANN, make_completion
+from tests.support.faults.learners import ANN, make_completion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from feedback.store import Store
-    from tests.support.fault_site import Site
+    from tests.support.faults.site import Site
 
 pytestmark = pytest.mark.anyio
 

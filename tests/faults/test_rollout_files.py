@@ -15,15 +15,15 @@ import httpx
 import pytest
 
 from service.operating.convergence import converged
-from tests.support.fault_rollout import Versions, flip_byte, only_pickle
-from tests.support.fault_site import HERE, ROOT, Site
-from tests.support.fault_touched import touched
+from tests.support.faults.access_log import touched
+from tests.support.faults.site import ROOT, Site
+from tests.support.faults.versions import Versions, flip_byte, only_pickle
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from feedback.store import Store
-    from tests.support.fault_processes import Child
+    from tests.support.faults.processes import Child
 
 pytestmark = pytest.mark.anyio
 NOT_VERSIONS = ("../../secret/x", "/etc/passwd", "v000001-0123456789ab/../../../secret/x", "..")
@@ -157,7 +157,7 @@ async def test_the_command_line_reads_nothing_of_what_is_no_version(
 def command(site: Site, *words: str) -> subprocess.CompletedProcess[bytes]:
     """Run a ``thumbloop`` command that is watched."""
     return subprocess.run(
-        [sys.executable, str(HERE / "fault_touched.py"), *words],
+        [sys.executable, "-m", "tests.support.faults.access_log", *words],
         env={**os.environ, **site.environment},
         cwd=site.data_dir,
         stdin=subprocess.DEVNULL,
@@ -174,7 +174,7 @@ def test_the_watch_sees_what_it_is_to_see(tmp_path: Path) -> None:
     assert touched("socket.connect", (socket.socket, ("52.0.0.1", 443)), there)
     assert touched("socket.connect", (socket.socket, ("127.0.0.1", 443)), there) is None
     code = (
-        "import socket; from tests.support.fault_touched import note_touched; note_touched();"
+        "import socket; from tests.support.faults.access_log import note_touched; note_touched();"
         "open('secret/f').close();"
         "\ntry: socket.getaddrinfo('nobody.invalid', 80)\nexcept OSError: pass"
     )

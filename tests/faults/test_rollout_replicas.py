@@ -18,7 +18,7 @@ from bench.replicas import change, own_replies, prepare, summarise
 from bench.support.adapters import publish_adapters
 from bench.support.fleet import Fleet
 from bench.support.traffic import Traffic, chat_on
-from tests.support.fault_model import make_model
+from tests.support.models.tiny_model import make_model
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

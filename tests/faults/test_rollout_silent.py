@@ -10,13 +10,13 @@ import httpx
 import pytest
 
 from service.operating.convergence import converged
-from tests.support.fault_processes import free_port, happens
-from tests.support.fault_rollout import Versions
+from tests.support.faults.processes import free_port, happens
+from tests.support.faults.versions import Versions
 
 if TYPE_CHECKING:
     from feedback.store import Store
-    from tests.support.fault_processes import Child
-    from tests.support.fault_site import Site
+    from tests.support.faults.processes import Child
+    from tests.support.faults.site import Site
 
 pytestmark = pytest.mark.anyio
 

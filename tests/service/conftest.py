@@ -20,7 +20,7 @@ from service.app.application import create_app
 from service.app.server import Server, listen
 from service.runtime.lifecycle import Lifecycle
 from service.settings import ServiceSettings
-from tests.support.fake_generator import FakeGenerator
+from tests.support.generators.fake import FakeGenerator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

@@ -1,1 +1,1 @@
-"""What tests of several rooms share: doubles, models of the store, and processes to break."""
+"""What tests of several rooms share, one package a room; tests of a room import its package."""

@@ -10,14 +10,14 @@ import pytest
 from feedback.rewards import reward
 from feedback.types import Completion, Person, Vote
 from models.types import Message, Sampling
-from tests.support.fake_learner import make_place
+from tests.support.workers.fake_learner import make_place
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from feedback.store import Store
-    from tests.support.fake_learner import FakeLearner
+    from tests.support.workers.fake_learner import FakeLearner
     from workers.resources import UpdateResources
 
 

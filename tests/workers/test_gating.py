@@ -17,7 +17,7 @@ from models.adapters import CONFIG_FILE, WEIGHTS_FILE, Origin
 from models.errors import AdapterError, GateError
 from models.types import Progress
 from models.versions import RecordGateVerdict
-from tests.support.fake_learner import GOOD, LIKE_THE_BASE
+from tests.support.workers.fake_learner import GOOD, LIKE_THE_BASE
 from workers.gating import MOST_GATINGS, gate, gate_imported
 from workers.update import run_update
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from feedback.store import Store
-    from tests.support.fake_learner import FakeLearner
+    from tests.support.workers.fake_learner import FakeLearner
     from workers.resources import UpdateResources
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,7 @@ from feedback.rewards import reward
 from feedback.store import Store, keys
 from feedback.types import Audit, Person, Vote
 from models.versions import Activate, Confirm, Rollback, StartCanary, StopCanary
-from tests.support.fake_learner import make_place
+from tests.support.workers.fake_learner import make_place
 from workers import judge as judging
 from workers.judge import run_judge
 from workers.update import run_update

@@ -14,7 +14,7 @@ import workers.tasks
 from feedback.store.runs import Runs
 from models.adapters import AdapterStore
 from models.types import Progress
-from tests.support.fake_learner import FakeLearner
+from tests.support.workers.fake_learner import FakeLearner
 from workers.settings import WorkerSettings
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from feedback.store import Store
-    from tests.support.fake_learner import FakeLearner
+    from tests.support.workers.fake_learner import FakeLearner
     from workers.resources import UpdateResources
     from workers.settings import WorkerSettings
 

@@ -9,8 +9,8 @@ import pytest
 
 from feedback.types import Audit
 from models.versions import Activate, Kill, Rollback
-from tests.support.acting import states
-from tests.support.fake_learner import make_place
+from tests.support.workers.fake_learner import make_place
+from tests.support.workers.updates import states
 from workers.observation import next_batch
 from workers.promotion import promote_newest
 from workers.update import run_update
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from feedback.store import Store
     from models.versions import Command
-    from tests.support.fake_learner import FakeLearner
+    from tests.support.workers.fake_learner import FakeLearner
     from workers.resources import UpdateResources
 
     VoteOn = Callable[..., Awaitable[list[str]]]

@@ -9,14 +9,14 @@ from feedback.types import Audit, Replica
 from models.adapters import MANIFEST_FILE
 from models.errors import AdapterError
 from models.versions import Activate, StartCanary
-from tests.support.fake_learner import Learned
+from tests.support.workers.fake_learner import Learned
 from workers.observation import next_batch
 from workers.tidy import tidy
 
 if TYPE_CHECKING:
     from feedback.store import Store
     from feedback.types import Run
-    from tests.support.fake_learner import FakeLearner
+    from tests.support.workers.fake_learner import FakeLearner
     from workers.resources import UpdateResources
 
 pytestmark = pytest.mark.anyio

@@ -11,8 +11,8 @@ import pytest
 from feedback.rewards import RewardScale, reward
 from feedback.types import Audit, Vote
 from models.versions import Rollback
-from tests.support.acting import ANN, states
-from tests.support.fake_learner import GOOD, Learned, make_place
+from tests.support.workers.fake_learner import GOOD, Learned, make_place
+from tests.support.workers.updates import ANN, states
 from workers.observation import watch
 from workers.update import run_update
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from feedback.store import Store
-    from tests.support.fake_learner import FakeLearner
+    from tests.support.workers.fake_learner import FakeLearner
     from workers.resources import UpdateResources
 
     VoteOn = Callable[..., Awaitable[list[str]]]

@@ -12,8 +12,8 @@ import pytest
 from feedback.errors import FencedError
 from models.adapters import WEIGHTS_FILE
 from models.types import Progress
-from tests.support.acting import Killed, killed_at, let_the_lease_run_out, states
-from tests.support.fake_learner import Learned, make_place
+from tests.support.workers.fake_learner import Learned, make_place
+from tests.support.workers.updates import Killed, killed_at, let_the_lease_run_out, states
 from workers.observation import next_batch
 from workers.update import run_update
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from feedback.store import Store
-    from tests.support.fake_learner import FakeLearner
+    from tests.support.workers.fake_learner import FakeLearner
     from workers.resources import UpdateResources
 
     VoteOn = Callable[..., Awaitable[list[str]]]

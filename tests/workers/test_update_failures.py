@@ -14,15 +14,15 @@ from feedback.store import Store
 from feedback.types import Audit
 from models.errors import AdapterError, GateError, LearningError
 from models.versions import Activate
-from tests.support.acting import raising, states
-from tests.support.fake_learner import make_place
+from tests.support.workers.fake_learner import make_place
+from tests.support.workers.updates import raising, states
 from workers.update import run_update
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from tests.support.fake_learner import FakeLearner
+    from tests.support.workers.fake_learner import FakeLearner
     from workers.resources import UpdateResources
 
     VoteOn = Callable[..., Awaitable[list[str]]]

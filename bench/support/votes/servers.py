@@ -26,7 +26,7 @@ from feedback.store import client
 from service.app.server import run, serve
 from service.runtime.lifecycle import Lifecycle
 from service.settings import ServiceSettings
-from tests.support.fake_generator import FakeGenerator
+from tests.support.generators.fake import FakeGenerator
 
 
 def ours() -> None:

@@ -22,7 +22,7 @@ from models.versions import (
     StartCanary,
     StopCanary,
 )
-from tests.support.rollout_audit import Told
+from tests.support.rollout.audit import Told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

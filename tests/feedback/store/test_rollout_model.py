@@ -33,9 +33,9 @@ from models.versions import (
     VersionFacts,
     plan,
 )
-from tests.support.rollout_audit import Told
-from tests.support.rollout_commands import WHO, commands
-from tests.support.rollout_record import applied
+from tests.support.rollout.audit import Told
+from tests.support.rollout.commands import WHO, commands
+from tests.support.rollout.record import applied
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -9,7 +9,7 @@ import pytest
 from feedback.errors import FencedError
 from feedback.types import Audit, FrozenVote, Run, Vote
 from models.versions import Activate, Rollback
-from tests.support.running import (
+from tests.support.store.runs import (
     ANN,
     V1,
     V2,

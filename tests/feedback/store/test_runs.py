@@ -14,7 +14,7 @@ from feedback.errors import FencedError, UnknownRunError
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, keys
 from feedback.types import FrozenVote, Run, Vote
-from tests.support.running import ANN, V1, V2, commit, finish, let_the_lease_run_out, states
+from tests.support.store.runs import ANN, V1, V2, commit, finish, let_the_lease_run_out, states
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

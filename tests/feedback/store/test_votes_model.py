@@ -29,7 +29,7 @@ from feedback.store import Store, keys
 from feedback.types import Audit, Completion, FrozenVote, Person, Run, StaleVote, Vote
 from models.types import Message, Sampling
 from models.versions import Activate, Rollback
-from tests.support.votes_model import Expected, Model
+from tests.support.store.vote_model import Expected, Model
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

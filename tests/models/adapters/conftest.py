@@ -11,7 +11,7 @@ import pytest
 
 from models.adapters import AdapterRequirements, AdapterStore, Origin
 from models.base.files import BaseFacts
-from tests.support.adapter_files import BASE_HASH, LINEARS, write_adapter, write_state
+from tests.support.models.adapter_files import BASE_HASH, LINEARS, write_adapter, write_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

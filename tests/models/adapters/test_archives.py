@@ -13,7 +13,7 @@ from models.adapters import CONFIG_FILE, WEIGHTS_FILE, AdapterRequirements, Adap
 from models.adapters.archives import take_files
 from models.adapters.counting import MAX_MEMBERS
 from models.errors import ImportRefusedError
-from tests.support.adapter_files import check_import, import_from
+from tests.support.models.adapter_files import check_import, import_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable

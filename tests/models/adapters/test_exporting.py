@@ -20,7 +20,7 @@ from models.adapters import (
     Form,
 )
 from models.errors import AdapterError
-from tests.support.adapter_files import check_import, import_from, write_state
+from tests.support.models.adapter_files import check_import, import_from, write_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable

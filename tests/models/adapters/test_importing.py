@@ -22,7 +22,7 @@ from models.adapters import (
 )
 from models.adapters.checks import PREFIX
 from models.errors import ImportRefusedError
-from tests.support.adapter_files import (
+from tests.support.models.adapter_files import (
     BASE_HASH,
     LINEARS,
     check_import,

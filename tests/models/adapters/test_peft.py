@@ -16,7 +16,7 @@ from models.decoding.runners import make_runner
 from models.learning.state import load_state
 from models.policy.policy import Policy
 from models.types import GenerationRequest, Sampling
-from tests.support.adapter_files import import_from
+from tests.support.models.adapter_files import import_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

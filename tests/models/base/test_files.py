@@ -8,7 +8,7 @@ import pytest
 from models.base.files import base_facts
 from models.errors import BaseModelError
 from models.settings import ModelSettings
-from tests.support.adapter_files import LINEARS, write_base
+from tests.support.models.adapter_files import LINEARS, write_base
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,7 +20,7 @@ from models.policy.policy import Policy
 from models.policy.workers import Workers
 from models.recipe import THUMBLOOP
 from models.types import Sample
-from tests.support.recipes import changed
+from tests.support.models.recipes import changed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from models.learning.state import load_state
 from models.policy.batch import collate
 from models.policy.policy import Policy
 from models.types import Sample
-from tests.support.recipes import changed
+from tests.support.models.recipes import changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

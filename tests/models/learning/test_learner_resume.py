@@ -14,7 +14,7 @@ from models.learning.learner import Learner
 from models.learning.state import load_state
 from models.policy.batch import collate
 from models.types import BASE, Sample
-from tests.support.recipes import changed
+from tests.support.models.recipes import changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

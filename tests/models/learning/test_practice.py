@@ -21,7 +21,7 @@ from models.learning.state import load_state
 from models.policy.batch import collate
 from models.timing import Stopwatch
 from models.types import Progress, Sample, Sampling
-from tests.support.recipes import changed
+from tests.support.models.recipes import changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

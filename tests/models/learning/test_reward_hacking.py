@@ -12,7 +12,7 @@ from models.learning.learner import Learner
 from models.recipe import THUMBLOOP
 from models.settings import LearnerSettings
 from models.types import BASE, Message, Sample
-from tests.support.recipes import changed
+from tests.support.models.recipes import changed
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from models.learning.learner import Learner
 from models.policy.kernels import TorchKernels
 from models.policy.native.library import NativeKernels
 from models.types import BASE, Sample
-from tests.support.recipes import changed
+from tests.support.models.recipes import changed
 
 if TYPE_CHECKING:
     from pathlib import Path

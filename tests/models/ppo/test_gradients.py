@@ -13,7 +13,7 @@ from models.ppo.critic import ValueHead, critic_loss
 from models.ppo.lengths import length_divisors
 from models.ppo.likelihood import likelihood_loss
 from models.ppo.losses import policy_loss
-from tests.support.random_batches import Batch, batches
+from tests.support.models.random_batches import Batch, batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable

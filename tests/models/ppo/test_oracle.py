@@ -26,8 +26,8 @@ from models.ppo.likelihood import likelihood_loss
 from models.ppo.losses import MAX_LOG_RATIO, behaviour_weights, keep_sequences, policy_loss
 from models.ppo.masked import effective_sample_size, masked_mean, masked_variance, whiten
 from models.ppo.rewards import article_returns, token_rewards
-from tests.support import ppo_oracle as oracle
-from tests.support.random_batches import Batch, batches
+from tests.support.models import ppo_oracle as oracle
+from tests.support.models.random_batches import Batch, batches
 
 FORMS = st.sampled_from(["constant", "token"])
 often = settings(max_examples=150, deadline=None)

@@ -24,7 +24,7 @@ V1 = "v000001-000000000001"
 
 PROGRAM = """
 import sys
-from tests.support.fake_generator import FakeGenerator
+from tests.support.generators.fake import FakeGenerator
 from models.errors import BaseModelError
 from service.errors import ServiceError
 from service.app.server import serve

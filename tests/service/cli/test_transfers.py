@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from models.adapters import STATE_FILE
-from tests.support.adapter_files import write_adapter, write_base, write_state
+from tests.support.models.adapter_files import write_adapter, write_base, write_state
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Operator
+    from tests.support.service.operator import Operator
 
 
 @pytest.fixture

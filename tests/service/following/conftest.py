@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from service.settings import ServiceSettings
 
 
-from tests.support.watching import V1, V2, V3, V9
+from tests.support.rollout.versions import V1, V2, V3, V9
 
 
 @pytest.fixture

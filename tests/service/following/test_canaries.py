@@ -9,7 +9,7 @@ import pytest
 
 from feedback.types import Audit
 from models.versions import PromoteCanary, StartCanary, StopCanary
-from tests.support.watching import V1, V9, activate
+from tests.support.rollout.versions import V1, V9, activate
 
 if TYPE_CHECKING:
     from feedback.store import Store

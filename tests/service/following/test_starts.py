@@ -10,7 +10,7 @@ import pytest
 from feedback.types import Audit
 from models.versions import Activate
 from service.following.last_known import LastKnown
-from tests.support.watching import V1, V2, V9, activate
+from tests.support.rollout.versions import V1, V2, V9, activate
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ from feedback.types import Audit
 from models.versions import Kill
 from service.errors import ModelNotFoundError
 from service.following.last_known import LastKnown
-from tests.support.watching import V1, V2, V3, V9, activate
+from tests.support.rollout.versions import V1, V2, V3, V9, activate
 
 if TYPE_CHECKING:
     from feedback.store import Store

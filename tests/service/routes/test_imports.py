@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from models.adapters import CONFIG_FILE, STATE_FILE, WEIGHTS_FILE, AdapterStore
-from tests.support.adapter_files import write_adapter, write_base, write_state
+from tests.support.models.adapter_files import write_adapter, write_base, write_state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -12,7 +12,7 @@ def make_model(folder: Path) -> None:
     from models.base.loading import ensure_base
     from models.settings import ModelSettings
 
-    checkout = Path(__file__).parents[2]
+    checkout = Path(__file__).parents[3]
     imported = ensure_base(ModelSettings(data_dir=checkout / "var"), print)
     tokenizer = AutoTokenizer.from_pretrained(imported)
     torch.manual_seed(0)

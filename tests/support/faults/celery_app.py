@@ -1,6 +1,6 @@
 """The real Celery app with a learner that computes nothing.
 
-Started as ``celery -A tests.support.fault_app worker``.
+Started as ``celery -A tests.support.faults.celery_app worker``.
 
 A spawned child imports the modules of ``include``, so the learner is replaced there too. What was
 learned is noted in the data folder, a line for each call, so that a test can count.
@@ -17,7 +17,7 @@ from celery import signals
 import workers.tasks
 from models.adapters import AdapterStore
 from models.types import Progress
-from tests.support.fake_learner import FakeLearner
+from tests.support.workers.fake_learner import FakeLearner
 from workers.app import create_app
 from workers.settings import WorkerSettings
 
@@ -64,6 +64,6 @@ def _note(task: str, answer: str) -> None:
 
 
 app: Any = create_app(WorkerSettings())
-app.conf.include = ["workers.tasks", "tests.support.fault_app"]
+app.conf.include = ["workers.tasks", "tests.support.faults.celery_app"]
 # A test of many doorbells would else wait for as many children to start, one after the other.
 app.conf.worker_max_tasks_per_child = int(os.environ.get("FAULTS_TASKS_PER_CHILD", "1"))

@@ -14,13 +14,13 @@ from safetensors.numpy import save_file
 from feedback.types import Audit
 from models.adapters import CONFIG_FILE, WEIGHTS_FILE, AdapterStore, Origin
 from models.versions import Activate
-from tests.support.fault_processes import happens
+from tests.support.faults.processes import happens
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from feedback.store import Store
-    from tests.support.fault_site import Site
+    from tests.support.faults.site import Site
 
 SECONDS = 10.0
 BIN_FILE = "adapter_model.bin"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from tests.support.fault_processes import happens
+from tests.support.faults.processes import happens
 
 if TYPE_CHECKING:
     from feedback.store import Store
-    from tests.support.fault_site import Site
-    from tests.support.fault_voters import Voters
+    from tests.support.faults.site import Site
+    from tests.support.faults.voters import Voters
 
 LEARN_LIST = "celery:learn"
 """Where Celery keeps the learn queue's messages."""

@@ -22,7 +22,7 @@ from models.adapters import AdapterStore
 from models.errors import LearningError
 from models.failpoints import check_failpoints
 from models.types import Progress
-from tests.support.fake_learner import FakeLearner, Learned
+from tests.support.workers.fake_learner import FakeLearner, Learned
 from workers.resources import UpdateResources
 from workers.settings import WorkerSettings
 from workers.update import run_update

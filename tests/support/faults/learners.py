@@ -19,21 +19,21 @@ from feedback.types import Completion, Person, Vote
 from models.adapters import AdapterStore
 from models.types import Message, Sampling
 from models.versions import is_version_id
-from tests.support.fault_processes import happens
+from tests.support.faults.processes import happens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from feedback.store import Store
     from feedback.types import Run
-    from tests.support.fault_processes import Child
-    from tests.support.fault_site import Site
+    from tests.support.faults.processes import Child
+    from tests.support.faults.site import Site
 
 ANN = Person("k1", "ann")
 LEASE_SECONDS = 0.3
 """Long beside a renewal on a busy machine, short beside a test."""
 KILLED = -9
-_PROCESS = Path(__file__).with_name("learner_process.py")
+_PROCESS = "tests.support.faults.learner_process"
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Learners:
         return self.site.data_dir / "adapters"
 
     def start(self, *arguments: str, **settings: str) -> Child:
-        command = [sys.executable, str(_PROCESS), *arguments]
+        command = [sys.executable, "-m", _PROCESS, *arguments]
         return self.site.start(next(self._names), command, **settings)
 
     async def end(self, learner: Child, seconds: float = 60.0) -> int:

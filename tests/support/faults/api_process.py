@@ -1,4 +1,4 @@
-"""The real API process around a scripted generator: ``python fault_api.py``."""
+"""The real API around a fake generator: ``python -m tests.support.faults.api_process``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from models.adapters import AdapterStore
 from service.app.server import serve
 from service.settings import ServiceSettings
-from tests.support.fake_generator import FakeGenerator
-from tests.support.fault_touched import note_touched
+from tests.support.faults.access_log import note_touched
+from tests.support.generators.fake import FakeGenerator
 
 
 class Generator(FakeGenerator):

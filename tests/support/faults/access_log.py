@@ -1,7 +1,7 @@
 """Notes what a process opens below a folder and whom it calls beyond this machine.
 
 ``FAULTS_TOUCHED`` names the file for the notes and ``FAULTS_FORBIDDEN`` the folder. As a program it
-runs ``thumbloop`` so: ``python fault_touched.py versions list``.
+runs ``thumbloop`` so: ``python -m tests.support.faults.access_log versions list``.
 """
 
 from __future__ import annotations

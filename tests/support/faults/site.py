@@ -12,8 +12,8 @@ import httpx
 from feedback.settings import FeedbackSettings
 from feedback.store import Store
 from service.up.parts import beat_command, worker_command
-from tests.support.fault_app import ANSWERS, NOTES
-from tests.support.fault_processes import START_SECONDS, Child, RedisChild, free_port, happens
+from tests.support.faults.celery_app import ANSWERS, NOTES
+from tests.support.faults.processes import START_SECONDS, Child, RedisChild, free_port, happens
 from workers.app import create_app
 from workers.settings import WorkerSettings
 
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from service.up.parts import Queue
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).parents[3]
+API = "tests.support.faults.api_process"
+CELERY_APP = "tests.support.faults.celery_app"
 
 
 class Site:
@@ -53,7 +54,7 @@ class Site:
 
     async def start_api(self, name: str = "api", **settings: str) -> Child:
         """Start the API, or one more on a ``port`` of its own, and wait until it is ready."""
-        api = self.start(name, [sys.executable, str(HERE / "fault_api.py")], **settings)
+        api = self.start(name, [sys.executable, "-m", API], **settings)
         url = f"http://127.0.0.1:{settings.get('port', self.port)}"
 
         async def ready() -> bool:
@@ -72,12 +73,12 @@ class Site:
     def start_worker(self, queue: Queue, name: str = "", **settings: str) -> Child:
         """Start a worker with the command line that ``thumbloop worker`` runs."""
         name = name or queue
-        command = on_fault_app(worker_command(queue))
+        command = with_fake_learner(worker_command(queue))
         unique = [part.replace(f"{queue}@", f"{name}@") for part in command]
         return self.start(name, unique, **settings)
 
     def start_beat(self, name: str = "beat") -> Child:
-        return self.start(name, on_fault_app(beat_command()))
+        return self.start(name, with_fake_learner(beat_command()))
 
     def start(self, name: str, command: Iterable[str], **settings: str) -> Child:
         """Start any process with the site's environment and further ``THUMBLOOP_`` settings.
@@ -130,6 +131,6 @@ async def answers(url: str) -> bool:
         return False
 
 
-def on_fault_app(command: Iterable[str]) -> list[str]:
+def with_fake_learner(command: Iterable[str]) -> list[str]:
     """Return a command line of Celery for the app with the fake learner."""
-    return ["tests.support.fault_app" if word == "workers.app" else word for word in command]
+    return [CELERY_APP if word == "workers.app" else word for word in command]

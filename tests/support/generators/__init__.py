@@ -1,0 +1,1 @@
+"""Generators without a model."""

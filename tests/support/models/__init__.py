@@ -1,0 +1,1 @@
+"""Tiny models, adapters and batches, and the oracle of the PPO maths."""

@@ -1,0 +1,1 @@
+"""The rollout for tests: random commands, what they must do, and what the audit says of it."""

@@ -1,0 +1,1 @@
+"""The application and the command line for tests: who uses them, and how."""
