@@ -19,6 +19,8 @@ from models.types import Message, Sampling
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tests.support.faults.site import Site
+
 pytestmark = pytest.mark.anyio
 HONEST, COLLUDING, FLOOD = 95, 5, 40
 VERSION = "v000001-0123456789ab"
@@ -48,9 +50,10 @@ async def _vote(store: Store, user: str, turn: int, *, up: bool) -> None:
 
 
 @pytest.fixture
-async def flooded(store: Store) -> VersionTally:
+async def flooded(site: Site, store: Store) -> VersionTally:
     """Return what was counted: everybody likes four replies in five, five accounts flood."""
-    await store._client.command("HSET", keys.ROLLOUT, "live", VERSION)
+    with site.redis.client() as raw_redis:
+        raw_redis.hset(keys.ROLLOUT, "live", VERSION)
     votes: list[Any] = [
         _vote(store, f"h{number}", turn, up=(number + turn) % 5 > 0)
         for number in range(HONEST)

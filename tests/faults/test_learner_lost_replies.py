@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from feedback.errors import StoreUnavailableError
-from feedback.store import keys
+from feedback.settings import FeedbackSettings
+from feedback.store import Store, keys
+from feedback.store.client import Client
 from models.errors import LearningError
 from tests.support.faults.learners import ANN, Electorate, balance, check_visible
 from tests.support.workers.fake_learner import make_place
@@ -20,7 +22,6 @@ from workers.update import run_update
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from feedback.store import Store
     from feedback.types import Run
     from models.types import Progress
     from tests.support.faults.site import Site
@@ -50,9 +51,9 @@ class Line:
     times: int = 1
     lost: int = 0
 
-    def cut(self, store: Store) -> None:
+    def cut(self, client: Client) -> None:
         for way in ("script", "durable_script"):
-            setattr(store._client, way, self._losing(getattr(store._client, way)))
+            setattr(client, way, self._losing(getattr(client, way)))
 
     def _losing(self, send: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def lossy(name: str, *words: Any, **options: Any) -> Any:
@@ -73,13 +74,14 @@ class Machine:
     """A machine with a learner on it, with its own line to Redis and its own clock."""
 
     def __init__(self, site: Site, ahead: float = 0.0, **settings: Any) -> None:
-        self.store = site.store()
-        options = {"lease": LEASE, **settings}
+        lease = settings.pop("lease", LEASE)
+        self.client = Client(site.redis.url)
+        of_store = FeedbackSettings(data_dir=site.data_dir, retry_delay=timedelta(0), lease=lease)
+        self.store = Store(self.client, of_store)
         self.place: UpdateResources
         self.learner: FakeLearner
-        self.place, self.learner = make_place(self.store, site.data_dir, **options)
+        self.place, self.learner = make_place(self.store, site.data_dir, lease=lease, **settings)
         self.place.clock = lambda: time.time() + ahead
-        self.store.runs._lease_ms = round(self.place.settings.lease.total_seconds() * 1000)
 
     async def look(self) -> Run | None:
         """Look for work once; nothing where Redis cannot be reached, as the Celery task does."""
@@ -126,14 +128,15 @@ async def test_one_version_comes_of_it_whatever_is_lost(
     await electorate.vote("udu")
     unknown = (name, loss) == ("run_claim", "reply")  # nobody knows that the batch is claimed
     first, line = machine(lease=HOUR if unknown else LEASE), Line(site, name, loss)
-    line.cut(first.store)
+    line.cut(first.client)
     await first.look()
     assert line.lost == 1
     second = machine()
     if unknown:
         assert await second.look() is None
         assert (await store.runs.get(1)).attempts == 1
-        await store._client.command("PEXPIRE", keys.LEASE, 1)  # only its end sets the batch free
+        with site.redis.client() as raw_redis:  # only the end of its lease sets the batch free
+            raw_redis.pexpire(keys.LEASE, 1)
     await second.work()
     books = await balance(store, electorate, second.place.settings.adapters_dir)
     learned = len(first.learner.learned) + len(second.learner.learned)
@@ -149,7 +152,7 @@ async def test_a_take_over_whose_reply_is_lost_is_taken_over_in_turn(
     await electorate.vote("udu")
     for name in ("run_claim", "run_take_over"):
         victim, line = machine(), Line(site, name, "reply" if name == "run_claim" else loss)
-        line.cut(victim.store)
+        line.cut(victim.client)
         while not line.lost:
             await victim.look()
             await asyncio.sleep(0.05)
@@ -169,7 +172,7 @@ async def test_a_renewal_that_is_lost_does_not_cost_what_was_learned(
     electorate = Electorate(store)
     await electorate.vote("ud")
     only, line = machine(), Line(site, "run_renew", loss)
-    line.cut(only.store)
+    line.cut(only.client)
     await only.look()
     assert line.lost == 1
     await only.work()
@@ -185,7 +188,7 @@ async def test_a_run_given_back_into_the_void_is_taken_over_all_the_same(
     electorate = Electorate(store)
     await electorate.vote("ud")
     first, line = machine(), Line(site, "run_release", loss)
-    line.cut(first.store)
+    line.cut(first.client)
     begun = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -219,7 +222,7 @@ async def test_failures_are_counted_once_each_whoever_hears_of_it(
     electorate = Electorate(store)
     bad = await electorate.vote("ud")
     only, line = machine(), Line(site, "run_fail", loss, times=3)
-    line.cut(only.store)
+    line.cut(only.client)
 
     def fail(_progress: object) -> None:
         raise LearningError("The gradient is not finite.")
@@ -247,7 +250,7 @@ async def test_clocks_that_differ_by_hours_change_nothing(
     for ahead in (7200.0, -7200.0, 0.0):
         await electorate.vote("ud")
         victim = machine(ahead=ahead)
-        Line(site, "run_commit", "reply").cut(victim.store)
+        Line(site, "run_commit", "reply").cut(victim.client)
         await victim.look()
         await machine(ahead=-ahead, update_interval=timedelta(seconds=0.2)).work()
     books = await balance(store, electorate, victim.place.settings.adapters_dir)

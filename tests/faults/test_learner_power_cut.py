@@ -177,8 +177,9 @@ async def test_a_run_becomes_one_version_from_any_disk(
 ) -> None:
     """The whole update, on a real Redis, with a disk that syncs or does not."""
     outcomes: Counter[str] = Counter()
+    raw_redis = site.redis.client()
     for seed in range(12):
-        await store._client.command("FLUSHALL")
+        raw_redis.flushall()
         top = tmp_path / f"data{seed}"
         top.mkdir()
         electorate = Electorate(store)
@@ -195,7 +196,7 @@ async def test_a_run_becomes_one_version_from_any_disk(
         steps = [s for s in recorder.steps if seed % 2 or not isinstance(s, Sync)]
         *_, (_, disk) = crashes(steps, 1, seed=seed)
         lay_out(disk, tmp_path / f"disk{seed}")
-        await store._client.command("DEL", keys.LEASE)
+        raw_redis.delete(keys.LEASE)
         place, again = make_place(store, tmp_path / f"disk{seed}")
         await run_update(place)
         for aside in place.settings.adapters_dir.glob("damaged-*"):
@@ -204,6 +205,7 @@ async def test_a_run_becomes_one_version_from_any_disk(
         outcomes["learned again" if again.learned else "found whole"] += 1
         books = await balance(store, electorate, place.settings.adapters_dir)
         assert (books.runs, books.found) == (1, 3)
+    raw_redis.close()
     print(f"12 power cuts before the commit: {dict(outcomes)}; each time {books}")
     assert outcomes["found whole"] >= 6
     assert outcomes["learned again"] > 0

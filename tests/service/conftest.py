@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-import redis
 import uvicorn
 
 from feedback.store import Store
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+
+    from redis import Redis
 
     from service.runtime.runtime import Runtime
 
@@ -90,10 +91,8 @@ async def away(tmp_path: Path, service_settings: ServiceSettings) -> AsyncIterat
 
 
 @pytest.fixture
-def empty_redis_url(redis_url: str) -> str:
+def empty_redis_url(redis_url: str, empty_redis: Redis) -> str:
     """Return the URL of the throwaway server, emptied."""
-    with redis.Redis.from_url(redis_url) as client:
-        client.flushall()
     return redis_url
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from feedback.retention import SweepReport
     from feedback.types import Run
+    from tests.support.store.servers import StartRedis
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
@@ -95,7 +96,7 @@ class Parts:
 
 
 @pytest.fixture
-def parts(tmp_path: Path, start_redis: Callable[[Path], Any]) -> Iterator[Parts]:
+def parts(tmp_path: Path, start_redis: StartRedis) -> Iterator[Parts]:
     start_redis(tmp_path)
     (tmp_path / "no-model").mkdir()
     parts = Parts(tmp_path)

@@ -13,6 +13,8 @@ from workers.update import run_update
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from redis.asyncio import Redis
+
     from feedback.store import Store
     from models.types import Progress
 
@@ -56,7 +58,7 @@ async def test_a_claimed_run_ends_without_the_votes_of_a_deleted_user(
 
 
 async def test_a_user_who_is_deleted_while_the_learner_learns_is_not_marked_as_learned(
-    store: Store, workplace: Any, vote_on: VoteOn
+    store: Store, raw_redis: Redis, workplace: Any, vote_on: VoteOn
 ) -> None:
     await vote_on("uu")
     place, learner = workplace
@@ -70,7 +72,7 @@ async def test_a_user_who_is_deleted_while_the_learner_learns_is_not_marked_as_l
     assert run is not None
     assert run.state == "approved"
     assert set((await store.votes.stats()).values()) == {0}
-    assert (await store._client.command("EXISTS", "tl:feedback:c0", "tl:feedback:c1")) == 0
+    assert (await raw_redis.exists("tl:feedback:c0", "tl:feedback:c1")) == 0
 
 
 async def test_a_batch_of_which_nothing_is_left_makes_way_for_the_next(

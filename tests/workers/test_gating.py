@@ -24,6 +24,8 @@ from workers.update import run_update
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from redis.asyncio import Redis
+
     from feedback.store import Store
     from tests.support.workers.fake_learner import FakeLearner
     from workers.resources import UpdateResources
@@ -133,6 +135,7 @@ async def test_an_import_waits_while_the_machine_cannot_measure(
 
 async def test_the_learner_goes_on_while_a_gate_rests(
     store: Store,
+    raw_redis: Redis,
     workplace: tuple[UpdateResources, FakeLearner],
     vote_on: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -149,7 +152,7 @@ async def test_the_learner_goes_on_while_a_gate_rests(
     run = await run_update(place)
     assert run is not None
     assert run.state == "approved"
-    await store._client.command("DEL", keys.RESTING)
+    await raw_redis.delete(keys.RESTING)
     assert await run_update(place) is None
     assert (await store.versions.get(version)).state == "approved"
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from redis.asyncio import Redis
+
     from feedback.types import Completion
     from workers.resources import UpdateResources
 
@@ -354,11 +356,11 @@ async def test_what_an_operator_does_meanwhile_stands(
 
 
 async def test_versions_that_nothing_was_counted_of_wait_for_votes(
-    store: Store, place: UpdateResources, vote_on: VoteOn, say: Say
+    store: Store, raw_redis: Redis, place: UpdateResources, vote_on: VoteOn, say: Say
 ) -> None:
     await say("base", 7)
     await learned(place, vote_on)
-    await store._client.command("DEL", keys.TALLIES, keys.tally_votes("base"))
+    await raw_redis.delete(keys.TALLIES, keys.tally_votes("base"))
     found = await run_judge(store, place.settings, now=20.0)
     assert (found.state, found.votes_needed) == ("hold", None)
     assert "Start a canary to find out" in found.reasons[0]

@@ -12,6 +12,8 @@ from workers.observation import next_batch, watch
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from redis.asyncio import Redis
+
     from feedback.store import Store
     from tests.support.workers.fake_learner import FakeLearner
     from workers.resources import UpdateResources
@@ -37,8 +39,8 @@ async def batch_of(store: Store, settings: WorkerSettings) -> list[str]:
     return [vote.completion_id for vote in await next_batch(store, settings)]
 
 
-async def make_live(store: Store, version: str) -> None:
-    await store._client.command("HSET", "tl:rollout", "live", version)
+async def make_live(raw_redis: Redis, version: str) -> None:
+    await raw_redis.hset("tl:rollout", "live", version)
 
 
 async def test_the_order_is_a_setting(
@@ -61,11 +63,11 @@ async def test_one_users_flood_leaves_room_for_the_others(
 
 
 async def test_stale_votes_make_room_and_say_why(
-    store: Store, settings: WorkerSettings, vote_on: VoteOn
+    store: Store, raw_redis: Redis, settings: WorkerSettings, vote_on: VoteOn
 ) -> None:
     await vote_on("u" * 40, version=OLD)
     await vote_on("ud", start=40, version=LIVE)
-    await make_live(store, LIVE)
+    await make_live(raw_redis, LIVE)
     # Two votes in a batch, so 8 votes a read, and at most four reads a look.
     strict = changed(settings, max_votes=2, max_version_lag=7)
     assert await batch_of(store, strict) == []
@@ -80,19 +82,19 @@ async def test_stale_votes_make_room_and_say_why(
 
 
 async def test_without_a_bound_no_vote_is_stale(
-    store: Store, settings: WorkerSettings, vote_on: VoteOn
+    store: Store, raw_redis: Redis, settings: WorkerSettings, vote_on: VoteOn
 ) -> None:
     await vote_on("ud", version=OLD)
-    await make_live(store, LIVE)
+    await make_live(raw_redis, LIVE)
     assert await batch_of(store, settings) == ["c0", "c1"]
     assert await batch_of(store, changed(settings, max_version_lag=8)) == ["c0", "c1"]
 
 
 async def test_a_look_counts_only_what_can_be_learned(
-    store: Store, settings: WorkerSettings, vote_on: VoteOn
+    store: Store, raw_redis: Redis, settings: WorkerSettings, vote_on: VoteOn
 ) -> None:
     await vote_on("uu", version=OLD)
-    await make_live(store, LIVE)
+    await make_live(raw_redis, LIVE)
     await store.learning.request_update("op", now=1.0)
     decision = await watch(store, changed(settings, max_version_lag=2), now=3000.0)
     assert (decision.action, decision.answer) == (

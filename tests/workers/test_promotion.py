@@ -9,8 +9,8 @@ import pytest
 
 from feedback.types import Audit
 from models.versions import Activate, Kill, Rollback
+from tests.support.store.runs import states
 from tests.support.workers.fake_learner import make_place
-from tests.support.workers.updates import states
 from workers.observation import next_batch
 from workers.promotion import promote_newest
 from workers.update import run_update
@@ -62,11 +62,11 @@ async def test_an_operators_choice_during_a_run_stands(
     assert version.state == ends
     learner.during = lambda _progress: None
     if ends == "approved":
-        assert await states(store, ids) == ["learned"] * 2
+        assert await states(store, *ids) == ["learned"] * 2
         assert await run_update(place) is None or (await store.rollout.get()).live == "base"
     else:
         assert f"{first.version}, that it was learned from, was rolled back" in version.reason
-        assert await states(store, ids) == ["pending"] * 2
+        assert await states(store, *ids) == ["pending"] * 2
         again = await run_update(place)
         assert (again.state, again.parent) == ("approved", "base")
         assert set(ids) <= {vote.completion_id for vote in again.votes}

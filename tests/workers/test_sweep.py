@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from redis import Redis
+
 
 @pytest.fixture
 def in_store(
-    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    empty_redis: Redis, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Callable[[Store], Awaitable[Any]]], Any]:
     """Point the task at an empty Redis; return a function that does something there."""
     monkeypatch.setenv("THUMBLOOP_DATA_DIR", str(tmp_path))
@@ -40,14 +42,13 @@ def in_store(
 
         return asyncio.run(call())
 
-    run(lambda store: store._client.command("FLUSHALL"))
     return run
 
 
 def test_a_sweep_is_done_remembered_and_told(
-    in_store: Callable[..., Any], caplog: pytest.LogCaptureFixture
+    empty_redis: Redis, in_store: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    in_store(lambda store: store._client.command("ZADD", keys.user("k1", "ann"), 1, "gone"))
+    empty_redis.zadd(keys.user("k1", "ann"), {"gone": 1})
     with caplog.at_level(logging.INFO, "workers"):
         sweep()
         sweep()
@@ -56,12 +57,12 @@ def test_a_sweep_is_done_remembered_and_told(
 
 
 def test_a_rewrite_that_redis_refuses_is_told(
-    in_store: Callable[..., Any], caplog: pytest.LogCaptureFixture
+    empty_redis: Redis, in_store: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     def may(rule: str) -> None:
-        in_store(lambda store: store._client.command("ACL", "SETUSER", "default", rule))
+        empty_redis.execute_command("ACL SETUSER", "default", rule)
 
-    in_store(lambda store: store._client.command("HSET", keys.RETENTION, "rewrite", "wanted"))
+    empty_redis.hset(keys.RETENTION, "rewrite", "wanted")
     may("-bgrewriteaof")
     try:
         sweep()

@@ -11,8 +11,8 @@ import pytest
 from feedback.rewards import RewardScale, reward
 from feedback.types import Audit, Vote
 from models.versions import Rollback
+from tests.support.store.runs import ANN, states
 from tests.support.workers.fake_learner import GOOD, Learned, make_place
-from tests.support.workers.updates import ANN, states
 from workers.observation import watch
 from workers.update import run_update
 
@@ -37,7 +37,7 @@ async def test_votes_become_one_live_version(
     run = await run_update(place)
     assert (run.state, run.parent, len(run.votes)) == ("approved", "base", 3)
     assert (await store.rollout.get()).live == run.version
-    assert await states(store, ids) == ["learned"] * 3
+    assert await states(store, *ids) == ["learned"] * 3
     assert [s.reward for s in learner.learned[0]] == [1.0, -1.0, 1.0]
     version = await store.versions.get(run.version)
     assert (version.state, version.run, version.parent) == ("live", 1, "base")
@@ -127,7 +127,7 @@ async def test_a_rejected_version_is_not_served(
     assert run.state == "rejected"
     assert "KL to base" in run.reason
     assert (await store.rollout.get()).live == "base"
-    assert await states(store, ids) == ["pending", "pending"]
+    assert await states(store, *ids) == ["pending", "pending"]
 
 
 async def test_votes_of_rejected_versions_are_learned_more_cautiously(
@@ -155,7 +155,7 @@ async def test_votes_of_a_version_that_was_rolled_back_are_learned_more_cautious
     first = await run_update(place)
     assert (await store.rollout.get()).live == first.version
     await store.rollout.do(Rollback(), Audit("judge", "liked less", 9.0))
-    assert await states(store, ids) == ["pending", "pending"]
+    assert await states(store, *ids) == ["pending", "pending"]
     second = await run_update(place)
     assert (second.state, second.parent) == ("approved", "base")
     assert learner.setbacks == [0, 1]

@@ -12,14 +12,17 @@ import pytest
 from feedback.errors import FencedError
 from models.adapters import WEIGHTS_FILE
 from models.types import Progress
+from tests.support.store.runs import let_the_lease_run_out, states
 from tests.support.workers.fake_learner import Learned, make_place
-from tests.support.workers.updates import Killed, killed_at, let_the_lease_run_out, states
+from tests.support.workers.updates import Killed, killed_at
 from workers.observation import next_batch
 from workers.update import run_update
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
+
+    from redis.asyncio import Redis
 
     from feedback.store import Store
     from tests.support.workers.fake_learner import FakeLearner
@@ -31,23 +34,23 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(
-    ("record", "name", "times_learned"),
+    ("record", "name"),
     [
-        ("completions", "get_many", 1),  # before learning
-        ("runs", "commit", 1),  # after the adapter was published
-        ("runs", "finish", 1),  # after the commit
-        ("rollout", "do", 1),  # after the gate
+        ("completions", "get_many"),  # before learning
+        ("runs", "commit"),  # after the adapter was published
+        ("runs", "finish"),  # after the commit
+        ("rollout", "do"),  # after the gate
     ],
 )
 async def test_a_learner_that_dies_between_steps_leaves_exactly_one_version(
     store: Store,
+    raw_redis: Redis,
     workplace: tuple[UpdateResources, FakeLearner],
     vote_on: VoteOn,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     record: str,
     name: str,
-    times_learned: int,
 ) -> None:
     place, first = workplace
     ids = await vote_on("udu")
@@ -55,21 +58,25 @@ async def test_a_learner_that_dies_between_steps_leaves_exactly_one_version(
         killed_at(patch, getattr(store, record), name)
         with pytest.raises(Killed):
             await run_update(place)
-    await let_the_lease_run_out(store)
+    await let_the_lease_run_out(raw_redis)
     place, second = make_place(store, tmp_path)
     run = await run_update(place)
     versions = [v.version for v in await store.versions.list() if v.version != "base"]
     assert versions == [run.version]
     assert (await store.rollout.get()).live == run.version
-    assert len(first.learned) + len(second.learned) == times_learned
+    assert len(first.learned) + len(second.learned) == 1
     assert len(list(place.adapters.path(run.version).parent.iterdir())) == 1
-    assert await states(store, ids) == ["learned"] * 3
+    assert await states(store, *ids) == ["learned"] * 3
     assert len(await store.runs.list()) == 1
     assert await run_update(place) is None
 
 
 async def test_a_learner_that_was_overtaken_writes_nothing(
-    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn, tmp_path: Path
+    store: Store,
+    raw_redis: Redis,
+    workplace: tuple[UpdateResources, FakeLearner],
+    vote_on: VoteOn,
+    tmp_path: Path,
 ) -> None:
     slow, learner = workplace
     await vote_on("ud")
@@ -81,7 +88,7 @@ async def test_a_learner_that_was_overtaken_writes_nothing(
         await asyncio.sleep(0)
 
     async def other_learner() -> None:
-        await let_the_lease_run_out(store)
+        await let_the_lease_run_out(raw_redis)
         await run_update(quick)
 
     def fall_asleep(_progress: object) -> None:
@@ -154,6 +161,7 @@ async def test_a_stop_from_outside_gives_the_run_back_at_once(
 
 async def test_a_batch_that_kills_its_learner_is_quarantined_in_the_end(
     store: Store,
+    raw_redis: Redis,
     workplace: tuple[UpdateResources, FakeLearner],
     vote_on: VoteOn,
     tmp_path: Path,
@@ -166,7 +174,7 @@ async def test_a_batch_that_kills_its_learner_is_quarantined_in_the_end(
         for _ in range(3):
             with pytest.raises(Killed):
                 await run_update(place)
-            await let_the_lease_run_out(store)
+            await let_the_lease_run_out(raw_redis)
     assert await run_update(place) is None
     run = await store.runs.get(1)
     assert (run.state, run.reason) == ("quarantined", "The run's learner died 3 times.")
@@ -202,6 +210,7 @@ async def test_a_version_published_too_late_goes_and_others_stay(
 
 async def test_a_damaged_version_of_a_dead_learner_is_learned_again(
     store: Store,
+    raw_redis: Redis,
     workplace: tuple[UpdateResources, FakeLearner],
     vote_on: VoteOn,
     tmp_path: Path,
@@ -213,14 +222,14 @@ async def test_a_damaged_version_of_a_dead_learner_is_learned_again(
         killed_at(patch, store.runs, "commit")
         with pytest.raises(Killed):
             await run_update(place)
-    await let_the_lease_run_out(store)
+    await let_the_lease_run_out(raw_redis)
     (version,) = place.adapters.published()
     (place.adapters.path(version) / WEIGHTS_FILE).write_bytes(b"")
     place, again = make_place(store, tmp_path)
     run = await run_update(place)
     assert (run.state, run.version, len(again.learned)) == ("approved", version, 1)
     assert place.adapters.verify(version).version == version
-    assert await states(store, ids) == ["learned"] * 2
+    assert await states(store, *ids) == ["learned"] * 2
 
 
 async def test_learners_that_stop_when_asked_are_no_reason_for_quarantine(

@@ -14,8 +14,9 @@ from feedback.store import Store
 from feedback.types import Audit
 from models.errors import AdapterError, GateError, LearningError
 from models.versions import Activate
+from tests.support.store.runs import states
 from tests.support.workers.fake_learner import make_place
-from tests.support.workers.updates import raising, states
+from tests.support.workers.updates import raising
 from workers.update import run_update
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ async def test_a_gate_that_cannot_run_costs_no_vote(
     assert (run.state, run.reason) == ("committed", "x.jsonl, line 2 is not JSON.")
     assert (await store.rollout.get()).live == "base"
     assert (await run_update(place)).state == "approved"
-    assert await states(store, ids) == ["learned"] * 2
+    assert await states(store, *ids) == ["learned"] * 2
 
 
 async def test_a_failure_is_tried_again_and_the_third_quarantines(
@@ -61,7 +62,7 @@ async def test_a_failure_is_tried_again_and_the_third_quarantines(
     learner.during = raising(LearningError("The gradient is not finite."))
     seen = [(await run_update(place)).state for _ in range(3)]
     assert seen == ["claimed", "claimed", "quarantined"]
-    assert await states(store, ids) == ["discarded", "discarded"]
+    assert await states(store, *ids) == ["discarded", "discarded"]
     learner.during = lambda _progress: None
     await vote_on("uu", start=2)
     assert (await run_update(place)).state == "approved"
@@ -78,10 +79,10 @@ async def test_votes_are_not_discarded_for_a_full_disk(
         run = await run_update(place)
         assert (run.state, run.deaths) == ("claimed", 0)
         assert "No space left" in run.reason
-    assert await states(store, ids) == ["claimed", "claimed"]
+    assert await states(store, *ids) == ["claimed", "claimed"]
     learner.during = lambda _progress: None
     assert (await run_update(place)).state == "approved"
-    assert await states(store, ids) == ["learned", "learned"]
+    assert await states(store, *ids) == ["learned", "learned"]
 
 
 async def test_votes_wait_until_a_broken_parent_is_mended(
@@ -95,7 +96,7 @@ async def test_votes_wait_until_a_broken_parent_is_mended(
         assert (await run_update(place)).state == "claimed"
     learner.during = lambda _progress: None
     assert (await run_update(place)).state == "approved"
-    assert await states(store, ids) == ["learned", "learned"]
+    assert await states(store, *ids) == ["learned", "learned"]
 
 
 async def test_votes_of_a_parent_that_was_given_up_are_learned_from_the_next(
@@ -112,11 +113,11 @@ async def test_votes_of_a_parent_that_was_given_up_are_learned_from_the_next(
     await store.rollout.do(Activate("base"), Audit("ops", "it is broken", 5.0))
     run = await run_update(place)
     assert (run.number, run.state, run.reason) == (2, "quarantined", f"{parent} was altered.")
-    assert await states(store, ids) == ["pending", "pending"]
+    assert await states(store, *ids) == ["pending", "pending"]
     learner.during = lambda _progress: None
     run = await run_update(place)
     assert (run.number, run.state, run.parent) == (3, "approved", "base")
-    assert await states(store, ids) == ["learned", "learned"]
+    assert await states(store, *ids) == ["learned", "learned"]
 
 
 async def test_a_disk_that_does_not_answer_in_time_is_a_hindrance_and_no_failure(

@@ -18,6 +18,8 @@ from feedback.types import Comparison, Vote
 from models.types import Message
 
 if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
     from feedback.export.layouts import Format, Layout
     from feedback.store import Store
 
@@ -223,7 +225,7 @@ async def test_a_file_that_is_there_is_not_overwritten(
 
 
 async def test_another_export_is_not_gone_on_with(
-    store: Store, many: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, raw_redis: Redis, many: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
 
@@ -235,7 +237,7 @@ async def test_another_export_is_not_gone_on_with(
         await export_file(store, out, "records", "jsonl", progress=stop)
     with pytest.raises(TransferError, match="has the layout records"):
         await export_file(store, out, "kto", "jsonl", resume=True)
-    await store._client.command("FLUSHALL")
+    await raw_redis.flushall()
     with pytest.raises(TransferError, match="with later events than this one has"):
         await export_file(store, out, "records", "jsonl", resume=True)
     (tmp_path / "out.part").write_bytes(b"")

@@ -21,6 +21,8 @@ from feedback.types import FrozenVote, Person, Vote
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from redis.asyncio import Redis
+
     from feedback.export.layouts import Format
     from feedback.store import Store
 
@@ -41,14 +43,14 @@ def write(path: Path, *lines: object) -> Path:
     return path
 
 
-async def everything(store: Store) -> dict[str, Any]:
+async def everything(raw_redis: Redis) -> dict[str, Any]:
     """Return every key of a Redis with what it holds, as far as a restore brings it back."""
     found = {}
-    for key in await store._client.command("KEYS", "tl:*"):
-        kind = await store._client.command("TYPE", key)
+    for key in await raw_redis.keys("tl:*"):
+        kind = await raw_redis.type(key)
         read = {"hash": ("HGETALL",), "zset": ("ZRANGE", 0, -1), "string": ("GET",)}.get(kind)
         if read and not key.startswith(("tl:run", "tl:lease", "tl:open")):
-            value = await store._client.command(read[0], key, *read[1:])
+            value = await raw_redis.execute_command(read[0], key, *read[1:])
             found[key] = sorted(value) if kind == "zset" else value
     return found
 
@@ -80,12 +82,12 @@ async def lively(store: Store, voted: Any, completion: Any) -> None:
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
 async def test_what_was_exported_comes_back_and_is_exported_alike(
-    store: Store, lively: None, tmp_path: Path, form: Format
+    store: Store, raw_redis: Redis, lively: None, tmp_path: Path, form: Format
 ) -> None:
-    before = await everything(store)
+    before = await everything(raw_redis)
     await export_file(store, tmp_path / "first.jsonl", "records", "jsonl")
     await export_file(store, tmp_path / "file", "records", form)
-    await store._client.command("FLUSHALL")
+    await raw_redis.flushall()
     checked = await asyncio.to_thread(check_file, tmp_path / "file")
     assert (checked.rows, checked.bad) == (62, 0)
     done = await import_file(store, tmp_path / "file")
@@ -100,7 +102,7 @@ async def test_what_was_exported_comes_back_and_is_exported_alike(
             row |= {"state": "pending"}
     assert rows(tmp_path / "second.jsonl") == expected
 
-    after = await everything(store)
+    after = await everything(raw_redis)
     for key in ("tl:user:k1:ann", "tl:user:open:bob: x", "tl:feedback:ready"):
         lost = {"chatcmpl-33"} if key == "tl:user:k1:ann" else set()
         claimed = {f"chatcmpl-{n}" for n in range(10, 15)} if key.endswith("ready") else set()
@@ -119,11 +121,11 @@ async def test_what_was_exported_comes_back_and_is_exported_alike(
 
 
 async def test_imported_votes_are_learned_from_and_their_people_can_change_them(
-    store: Store, lively: None, tmp_path: Path
+    store: Store, raw_redis: Redis, lively: None, tmp_path: Path
 ) -> None:
     await export_file(store, tmp_path / "file", "records", "jsonl")
     expected = {vote.completion_id: vote for vote in await store.votes.waiting(100)}
-    await store._client.command("FLUSHALL")
+    await raw_redis.flushall()
     await import_file(store, tmp_path / "file")
     waiting = {vote.completion_id: vote for vote in await store.votes.waiting(100)}
     assert len(waiting) == 49
@@ -140,10 +142,10 @@ async def test_imported_votes_are_learned_from_and_their_people_can_change_them(
 
 
 async def test_learned_votes_are_learned_again_on_demand_only(
-    store: Store, lively: None, tmp_path: Path
+    store: Store, raw_redis: Redis, lively: None, tmp_path: Path
 ) -> None:
     await export_file(store, tmp_path / "file", "records", "jsonl")
-    await store._client.command("FLUSHALL")
+    await raw_redis.flushall()
     done = await import_file(store, tmp_path / "file", relearn=True)
     assert done.states == {"pending": 60}
     assert await store.votes.count_waiting() == 59
@@ -151,13 +153,13 @@ async def test_learned_votes_are_learned_again_on_demand_only(
 
 
 async def test_what_is_there_is_left_alone_and_a_second_import_goes_on(
-    store: Store, voted: Any, tmp_path: Path
+    store: Store, raw_redis: Redis, voted: Any, tmp_path: Path
 ) -> None:
     for number in range(120):
         await voted(number)
     await export_file(store, tmp_path / "file", "records", "jsonl")
     lines = (tmp_path / "file").read_bytes().splitlines(keepends=True)
-    await store._client.command("FLUSHALL")
+    await raw_redis.flushall()
     first = await import_file(store, write(tmp_path / "half", *lines[:55]))
     assert (first.votes, first.there) == (55, 0)
     await store.votes.put("chatcmpl-3", ANN, Vote(thumb="down", comment="new"), -1.0, now=9.0)
@@ -169,16 +171,16 @@ async def test_what_is_there_is_left_alone_and_a_second_import_goes_on(
 
 
 async def test_a_dry_run_counts_and_writes_nothing(
-    store: Store, voted: Any, tmp_path: Path
+    store: Store, raw_redis: Redis, voted: Any, tmp_path: Path
 ) -> None:
     for number in range(3):
         await voted(number)
     await export_file(store, tmp_path / "file", "records", "jsonl")
     await store.completions.delete("chatcmpl-1", ANN)
-    before = await everything(store)
+    before = await everything(raw_redis)
     done = await import_file(store, tmp_path / "file", dry_run=True)
     assert (done.votes, done.there, done.dry_run) == (1, 2, True)
-    assert await everything(store) == before
+    assert await everything(raw_redis) == before
 
 
 async def test_a_deleted_vote_that_is_imported_again_is_exported_once(
@@ -215,7 +217,9 @@ async def test_a_vote_that_would_wait_without_its_reply_has_expired(
     assert (stats["expired"], stats["pending"]) == (1, 0)
 
 
-async def test_times_to_live_begin_anew(store: Store, record: Any, tmp_path: Path) -> None:
+async def test_times_to_live_begin_anew(
+    store: Store, raw_redis: Redis, record: Any, tmp_path: Path
+) -> None:
     await import_file(store, write(tmp_path / "file", as_row(record(1, thumb="up"))))
     day = 24 * 3600
     for key, days in (
@@ -223,7 +227,7 @@ async def test_times_to_live_begin_anew(store: Store, record: Any, tmp_path: Pat
         ("tl:feedback:chatcmpl-1", 60),
         ("tl:user:k1:ann", 90),
     ):
-        left = await store._client.command("TTL", key)
+        left = await raw_redis.ttl(key)
         assert days * day - 60 < left <= days * day
 
 
@@ -289,12 +293,14 @@ async def test_parquet_is_read_group_by_group(
     assert max(held) < size / 2
 
 
-async def test_a_huge_text_survives(store: Store, voted: Any, tmp_path: Path) -> None:
+async def test_a_huge_text_survives(
+    store: Store, raw_redis: Redis, voted: Any, tmp_path: Path
+) -> None:
     text = "ä\u2028" * 1_000_000
     await voted(1, Vote(correction=text), text=text)
     for form in ("jsonl", "parquet"):
         await export_file(store, tmp_path / form, "records", form)  # type: ignore[arg-type]
-        await store._client.command("FLUSHALL")
+        await raw_redis.flushall()
         await import_file(store, tmp_path / form)
     (found,) = await store.completions.get_many(["chatcmpl-1"])
     assert found is not None

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from feedback.rewards import reward
+from feedback.store.client import Client
 from feedback.types import Completion, FrozenVote, Person, Vote
 from models.types import Message, Sampling
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from feedback.store import Store
     from feedback.types import Run
@@ -38,6 +39,14 @@ def _completion(
         created_at=created_at,
         metadata={"page": "1"},
     )
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[Client]:
+    """Return a store's way to the throwaway server, by itself."""
+    client = Client(redis_url)
+    yield client
+    await client.close()
 
 
 @pytest.fixture

@@ -8,19 +8,23 @@ import pytest
 from feedback.store import keys
 
 if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
     from feedback.store import Store
 
 pytestmark = pytest.mark.anyio
 CHAT = frozenset({"chat"})
 
 
-async def test_the_whole_key_is_verified_and_only_a_hash_is_kept(store: Store) -> None:
+async def test_the_whole_key_is_verified_and_only_a_hash_is_kept(
+    store: Store, raw_redis: Redis
+) -> None:
     key, whole = await store.keys.create("laptop", frozenset({"chat", "admin"}), now=5.0)
     assert await store.keys.verify(whole) == key
     assert (key.name, key.scopes, key.created_at) == ("laptop", {"chat", "admin"}, 5.0)
     tl, public_id, secret = whole.split("_", 2)
     assert (tl, public_id) == ("tl", key.public_id)
-    stored = await store._client.hash(keys.api_key(public_id))
+    stored = await raw_redis.hgetall(keys.api_key(public_id))
     assert secret not in str(stored)
     assert stored["hash"] == hashlib.sha256(secret.encode()).hexdigest()
 

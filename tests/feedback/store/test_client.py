@@ -10,15 +10,17 @@ from redis.exceptions import ResponseError
 
 from feedback.errors import StoreUnavailableError
 from feedback.settings import FeedbackSettings
-from feedback.store import Store, client, keys
+from feedback.store import Store, keys
+from feedback.store.client import source
 from feedback.types import Person, Vote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from typing import Any
 
+    from feedback.store.client import Client
     from feedback.types import Completion
+    from tests.support.store.servers import StartRedis
 
     MakeCompletion = Callable[..., Completion]
 
@@ -42,7 +44,7 @@ async def test_a_redis_that_does_not_answer_is_given_up(
         await reader.read()
         writer.close()
 
-    monkeypatch.setattr(client, "_TIMEOUT", 0.1)
+    monkeypatch.setattr("feedback.store.client._TIMEOUT", 0.1)
     server = await asyncio.start_unix_server(say_nothing, tmp_path / "mute.sock")
     store = Store.connect(f"unix://{tmp_path}/mute.sock", FeedbackSettings())
     with pytest.raises(StoreUnavailableError, match="cannot be reached"):
@@ -53,30 +55,32 @@ async def test_a_redis_that_does_not_answer_is_given_up(
 
 
 async def test_a_redis_that_refuses_is_said_so_and_nothing_is_half_written(
-    start_redis: Callable[[Path], Any], tmp_path: Path, completion: MakeCompletion
+    start_redis: StartRedis, tmp_path: Path, completion: MakeCompletion
 ) -> None:
     server = start_redis(tmp_path)
     store = Store.connect(server.url, FeedbackSettings())
     await store.completions.record(completion("c1"))
-    await store._client.command("CONFIG", "SET", "maxmemory", "1")
+    raw_redis = server.client()
+    await raw_redis.config_set("maxmemory", "1")
     with pytest.raises(StoreUnavailableError, match="refused"):
         await store.votes.put("c1", ANN, UP, 1.0, now=2000.0)
-    await store._client.command("CONFIG", "SET", "maxmemory", "0")
-    assert await store._client.command("EXISTS", keys.feedback("c1"), keys.READY) == 0
+    await raw_redis.config_set("maxmemory", "0")
+    assert await raw_redis.exists(keys.feedback("c1"), keys.READY) == 0
     assert (await store.versions.get("base")).up == 0
-    await store._client.command("REPLICAOF", "127.0.0.1", "1")
+    await raw_redis.replicaof("127.0.0.1", 1)
+    await raw_redis.aclose()
     with pytest.raises(StoreUnavailableError, match="refused"):
         await store.votes.put("c1", ANN, UP, 1.0, now=2000.0)
     await store.close()
 
 
-async def test_a_programming_error_is_not_taken_for_an_outage(store: Store) -> None:
+async def test_a_programming_error_is_not_taken_for_an_outage(client: Client) -> None:
     with pytest.raises(ResponseError):
-        await store._client.command("NOSUCHCOMMAND")
+        await client.command("NOSUCHCOMMAND")
 
 
 async def test_what_was_promised_survives_a_kill_and_the_store_reconnects(
-    start_redis: Callable[[Path], Any], tmp_path: Path, completion: MakeCompletion
+    start_redis: StartRedis, tmp_path: Path, completion: MakeCompletion
 ) -> None:
     server = start_redis(tmp_path)
     store = Store.connect(server.url, FeedbackSettings())
@@ -93,46 +97,44 @@ async def test_what_was_promised_survives_a_kill_and_the_store_reconnects(
 
 
 async def test_scripts_are_sent_again_to_a_server_that_forgot_them(
-    store: Store, completion: MakeCompletion
+    store: Store, client: Client, completion: MakeCompletion
 ) -> None:
     await store.completions.record(completion("c1"))
-    await store._client.command("SCRIPT", "FLUSH")
+    await client.command("SCRIPT", "FLUSH")
     await store.completions.record(completion("c2"))
     assert await store.completions.get("c2") is not None
 
 
-async def test_cancelled_calls_never_mix_up_answers(store: Store) -> None:
+async def test_cancelled_calls_never_mix_up_answers(client: Client) -> None:
     for i in range(300):
-        await store._client.command("SET", f"k{i % 10}", f"v{i % 10}")
-        call = asyncio.ensure_future(store._client.command("GET", f"k{i % 10}"))
+        await client.command("SET", f"k{i % 10}", f"v{i % 10}")
+        call = asyncio.ensure_future(client.command("GET", f"k{i % 10}"))
         for _ in range(i % 7):
             await asyncio.sleep(0)
         call.cancel()
         other = (i + 3) % 10
-        found = await store._client.command("GET", f"k{other}")
+        found = await client.command("GET", f"k{other}")
         assert found in {f"v{other}", None}
-    assert await store._client.command("GET", "k0") == "v0"
+    assert await client.command("GET", "k0") == "v0"
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known", "sent again in full"])
 async def test_a_cancelled_write_ends_whole(
-    store: Store, completion: MakeCompletion, known: bool
+    store: Store, client: Client, redis_url: str, completion: MakeCompletion, known: bool
 ) -> None:
     await store.completions.record(completion("c1"))
-    await store._client.command("SCRIPT FLUSH")
+    await client.command("SCRIPT FLUSH")
     if known:
-        await store._client.command("SCRIPT LOAD", client.source("vote_put"))
-    call = asyncio.ensure_future(store.votes.put("c1", ANN, UP, 1.0, now=2000.0))
+        await client.command("SCRIPT LOAD", source("vote_put"))
+    writer = Store.connect(redis_url, FeedbackSettings())
+    call = asyncio.ensure_future(writer.votes.put("c1", ANN, UP, 1.0, now=2000.0))
     await asyncio.sleep(0)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    while groups := store._client._durable_calls._groups:
-        await asyncio.wait(groups)
+    await writer.close()  # once what it sent has ended
     assert (await store.votes.get("c1", ANN)).revision == 1
 
 
-async def test_more_callers_than_connections_wait_their_turn(store: Store) -> None:
-    assert set(await asyncio.gather(*(store._client.command("ECHO", "x") for _ in range(300)))) == {
-        "x"
-    }
+async def test_more_callers_than_connections_wait_their_turn(client: Client) -> None:
+    assert set(await asyncio.gather(*(client.command("ECHO", "x") for _ in range(300)))) == {"x"}

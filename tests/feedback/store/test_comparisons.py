@@ -17,6 +17,8 @@ from models.types import Message
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from redis.asyncio import Redis
+
     from feedback.store import Store
     from feedback.types import Completion
 
@@ -37,7 +39,9 @@ async def sides(store: Store, *ids: str) -> list[Comparison | None]:
     return [(await store.votes.get(each, ANN)).vote.comparison for each in ids]
 
 
-async def test_both_sides_wait_with_their_rewards(store: Store, three: None) -> None:
+async def test_both_sides_wait_with_their_rewards(
+    store: Store, raw_redis: Redis, three: None
+) -> None:
     scale = RewardScale(chosen=0.75, rejected=-0.25)
     pair = await store.votes.compare("a", "b", ANN, "hm \ud800", scale, now=2000.0)
     assert pair.chosen.vote == Vote(comment="hm \ud800", comparison=Comparison("chosen", "b"))
@@ -47,7 +51,7 @@ async def test_both_sides_wait_with_their_rewards(store: Store, three: None) -> 
     assert await store.votes.get_comparison("a", ANN) == pair
     waiting = await store.votes.waiting(9)
     assert [(vote.completion_id, vote.score) for vote in waiting] == [("a", 0.75), ("b", -0.25)]
-    assert await store._client.command("XLEN", keys.FEEDBACK_LOG) == 2
+    assert await raw_redis.xlen(keys.FEEDBACK_LOG) == 2
 
 
 async def test_again_it_only_restores_what_was_replaced(store: Store, three: None) -> None:
@@ -124,9 +128,9 @@ async def test_a_side_whose_reply_was_deleted_is_gone(store: Store, three: None)
     assert set((await store.votes.stats()).values()) == {0}
 
 
-async def test_it_outlives_its_replies(store: Store, three: None) -> None:
+async def test_it_outlives_its_replies(store: Store, raw_redis: Redis, three: None) -> None:
     await store.votes.compare("a", "b", ANN, now=2000.0)
-    await store._client.command("DEL", keys.completion("a"), keys.completion("b"))
+    await raw_redis.delete(keys.completion("a"), keys.completion("b"))
     pair = await store.votes.get_comparison("a", ANN)
     assert pair.rejected is not None
     assert (pair.whole, pair.chosen.state, pair.rejected.state) == (True, "expired", "expired")
@@ -137,7 +141,7 @@ async def test_it_outlives_its_replies(store: Store, three: None) -> None:
 
 
 async def test_nothing_is_written_when_it_is_refused(
-    store: Store, three: None, completion: MakeCompletion
+    store: Store, raw_redis: Redis, three: None, completion: MakeCompletion
 ) -> None:
     await store.completions.record(completion("bobs", BOB))
     asked = replace(completion("asked"), messages=(Message("user", "Something else"),))
@@ -149,7 +153,7 @@ async def test_nothing_is_written_when_it_is_refused(
         await store.votes.compare("a", "asked", ANN, now=2000.0)
     with pytest.raises(InvalidVoteError, match="one and the same"):
         await store.votes.compare("a", "a", ANN, now=2000.0)
-    assert await store._client.command("XLEN", keys.FEEDBACK_LOG) == 0
+    assert await raw_redis.xlen(keys.FEEDBACK_LOG) == 0
 
 
 async def test_racing_comparisons_leave_whole_ones(store: Store, three: None) -> None:

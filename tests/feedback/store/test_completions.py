@@ -16,7 +16,10 @@ from feedback.types import Person
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from redis.asyncio import Redis
+
     from feedback.store import Store
+    from feedback.store.client import Client
     from feedback.types import Completion
 
     MakeCompletion = Callable[..., Completion]
@@ -32,10 +35,12 @@ async def test_a_completion_comes_back_as_it_was(store: Store, completion: MakeC
     assert await store.completions.get_owned("c1", ANN) == completion("c1")
 
 
-async def test_a_record_from_before_top_k_is_read(store: Store, completion: MakeCompletion) -> None:
+async def test_a_record_from_before_top_k_is_read(
+    store: Store, raw_redis: Redis, completion: MakeCompletion
+) -> None:
     await store.completions.record(completion("c1"))
     old = {"temperature": 0.7, "top_p": 1.0, "max_tokens": 256, "stop": ["\n"], "seed": 3}
-    await store._client.command("HSET", keys.completion("c1"), "sampling", json.dumps(old))
+    await raw_redis.execute_command("HSET", keys.completion("c1"), "sampling", json.dumps(old))
     assert await store.completions.get("c1") == completion("c1")
 
 
@@ -71,11 +76,11 @@ async def test_recording_twice_counts_once(store: Store, completion: MakeComplet
 
 
 @pytest.fixture
-def lives(store: Store) -> Callable[[str], Awaitable[float]]:
+def lives(store: Store, raw_redis: Redis) -> Callable[[str], Awaitable[float]]:
     """Return a function that tells how many days a key lives."""
 
     async def days(key: str) -> float:
-        return int(await store._client.command("PTTL", key)) / 1000 / 86400
+        return int(await raw_redis.pttl(key)) / 1000 / 86400
 
     return days
 
@@ -89,44 +94,47 @@ async def test_a_users_ids_live_as_long_as_the_last_vote_can(
 
 
 async def test_a_shorter_setting_forgets_nobodys_older_replies(
-    store: Store, completion: MakeCompletion, lives: Callable[[str], Awaitable[float]]
+    store: Store,
+    client: Client,
+    raw_redis: Redis,
+    completion: MakeCompletion,
+    lives: Callable[[str], Awaitable[float]],
 ) -> None:
     await store.completions.record(completion("old", created_at=1000.0))
     day = timedelta(days=1)
-    shorter = Completions(store._client, day, day)
+    shorter = Completions(client, day, day)
     await shorter.record(completion("new", created_at=1000.0 + 86400 * 365))
-    assert await store._client.command("ZRANGE", keys.user("k1", "ann"), 0, -1) == ["old", "new"]
+    assert await raw_redis.zrange(keys.user("k1", "ann"), 0, -1) == ["old", "new"]
     assert await lives(keys.user("k1", "ann")) == pytest.approx(90, abs=0.01)
 
 
 async def test_an_expired_completion_stays_counted(
-    store: Store, completion: MakeCompletion, voted: Voted
+    store: Store, raw_redis: Redis, completion: MakeCompletion, voted: Voted
 ) -> None:
     await voted("u")
-    await store._client.command("DEL", keys.completion("c0"))
+    await raw_redis.delete(keys.completion("c0"))
     base = await store.versions.get("base")
     assert (base.completions, base.up) == (1, 1)
 
 
 async def test_a_vote_that_outlived_its_completion_can_be_deleted(
-    store: Store, voted: Voted
+    store: Store, raw_redis: Redis, voted: Voted
 ) -> None:
     await voted("u")
-    client = store._client
-    await client.command("DEL", keys.completion("c0"))
+    await raw_redis.delete(keys.completion("c0"))
     stays = ("owner", "k1", "user", "ann", "made_by", "base")
-    await client.command("HSET", keys.feedback("c0"), *stays)
+    await raw_redis.hset(keys.feedback("c0"), items=[*stays])
     with pytest.raises(UnknownCompletionError):
         await store.completions.delete("c0", Person("k1", "bob"))
     await store.completions.delete("c0", ANN)
-    assert await client.command("EXISTS", keys.feedback("c0"), keys.user("k1", "ann")) == 0
+    assert await raw_redis.exists(keys.feedback("c0"), keys.user("k1", "ann")) == 0
     base = await store.versions.get("base")
     assert (base.completions, base.up) == (0, 0)
     assert set((await store.votes.stats()).values()) == {0}
 
 
 async def test_deleting_takes_the_vote_along(
-    store: Store, completion: MakeCompletion, voted: Voted
+    store: Store, raw_redis: Redis, completion: MakeCompletion, voted: Voted
 ) -> None:
     await voted("ud")
     await store.completions.delete("c0", ANN)
@@ -138,7 +146,7 @@ async def test_deleting_takes_the_vote_along(
     assert (base.completions, base.up, base.down) == (1, 0, 1)
     stats = await store.votes.stats()
     assert (stats["up"], stats["down"], stats["pending"]) == (0, 1, 1)
-    assert await store._client.command("ZRANGE", keys.user("k1", "ann"), 0, -1) == ["c1"]
+    assert await raw_redis.zrange(keys.user("k1", "ann"), 0, -1) == ["c1"]
 
 
 async def test_deleting_after_the_vote_was_withdrawn_counts_nothing_twice(
@@ -151,12 +159,12 @@ async def test_deleting_after_the_vote_was_withdrawn_counts_nothing_twice(
 
 
 async def test_a_log_prob_keeps_what_float32_tells(
-    store: Store, completion: MakeCompletion
+    store: Store, raw_redis: Redis, completion: MakeCompletion
 ) -> None:
     narrow = struct.unpack("3f", struct.pack("3f", -2 / 3, -1e-7, -17.123456789))
     kept = dataclasses.replace(completion("c1"), response_ids=(1, 2, 3), behaviour_logprobs=narrow)
     await store.completions.record(kept)
-    spelled = await store._client.command("HGET", "tl:completion:c1", "behaviour_logprobs")
+    spelled = await raw_redis.hget("tl:completion:c1", "behaviour_logprobs")
     assert spelled == "[-0.666666687,-1.00000001e-07,-17.123457]"
     found = await store.completions.get("c1")
     assert found is not None

@@ -19,6 +19,7 @@ from feedback.settings import FeedbackSettings
 from feedback.store import EmbeddedRedis, Store
 from feedback.store.durability import DurabilityStatus, assess, on_disk
 from feedback.types import Person, Vote
+from tests.support.store.servers import plain_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ ANN = Person("k1", "ann")
 UP = Vote(thumb="up")
 
 NEWER = "REDIS_WITH_WAITAOF"
+APP = ("app", "on", ">pw", "~*", "+@all", "-config")
 EVERYSEC = ("--appendfsync", "everysec")
 NO_FILE = ("--appendonly", "no")
 KEPT = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
@@ -199,9 +201,8 @@ async def test_where_config_is_forbidden_and_nothing_can_be_waited_for_nothing_i
     serve: StartServer, tmp_path: Path
 ) -> None:
     url = serve(tmp_path).url
-    admin = Store.connect(url, FeedbackSettings())
-    await admin._client.command("ACL SETUSER", "app", "on", ">pw", "~*", "+@all", "-config")
-    await admin.close()
+    async with plain_client(url) as admin:
+        await admin.execute_command("ACL SETUSER", *APP)
     store = Store.connect(f"{url}?username=app&password=pw", FeedbackSettings())
     with pytest.raises(StoreUnavailableError, match="allow CONFIG GET or WAITAOF"):
         await store.check_durability()
@@ -242,13 +243,16 @@ async def test_with_a_newer_server_a_vote_that_was_refused_and_comes_again_waits
 async def test_with_a_newer_server_a_full_memory_refuses_and_mixes_no_answers_up(
     serve: StartServer, newer: str, tmp_path: Path, completion: MakeCompletion
 ) -> None:
-    store = Store.connect(serve(tmp_path, *EVERYSEC, binary=newer).url, FeedbackSettings())
+    url = serve(tmp_path, *EVERYSEC, binary=newer).url
+    store = Store.connect(url, FeedbackSettings())
     await vote(store, completion)
-    await store._client.command("CONFIG SET", "maxmemory", "1")
+    async with plain_client(url) as admin:
+        await admin.config_set("maxmemory", "1")
     for _ in range(3):
         with pytest.raises(StoreUnavailableError):
             await store.check_durability()
-    await store._client.command("CONFIG SET", "maxmemory", "0")
+    async with plain_client(url) as admin:
+        await admin.config_set("maxmemory", "0")
     for score in (-1.0, 1.0):
         assert (await store.votes.put("c1", ANN, UP, score, now=2001.0)).score == score
     await store.close()
@@ -275,13 +279,13 @@ async def test_with_a_newer_server_waiting_works_where_config_is_forbidden(
     serve: StartServer, newer: str, tmp_path: Path, completion: MakeCompletion
 ) -> None:
     url = serve(tmp_path, *EVERYSEC, binary=newer).url
-    admin = Store.connect(url, FeedbackSettings())
-    await admin._client.command("ACL SETUSER", "app", "on", ">pw", "~*", "+@all", "-config")
+    async with plain_client(url) as admin:
+        await admin.execute_command("ACL SETUSER", *APP)
     store = Store.connect(f"{url}?username=app&password=pw", FeedbackSettings())
     await vote(store, completion)
     # The operator turns the file off while connections are open: the wait itself says so.
-    await admin._client.command("CONFIG SET", "appendonly", "no")
+    async with plain_client(url) as admin:
+        await admin.config_set("appendonly", "no")
     with pytest.raises(StoreUnavailableError, match="disk"):
         await vote(store, completion, "c2")
-    for each in (store, admin):
-        await each.close()
+    await store.close()

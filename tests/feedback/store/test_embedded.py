@@ -15,8 +15,7 @@ from feedback.store import EmbeddedRedis, Store, embedded_url
 from feedback.store.embedded import redis_binary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from tests.support.store.servers import StartRedis
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +26,7 @@ def test_the_socket_lies_in_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> 
     assert embedded_url(Path("var")) == "unix:///var/redis/redis.sock"
 
 
-def test_celery_reaches_the_same_server(start_redis: Callable[[Path], Any], tmp_path: Path) -> None:
+def test_celery_reaches_the_same_server(start_redis: StartRedis, tmp_path: Path) -> None:
     server = start_redis(tmp_path / "a b%20")
     assert server.redis.celery_url.endswith("/a%20b%2520/redis/redis.sock?virtual_host=0")
     with Connection(server.redis.celery_url) as connection:
@@ -35,7 +34,7 @@ def test_celery_reaches_the_same_server(start_redis: Callable[[Path], Any], tmp_
 
 
 async def test_a_long_and_odd_path_still_works(
-    start_redis: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start_redis: StartRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with tempfile.TemporaryDirectory() as short:
         monkeypatch.setattr(tempfile, "tempdir", short)
@@ -60,17 +59,17 @@ def test_a_prepared_folder_of_somebody_else_is_refused(
 
 
 async def test_votes_are_on_disk_before_they_are_answered(
-    start_redis: Callable[[Path], Any], tmp_path: Path
+    start_redis: StartRedis, tmp_path: Path
 ) -> None:
-    store = Store.connect(start_redis(tmp_path).url, FeedbackSettings())
+    async with start_redis(tmp_path).client() as raw_redis:
+        found = await raw_redis.config_get("*")
     for name, value in {
         "appendonly": "yes",
         "appendfsync": "always",
         "maxmemory-policy": "noeviction",
         "port": "0",
     }.items():
-        assert await store._client.command("CONFIG", "GET", name) == {name: value}
-    await store.close()
+        assert found[name] == value
 
 
 def test_without_a_server_the_way_out_is_named(

@@ -8,6 +8,8 @@ from feedback.store.log import START
 from feedback.types import Person, Vote
 
 if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
     from feedback.export.records import VoteRecord
     from feedback.store import Store
 
@@ -67,9 +69,11 @@ async def test_withdrawn_and_deleted_votes_come_as_tombstones(store: Store, clai
         assert tombstone.completion is None
 
 
-async def test_a_vote_outlives_its_reply_and_then_is_left_out(store: Store, voted: Any) -> None:
+async def test_a_vote_outlives_its_reply_and_then_is_left_out(
+    store: Store, raw_redis: Redis, voted: Any
+) -> None:
     await voted("ud")
-    await store._client.command("DEL", "tl:completion:c0", "tl:completion:c1", "tl:feedback:c1")
+    await raw_redis.delete("tl:completion:c0", "tl:completion:c1", "tl:feedback:c1")
     (found,) = await whole(store)
     assert (found.id, found.state, found.person) == ("c0", "expired", ANN)
     assert found.version == "base"
@@ -86,10 +90,12 @@ async def test_the_log_is_read_in_pieces(store: Store, voted: Any) -> None:
     assert await store.log.read(START, 9, until=first[0].id) == first[:1]
 
 
-async def test_the_last_id_stays_when_the_log_is_trimmed(store: Store, voted: Any) -> None:
+async def test_the_last_id_stays_when_the_log_is_trimmed(
+    store: Store, raw_redis: Redis, voted: Any
+) -> None:
     await voted("u")
     last = await store.log.last_id()
-    await store._client.command("XTRIM", "tl:feedback:log", "MAXLEN", 0)
+    await raw_redis.xtrim("tl:feedback:log", maxlen=0, approximate=False)
     assert await store.log.last_id() == last
 
 

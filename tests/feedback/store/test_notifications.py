@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from feedback.settings import FeedbackSettings
     from feedback.store.notifications import RolloutNotifications
+    from tests.support.store.servers import StartRedis
 
 pytestmark = pytest.mark.anyio
 V1, V2 = "v000001-000000000001", "v000002-000000000002"
@@ -92,7 +93,7 @@ async def test_it_closes_at_once_whatever_it_is_at(store: Store, seconds: float)
 
 
 async def test_without_redis_it_says_so_and_comes_back_with_it(
-    start_redis: Any, tmp_path: Path, feedback_settings: FeedbackSettings
+    start_redis: StartRedis, tmp_path: Path, feedback_settings: FeedbackSettings
 ) -> None:
     server = start_redis(tmp_path)
     store = Store.connect(server.url, feedback_settings)
@@ -103,7 +104,8 @@ async def test_without_redis_it_says_so_and_comes_back_with_it(
     with pytest.raises(StoreUnavailableError):
         await bell.wait()
     again = start_redis(tmp_path)
-    await store._client.command("DEL", keys.EVENTS)
+    async with again.client() as raw_redis:
+        await raw_redis.delete(keys.EVENTS)
     await activate(store, V1)
     assert await bell.wait()
     await bell.close()

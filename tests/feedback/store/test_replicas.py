@@ -10,6 +10,8 @@ from feedback.store import keys
 from feedback.types import Replica
 
 if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
     from feedback.store import Store
 
 pytestmark = pytest.mark.anyio
@@ -31,11 +33,11 @@ async def test_a_later_report_replaces_the_one_before(store: Store) -> None:
     assert await store.replicas.list() == [later]
 
 
-async def test_a_silent_replica_is_forgotten(store: Store) -> None:
+async def test_a_silent_replica_is_forgotten(store: Store, raw_redis: Redis) -> None:
     await store.replicas.report(Replica("a", "base", ("base",), 0, 5.0), timedelta(milliseconds=20))
     await asyncio.sleep(0.05)
     assert await store.replicas.list() == []
-    assert await store._client.command("SCARD", keys.REPLICAS) == 0
+    assert await raw_redis.scard(keys.REPLICAS) == 0
 
 
 async def test_a_report_keeps_all_that_it_says(store: Store) -> None:
@@ -54,9 +56,9 @@ async def test_a_report_keeps_all_that_it_says(store: Store) -> None:
     assert await store.replicas.list() == [said]
 
 
-async def test_a_replica_that_stops_is_forgotten_at_once(store: Store) -> None:
+async def test_a_replica_that_stops_is_forgotten_at_once(store: Store, raw_redis: Redis) -> None:
     for name in ("a", "b"):
         await store.replicas.report(Replica(name, "base", ("base",), 0, 5.0), MINUTE)
     await store.replicas.remove("a")
     assert [replica.id for replica in await store.replicas.list()] == ["b"]
-    assert await store._client.command("SMEMBERS", keys.REPLICAS) == {"b"}
+    assert await raw_redis.smembers(keys.REPLICAS) == {"b"}

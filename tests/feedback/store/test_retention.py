@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from feedback.retention import position
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, keys
+from feedback.store.client import Client
 from feedback.store.retention import Retention
 from feedback.types import Person, Vote
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from feedback.store.client import Client
+    from redis.asyncio import Redis
+
     from feedback.types import Completion
 
     Voted = Callable[..., Awaitable[list[str]]]
@@ -38,13 +40,13 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feedback.store.retention._USERS", 4)
 
 
-def retention(store: Store, **changes: object) -> Retention:
-    return Retention(store._client, store.votes, FeedbackSettings(**changes))
+def retention(store: Store, client: Client, **changes: object) -> Retention:
+    return Retention(client, store.votes, FeedbackSettings(**changes))
 
 
-async def sweep(store: Store, **changes: object) -> int:
+async def sweep(store: Store, client: Client, **changes: object) -> int:
     """Sweep, and return how many events left the log."""
-    swept = await retention(store, **changes).sweep(now=time.time(), seconds=5.0)
+    swept = await retention(store, client, **changes).sweep(now=time.time(), seconds=5.0)
     assert swept.finished
     return swept.trimmed_events
 
@@ -63,53 +65,53 @@ async def entries(client: Client) -> list[str]:
     return [entry[0] for entry in await client.command("XRANGE", keys.FEEDBACK_LOG, "-", "+")]
 
 
-async def test_nothing_leaves_the_log_before_an_export(store: Store) -> None:
-    await log(store._client, ("put", "gone", 1), ("put", "gone", 2))
-    assert await sweep(store) == 0
-    assert await sweep(store, trim_unexported=True) == 2
-    assert await entries(store._client) == []
+async def test_nothing_leaves_the_log_before_an_export(store: Store, client: Client) -> None:
+    await log(client, ("put", "gone", 1), ("put", "gone", 2))
+    assert await sweep(store, client) == 0
+    assert await sweep(store, client, trim_unexported=True) == 2
+    assert await entries(client) == []
 
 
-async def test_what_is_exported_and_old_leaves_the_log(store: Store) -> None:
-    client = store._client
+async def test_what_is_exported_and_old_leaves_the_log(store: Store, client: Client) -> None:
     old = await log(client, *[("put", f"gone{i}", 1) for i in range(5)])
     young = await log(client, ("put", "gone", 1), days_ago=59)
     await client.command("SET", keys.EXPORTED, old[3])
-    assert await sweep(store) == 3
+    assert await sweep(store, client) == 3
     assert await entries(client) == [*old[3:], *young]
     await client.command("SET", keys.EXPORTED, young[0])
-    assert await sweep(store) == 2
+    assert await sweep(store, client) == 2
     assert await entries(client) == young
-    assert await sweep(store, vote_ttl=30 * DAY, completion_ttl=DAY) == 0, "the exported one stays"
+    assert await sweep(store, client, vote_ttl=30 * DAY, completion_ttl=DAY) == 0, (
+        "the exported one stays"
+    )
 
 
 @pytest.mark.parametrize("state", ["pending", "claimed"])
-async def test_every_event_of_a_vote_that_waits_stays(store: Store, state: str) -> None:
-    client = store._client
+async def test_every_event_of_a_vote_that_waits_stays(
+    store: Store, client: Client, state: str
+) -> None:
     ids = await log(client, ("put", "gone", 1), ("put", "c1", 1), ("put", "c1", 2), ("put", "x", 1))
     await client.command("SET", keys.EXPORTED, ids[-1])
     await client.command("HSET", keys.feedback("c1"), "state", state, "revision", "3")
-    assert await sweep(store) == 1
+    assert await sweep(store, client) == 1
     assert await entries(client) == ids[1:]
 
 
 @pytest.mark.parametrize("state", ["learned", "discarded", "expired", "withdrawn"])
 async def test_the_event_that_made_a_vote_what_it_is_stays_while_it_can_be_read(
-    store: Store, state: str
+    store: Store, client: Client, state: str
 ) -> None:
-    client = store._client
     ids = await log(client, ("put", "c1", 1), ("put", "c1", 2), ("put", "gone", 1), ("put", "x", 1))
     await client.command("SET", keys.EXPORTED, ids[-1])
     await client.command("HSET", keys.feedback("c1"), "state", state, "revision", "2")
-    assert await sweep(store) == 1, "the first revision is history"
+    assert await sweep(store, client) == 1, "the first revision is history"
     assert await entries(client) == ids[1:]
     await client.command("DEL", keys.feedback("c1"))
-    assert await sweep(store) == 2
+    assert await sweep(store, client) == 2
 
 
-async def test_a_mark_that_is_set_back_holds_at_once(store: Store) -> None:
+async def test_a_mark_that_is_set_back_holds_at_once(store: Store, client: Client) -> None:
     """The script reads the mark itself: one that was read before cannot trim too much."""
-    client = store._client
     ids = await log(client, *[("put", f"gone{i}", 1) for i in range(4)])
     await client.command("SET", keys.EXPORTED, ids[1])
     arguments = [ids[3], PIECE, 0]
@@ -119,14 +121,13 @@ async def test_a_mark_that_is_set_back_holds_at_once(store: Store) -> None:
     assert await entries(client) == ids[1:]
 
 
-async def test_a_long_log_is_trimmed_piece_by_piece(store: Store) -> None:
-    client = store._client
+async def test_a_long_log_is_trimmed_piece_by_piece(store: Store, client: Client) -> None:
     count = 2 * PIECE + 7
     ids = await log(client, *[("put", f"gone{i}", 1) for i in range(count)])
     await client.command("SET", keys.EXPORTED, ids[-1])
-    hasty = await retention(store).sweep(now=time.time(), seconds=0.0)
+    hasty = await retention(store, client).sweep(now=time.time(), seconds=0.0)
     assert (hasty.trimmed_events, hasty.finished) == (PIECE, False)
-    assert await sweep(store) == count - PIECE - 1
+    assert await sweep(store, client) == count - PIECE - 1
     assert await entries(client) == ids[-1:]
 
 
@@ -175,8 +176,7 @@ def test_what_leaves_the_log_is_what_the_rule_says(
     ]
 
     async def found() -> list[int]:
-        store = Store.connect(redis_url, FeedbackSettings())
-        client = store._client
+        client = Client(redis_url)
         await client.command("FLUSHALL")
         base = round(time.time() * 1000) - now  # the clock that the sweep reads starts at `now`
         for moment, completion, revision in timeline:
@@ -191,69 +191,71 @@ def test_what_leaves_the_log_is_what_the_rule_says(
         arguments = [f"{base + now - ttl_ms}-0", PIECE, int(trim_unexported)]
         await client.script("log_trim", [keys.FEEDBACK_LOG, keys.EXPORTED], arguments)
         left = [position(each)[0] - base for each in await entries(client)]
-        await store.close()
+        await client.close()
         return left
 
     assert asyncio.run(found()) == expected
 
 
 async def test_votes_whose_replies_are_gone_expire_and_so_leave_the_log_free(
-    store: Store, voted: Voted
+    store: Store, client: Client, voted: Voted
 ) -> None:
     ids = await voted("u" * (PIECE + 2))
-    client = store._client
     for each in ids[1:]:
         await client.command("DEL", keys.completion(each))
     later = time.time() + 31 * 86400
-    swept = await retention(store).sweep(now=later, seconds=5.0)
+    swept = await retention(store, client).sweep(now=later, seconds=5.0)
     assert swept.expired_votes == PIECE + 1
     assert [vote.completion_id for vote in await store.votes.waiting(99)] == ids[:1]
     assert (await store.votes.get(ids[1], ANN)).state == "expired"
-    again = await retention(store).sweep(now=later, seconds=5.0)
+    again = await retention(store, client).sweep(now=later, seconds=5.0)
     assert again.expired_votes == 0
 
 
-async def test_the_audit_keeps_its_newest_entries(store: Store) -> None:
+async def test_the_audit_keeps_its_newest_entries(
+    store: Store, client: Client, raw_redis: Redis
+) -> None:
     add = "for i = 1, 1300 do redis.call('XADD', KEYS[1], i .. '-0', 'action', 'x') end"
-    await store._client.command("EVAL", add, 1, keys.EVENTS)
-    swept = await retention(store, audit_events=1000).sweep(now=5.0, seconds=5.0)
-    left = await store._client.command("XRANGE", keys.EVENTS, "-", "+")
+    await raw_redis.execute_command("EVAL", add, 1, keys.EVENTS)
+    swept = await retention(store, client, audit_events=1000).sweep(now=5.0, seconds=5.0)
+    left = await raw_redis.xrange(keys.EVENTS)
     assert 1000 <= len(left) == 1300 - swept.trimmed_audit < 1300
     assert left[-1][0] == "1300-0"
 
 
 async def test_a_users_list_forgets_what_is_gone(
-    store: Store, completion: Callable[..., Completion]
+    store: Store, client: Client, completion: Callable[..., Completion]
 ) -> None:
-    client = store._client
     for i in range(4):
         await store.completions.record(completion(f"c{i}", created_at=1000.0 + i))
     await store.votes.put("c1", ANN, Vote(thumb="up"), 1.0, now=2000.0)
     await client.command("DEL", *(keys.completion(f"c{i}") for i in (0, 1, 2)))
-    swept = await retention(store).sweep(now=time.time(), seconds=5.0)
+    swept = await retention(store, client).sweep(now=time.time(), seconds=5.0)
     assert swept.forgotten_ids == 2
     assert await client.command("ZRANGE", keys.user("k1", "ann"), 0, -1) == ["c1", "c3"]
 
 
-async def test_a_long_list_with_little_to_forget_is_walked_to_its_end(store: Store) -> None:
-    client = store._client
+async def test_a_long_list_with_little_to_forget_is_walked_to_its_end(
+    store: Store, client: Client
+) -> None:
     count = 2 * PIECE + 5
     for i in range(count):
         await client.command("ZADD", keys.user("k1", "ann"), i, f"c{i}")
         if i % 10:
             await client.command("HSET", keys.completion(f"c{i}"), "owner", "k1")
-    swept = await retention(store).sweep(now=time.time(), seconds=5.0)
+    swept = await retention(store, client).sweep(now=time.time(), seconds=5.0)
     assert swept.forgotten_ids == len(range(0, count, 10))
     assert await client.command("ZCARD", keys.user("k1", "ann")) == count - swept.forgotten_ids
 
 
-async def test_a_walk_that_is_cut_off_goes_on(store: Store) -> None:
-    client = store._client
+async def test_a_walk_that_is_cut_off_goes_on(store: Store, client: Client) -> None:
     for i in range(100):
         await client.command("ZADD", keys.user("k1", f"u{i}"), 1, "gone")
     forgotten, sweeps = 0, 0
     while forgotten < 100:
-        forgotten += (await retention(store).sweep(now=time.time(), seconds=0.0)).forgotten_ids
+        forgotten += (
+            await retention(store, client).sweep(now=time.time(), seconds=0.0)
+        ).forgotten_ids
         sweeps += 1
         assert sweeps < 20
     assert (forgotten, sweeps > 1) == (100, True)
@@ -277,23 +279,22 @@ async def test_a_sweep_is_remembered_and_health_tells_it(store: Store, voted: Vo
 
 
 async def test_unexported_events_are_counted_up_to_a_bound(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, client: Client, raw_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def unexported() -> int:
         return (await store.retention.sweep(now=1.0, seconds=1.0)).unexported_events
 
     count = 2 * PIECE + 5
-    ids = await log(store._client, *[("put", f"c{i}", 1) for i in range(count)], days_ago=1)
+    ids = await log(client, *[("put", f"c{i}", 1) for i in range(count)], days_ago=1)
     assert await unexported() == count
-    await store._client.command("SET", keys.EXPORTED, ids[-8])
+    await raw_redis.set(keys.EXPORTED, ids[-8])
     assert await unexported() == 7
-    await store._client.command("DEL", keys.EXPORTED)
+    await raw_redis.delete(keys.EXPORTED)
     monkeypatch.setattr("feedback.store.retention.COUNTED_EVENTS", PIECE + 1)
     assert await unexported() == 2 * PIECE
 
 
-async def test_two_sweeps_at_once_do_what_one_does(store: Store) -> None:
-    client = store._client
+async def test_two_sweeps_at_once_do_what_one_does(store: Store, client: Client) -> None:
     ids = await log(client, *[("put", f"gone{i}", 1) for i in range(3 * PIECE)])
     await client.command("SET", keys.EXPORTED, ids[-1])
     both = await asyncio.gather(*(store.retention.sweep(now=9.0, seconds=5.0) for _ in range(2)))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from feedback.types import Rollout, Run, VoteState
+    from tests.support.store.servers import StartRedis
 
 pytestmark = pytest.mark.anyio
 
@@ -169,7 +170,7 @@ async def test_of_two_rollbacks_at_once_that_name_nothing_one_is_refused(store: 
 
 
 async def test_whenever_redis_is_killed_the_audit_and_the_rollout_agree(
-    start_redis: Callable[[Path], Any], tmp_path: Path
+    start_redis: StartRedis, tmp_path: Path
 ) -> None:
     server = start_redis(tmp_path)
     store = Store.connect(server.url, FeedbackSettings())

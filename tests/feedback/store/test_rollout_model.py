@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -66,7 +67,8 @@ class RolloutInRedis(RuleBasedStateMachine):
         self.clock = 1000.0
         self.runner = asyncio.Runner()
         self.store = Store.connect(redis_url, FeedbackSettings())
-        self.do(self.store._client.command("FLUSHALL"))
+        self.raw_redis = redis.Redis.from_url(redis_url, decode_responses=True)
+        self.raw_redis.flushall()
         self.world = Snapshot(Rollout("base", 0))
         self.votes: dict[str, tuple[str, int, int | None]] = {}
         self.commanded = 0
@@ -76,6 +78,7 @@ class RolloutInRedis(RuleBasedStateMachine):
         return self.runner.run(call)
 
     def teardown(self) -> None:
+        self.raw_redis.close()
         self.do(self.store.close())
         self.runner.close()
 

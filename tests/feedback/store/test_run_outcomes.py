@@ -25,6 +25,8 @@ from tests.support.store.runs import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from redis.asyncio import Redis
+
     from feedback.store import Store
     from feedback.types import Completion
 
@@ -55,10 +57,12 @@ async def test_an_approval_ends_the_run(store: Store, claimed: Claimed) -> None:
     assert (await claimed("u", start=5)).number == 2
 
 
-async def test_a_run_left_at_its_gate_is_taken_up_again(store: Store, claimed: Claimed) -> None:
+async def test_a_run_left_at_its_gate_is_taken_up_again(
+    store: Store, raw_redis: Redis, claimed: Claimed
+) -> None:
     run = await claimed("u")
     await commit(store, run)
-    await let_the_lease_run_out(store)
+    await let_the_lease_run_out(raw_redis)
     taken = await store.runs.take_over()
     assert taken is not None
     assert (taken.state, taken.version, taken.fence) == ("committed", V1, 2)
@@ -152,10 +156,12 @@ async def test_a_batch_that_fails_three_times_is_quarantined(
     assert (await claimed("u", start=5)).number == 2
 
 
-async def test_being_killed_is_no_failure_of_the_batch(store: Store, claimed: Claimed) -> None:
+async def test_being_killed_is_no_failure_of_the_batch(
+    store: Store, raw_redis: Redis, claimed: Claimed
+) -> None:
     run = await claimed("u")
     for _ in range(5):
-        await let_the_lease_run_out(store)
+        await let_the_lease_run_out(raw_redis)
         run = await store.runs.take_over() or run
     assert run.attempts == 6
     assert await store.runs.fail(run, reason="x", max_attempts=3, now=3060.0) == "claimed"
@@ -196,13 +202,15 @@ async def test_a_run_given_back_is_taken_over_without_a_failure(
     assert await store.runs.fail(taken, reason="x", max_attempts=2, now=3060.0) == "claimed"
 
 
-async def test_only_learners_that_fell_silent_count_as_dead(store: Store, claimed: Claimed) -> None:
+async def test_only_learners_that_fell_silent_count_as_dead(
+    store: Store, raw_redis: Redis, claimed: Claimed
+) -> None:
     run = await claimed("u")
     await store.runs.release(run)
     run = await store.runs.take_over()
     await store.runs.fail(run, reason="x", max_attempts=3, now=3060.0)
     run = await store.runs.take_over()
     assert (run.attempts, run.deaths) == (3, 0)
-    await let_the_lease_run_out(store)
+    await let_the_lease_run_out(raw_redis)
     run = await store.runs.take_over()
     assert (run.attempts, run.deaths) == (4, 1)

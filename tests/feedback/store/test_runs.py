@@ -13,11 +13,14 @@ from feedback.batching import batch_hash
 from feedback.errors import FencedError, UnknownRunError
 from feedback.settings import FeedbackSettings
 from feedback.store import Store, keys
+from feedback.store.client import Client
 from feedback.types import FrozenVote, Run, Vote
 from tests.support.store.runs import ANN, V1, V2, commit, finish, let_the_lease_run_out, states
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from redis.asyncio import Redis
 
     from feedback.types import Completion
 
@@ -82,7 +85,7 @@ async def test_scores_survive_to_the_last_digit(store: Store, completion: MakeCo
 
 
 async def test_no_claim_while_paused_or_open_or_of_another_parent(
-    store: Store, voted: Voted
+    store: Store, raw_redis: Redis, voted: Voted
 ) -> None:
     await voted("uu")
     first, second = [FrozenVote("c0", 1, 1.0)], [FrozenVote("c1", 1, 1.0)]
@@ -93,7 +96,7 @@ async def test_no_claim_while_paused_or_open_or_of_another_parent(
     assert await store.runs.claim([], parent="base", min_votes=0, now=3000.0) is None
     assert await store.runs.claim(first, parent="base", min_votes=1, now=3000.0) is not None
     assert await store.runs.claim(second, parent="base", min_votes=1, now=3000.0) is None
-    await let_the_lease_run_out(store)
+    await let_the_lease_run_out(raw_redis)
     assert await store.runs.claim(second, parent="base", min_votes=1, now=3000.0) is None
 
 
@@ -106,11 +109,13 @@ async def test_of_twenty_racing_claims_one_wins(store: Store, voted: Voted) -> N
     assert [run.number for run in runs if run] == [1]
 
 
-async def test_only_a_silent_learners_run_is_taken_over(store: Store, claimed: Claimed) -> None:
+async def test_only_a_silent_learners_run_is_taken_over(
+    store: Store, raw_redis: Redis, claimed: Claimed
+) -> None:
     assert await store.runs.take_over() is None
     run = await claimed("uu")
     assert await store.runs.take_over() is None
-    await let_the_lease_run_out(store)
+    await let_the_lease_run_out(raw_redis)
     taken = await store.runs.take_over()
     assert taken is not None
     assert (taken.fence, taken.attempts) == (2, 2)
@@ -118,26 +123,32 @@ async def test_only_a_silent_learners_run_is_taken_over(store: Store, claimed: C
     assert await store.runs.take_over() is None
 
 
-async def test_renewing_starts_the_lease_afresh(store: Store, claimed: Claimed) -> None:
+async def test_renewing_starts_the_lease_afresh(
+    store: Store, raw_redis: Redis, claimed: Claimed
+) -> None:
     run = await claimed("u")
-    await store._client.command("PEXPIRE", keys.LEASE, 5000)
+    await raw_redis.pexpire(keys.LEASE, 5000)
     await store.runs.renew(run)
-    assert 25_000 < await store._client.command("PTTL", keys.LEASE) <= 30_000
+    assert 25_000 < await raw_redis.pttl(keys.LEASE) <= 30_000
 
 
-async def test_the_lease_runs_out_by_itself(store: Store, claimed: Claimed, redis_url: str) -> None:
+async def test_the_lease_runs_out_by_itself(
+    store: Store, raw_redis: Redis, claimed: Claimed, redis_url: str
+) -> None:
     await claimed("u")
     hasty = Store.connect(redis_url, FeedbackSettings(lease=timedelta(milliseconds=20)))
-    await let_the_lease_run_out(store)
+    await let_the_lease_run_out(raw_redis)
     assert await hasty.runs.take_over() is not None
     await asyncio.sleep(0.05)
     assert await store.runs.take_over() is not None
     await hasty.close()
 
 
-async def test_a_fenced_learner_writes_nothing(store: Store, claimed: Claimed) -> None:
+async def test_a_fenced_learner_writes_nothing(
+    store: Store, raw_redis: Redis, claimed: Claimed
+) -> None:
     old = await claimed("uu")
-    await let_the_lease_run_out(store)
+    await let_the_lease_run_out(raw_redis)
     new = await store.runs.take_over()
     assert new is not None
     with pytest.raises(FencedError):
@@ -231,23 +242,28 @@ async def test_runs_are_listed_newest_first(store: Store, claimed: Claimed) -> N
 
 @pytest.mark.parametrize("step", ["run_claim", "run_take_over"])
 async def test_a_learner_learns_its_own_fence_and_no_later_one(
-    store: Store, voted: Voted, claimed: Claimed, monkeypatch: pytest.MonkeyPatch, step: str
+    store: Store,
+    raw_redis: Redis,
+    voted: Voted,
+    claimed: Claimed,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
 ) -> None:
     """Its process stands still past its lease as the reply arrives; another takes over."""
     if step == "run_take_over":
         await claimed("u")
-        await let_the_lease_run_out(store)
-    promise = store._client.durable_script
+        await let_the_lease_run_out(raw_redis)
+    durable = Client.durable_script
 
-    async def slow(name: str, *words: Any, **options: Any) -> Any:
-        reply = await promise(name, *words, **options)
+    async def slow(client: Client, name: str, *words: Any, **options: Any) -> Any:
+        reply = await durable(client, name, *words, **options)
         if name == step:
             monkeypatch.undo()
-            await let_the_lease_run_out(store)
+            await let_the_lease_run_out(raw_redis)
             assert await store.runs.take_over() is not None
         return reply
 
-    monkeypatch.setattr(store._client, "durable_script", slow)
+    monkeypatch.setattr(Client, "durable_script", slow)
     if step == "run_claim":
         slept = await claimed("u")
     else:
@@ -271,11 +287,11 @@ async def test_a_redis_that_forgot_a_run_takes_no_version_of_it(
 
 
 async def test_a_fenced_learner_cannot_even_repeat_its_commit(
-    store: Store, claimed: Claimed
+    store: Store, raw_redis: Redis, claimed: Claimed
 ) -> None:
     run = await claimed("u")
     await commit(store, run)
-    await let_the_lease_run_out(store)
+    await let_the_lease_run_out(raw_redis)
     await store.runs.take_over()
     with pytest.raises(FencedError):
         await commit(store, run)

@@ -17,6 +17,8 @@ from models.types import Message, Sampling
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from redis.asyncio import Redis
+
 pytestmark = pytest.mark.anyio
 LIVE, CANARY, OLD = "v000002-0123456789ab", "v000003-0123456789ab", "v000001-0123456789ab"
 
@@ -54,9 +56,8 @@ async def voted(store: Store, completion_id: str, *, up: bool = True, **changes:
     return person
 
 
-async def roll_out(store: Store, **fields: Any) -> None:
-    words = [word for pair in fields.items() for word in pair]
-    await store._client.command("HSET", keys.ROLLOUT, *words)
+async def roll_out(raw_redis: Redis, **fields: str) -> None:
+    await raw_redis.hset(keys.ROLLOUT, mapping=fields)
 
 
 async def counts(store: Store, version: str = LIVE) -> list[tuple[int, int, int]]:
@@ -65,8 +66,8 @@ async def counts(store: Store, version: str = LIVE) -> list[tuple[int, int, int]
 
 
 @pytest.fixture
-async def live(store: Store) -> Store:
-    await roll_out(store, live=LIVE)
+async def live(store: Store, raw_redis: Redis) -> Store:
+    await roll_out(raw_redis, live=LIVE)
     return store
 
 
@@ -77,9 +78,9 @@ async def test_votes_are_counted_by_user(live: Store) -> None:
     assert await counts(live) == [(0, 1, 0), (2, 1, 0)]
 
 
-async def test_tallies_hold_no_names(live: Store) -> None:
+async def test_tallies_hold_no_names(live: Store, raw_redis: Redis) -> None:
     await voted(live, "a", user="ann@example.org")
-    found = await live._client.hash(keys.tally_votes(LIVE))
+    found = await raw_redis.hgetall(keys.tally_votes(LIVE))
     assert [len(person) for person in found] == [16]
     assert "ann" not in repr(found)
 
@@ -128,19 +129,19 @@ async def test_a_neutral_rating_and_a_comment_are_no_votes(live: Store) -> None:
     assert await counts(live) == []
 
 
-async def test_a_deleted_completion_takes_its_vote_along(live: Store) -> None:
+async def test_a_deleted_completion_takes_its_vote_along(live: Store, raw_redis: Redis) -> None:
     ann = await voted(live, "a")
     await live.completions.delete("a", ann)
-    assert await live._client.hash(keys.tally_votes(LIVE)) == {}
+    assert await raw_redis.hgetall(keys.tally_votes(LIVE)) == {}
 
 
-async def test_nothing_of_a_deleted_user_is_left(live: Store) -> None:
+async def test_nothing_of_a_deleted_user_is_left(live: Store, raw_redis: Redis) -> None:
     ann = await voted(live, "a")
     await voted(live, "b")
     await live.votes.withdraw("b", ann, now=2001.0)
     await voted(live, "c", user="bob", up=False)
     # A vote that has expired is known to nobody but the tally.
-    await live._client.command("DEL", keys.feedback("a"), keys.completion("a"))
+    await raw_redis.delete(keys.feedback("a"), keys.completion("a"))
     await live.users.delete(ann, who="ops")
     assert await counts(live) == [(0, 1, 0)]
 
@@ -153,9 +154,11 @@ async def test_only_versions_that_are_compared_are_counted(live: Store) -> None:
     assert (old.replies.requests, now.replies.requests) == (0, 2)
 
 
-async def test_a_retired_version_is_counted_until_it_is_dropped(live: Store) -> None:
+async def test_a_retired_version_is_counted_until_it_is_dropped(
+    live: Store, raw_redis: Redis
+) -> None:
     ann = await voted(live, "a")
-    await roll_out(live, live=CANARY, confirmed=OLD)
+    await roll_out(raw_redis, live=CANARY, confirmed=OLD)
     await voted(live, "b")
     assert await counts(live) == [(2, 0, 0)]
     assert await live.tallies.keep([OLD]) == 1
@@ -165,11 +168,13 @@ async def test_a_retired_version_is_counted_until_it_is_dropped(live: Store) -> 
     assert await counts(live) == []
 
 
-async def test_a_vote_of_a_dropped_tally_is_not_taken_out_of_the_next_one(live: Store) -> None:
+async def test_a_vote_of_a_dropped_tally_is_not_taken_out_of_the_next_one(
+    live: Store, raw_redis: Redis
+) -> None:
     ann = await voted(live, "a")
-    await roll_out(live, live=CANARY, confirmed=OLD)
+    await roll_out(raw_redis, live=CANARY, confirmed=OLD)
     assert await live.tallies.keep([]) == 1
-    await roll_out(live, live=LIVE)
+    await roll_out(raw_redis, live=LIVE)
     await voted(live, "b")
     await live.votes.withdraw("a", ann, now=2001.0)
     assert await counts(live) == [(1, 0, 0)]
@@ -177,27 +182,27 @@ async def test_a_vote_of_a_dropped_tally_is_not_taken_out_of_the_next_one(live: 
     assert await counts(live) == [(0, 0, 1)]
 
 
-async def test_what_is_served_is_never_dropped(live: Store) -> None:
-    await roll_out(live, canary=CANARY, canary_since="1.0", confirmed=OLD)
+async def test_what_is_served_is_never_dropped(live: Store, raw_redis: Redis) -> None:
+    await roll_out(raw_redis, canary=CANARY, canary_since="1.0", confirmed=OLD)
     for number, version in enumerate((LIVE, CANARY, OLD)):
         await voted(live, f"c{number}", version=version)
     assert await live.tallies.keep([]) == 0
     assert [len(await counts(live, each)) for each in (LIVE, CANARY, OLD)] == [1, 1, 1]
 
 
-async def test_the_base_is_confirmed_where_nothing_is(store: Store) -> None:
+async def test_the_base_is_confirmed_where_nothing_is(store: Store, raw_redis: Redis) -> None:
     await voted(store, "a", version="base")
     assert await store.tallies.keep([]) == 0
-    await roll_out(store, live=LIVE)
+    await roll_out(raw_redis, live=LIVE)
     assert await store.tallies.keep([]) == 0
     assert await counts(store, "base") == [(1, 0, 0)]
-    await roll_out(store, confirmed=LIVE)
+    await roll_out(raw_redis, confirmed=LIVE)
     assert await store.tallies.keep([]) == 1
 
 
-async def test_a_trial_has_the_replies_made_since_it_began(live: Store) -> None:
+async def test_a_trial_has_the_replies_made_since_it_began(live: Store, raw_redis: Redis) -> None:
     ann = await voted(live, "early")
-    await roll_out(live, canary=CANARY, canary_since="1500.5")
+    await roll_out(raw_redis, canary=CANARY, canary_since="1500.5")
     await record(live, "before", user="bob")
     await vote(live, "before", Person("k1", "bob"), up=False)
     await voted(live, "beside", created_at=1501.0, up=False)
@@ -211,29 +216,31 @@ async def test_a_trial_has_the_replies_made_since_it_began(live: Store) -> None:
     assert list((await live.tallies.trial())[1].votes.values()) == [(0, 0, 1)]
 
 
-async def test_another_trial_begins_with_nothing(live: Store) -> None:
-    await roll_out(live, canary=CANARY, canary_since="1500.5")
+async def test_another_trial_begins_with_nothing(live: Store, raw_redis: Redis) -> None:
+    await roll_out(raw_redis, canary=CANARY, canary_since="1500.5")
     bob = await voted(live, "a", user="bob", version=CANARY, created_at=1600.0)
     await live.tallies.add({CANARY: Replies(requests=2), LIVE: Replies(errors=1)})
     canary, beside = await live.tallies.trial()
     assert (canary.replies.requests, beside.replies.errors) == (2, 1)
-    await roll_out(live, canary_since="1700.5")
+    await roll_out(raw_redis, canary_since="1700.5")
     await voted(live, "b", user="bob", version=CANARY, created_at=1800.0)
     await live.votes.withdraw("a", bob, now=2001.0)
     canary, beside = await live.tallies.trial()
     assert list(canary.votes.values()) == [(1, 0, 0)]
     assert (canary.replies.requests, beside.replies.errors) == (0, 0)
-    await live._client.command("HDEL", keys.ROLLOUT, "canary", "canary_since")
+    await raw_redis.hdel(keys.ROLLOUT, "canary", "canary_since")
     await live.tallies.keep([])
-    assert await live._client.command("KEYS", "tl:tally:*:canary") == []
-    assert await live._client.command("EXISTS", keys.TRIAL) == 0
+    assert await raw_redis.keys("tl:tally:*:canary") == []
+    assert await raw_redis.exists(keys.TRIAL) == 0
 
 
-async def test_a_canary_is_compared_afresh_with_another_live_version(live: Store) -> None:
-    await roll_out(live, live_since="1400.0", canary=CANARY, canary_since="1500.5")
+async def test_a_canary_is_compared_afresh_with_another_live_version(
+    live: Store, raw_redis: Redis
+) -> None:
+    await roll_out(raw_redis, live_since="1400.0", canary=CANARY, canary_since="1500.5")
     ann = await voted(live, "beside", created_at=1600.0)
     await voted(live, "on it", user="bob", version=CANARY, created_at=1600.0)
-    await roll_out(live, live=OLD, live_since="1700.0")
+    await roll_out(raw_redis, live=OLD, live_since="1700.0")
     canary, beside = await live.tallies.trial()
     assert (dict(canary.votes), dict(beside.votes)) == ({}, {})
     await voted(live, "earlier", user="cid", version=CANARY, created_at=1650.0)
@@ -245,10 +252,12 @@ async def test_a_canary_is_compared_afresh_with_another_live_version(live: Store
     assert list(beside.votes.values()) == [(1, 0, 0)]
 
 
-async def test_many_tallies_are_read_and_a_user_leaves_them_all(live: Store) -> None:
+async def test_many_tallies_are_read_and_a_user_leaves_them_all(
+    live: Store, raw_redis: Redis
+) -> None:
     """The stack of a script holds some 8,000 values: more tallies than that came there once."""
     names = [f"v{number:06d}-0123456789ab" for number in range(9000)]
-    await live._client.command("SADD", keys.TALLIES, *names)
+    await raw_redis.sadd(keys.TALLIES, *names)
     ann = await voted(live, "a", version=names[5000])
     found = await live.tallies.read(names[4998:5003])
     assert [tally.cast for tally in found] == [0, 0, 1, 0, 0]
@@ -266,21 +275,25 @@ async def test_replies_add_up(live: Store) -> None:
     assert tally.replies.first_token == (0, 4, *(0,) * 7, 2)
 
 
-async def test_a_tally_is_bounded(live: Store) -> None:
+async def test_a_tally_is_bounded(live: Store, raw_redis: Redis) -> None:
     full = [word for number in range(10_000) for word in (f"p{number}", "1 0 0")]
-    await live._client.command("HSET", keys.tally_votes(LIVE), *full)
+    await raw_redis.execute_command("HSET", keys.tally_votes(LIVE), *full)
     ann = await voted(live, "a")
     await live.votes.withdraw("a", ann, now=2001.0)
-    found = await live._client.hash(keys.tally_votes(LIVE))
+    found = await raw_redis.hgetall(keys.tally_votes(LIVE))
     assert (len(found), set(found.values())) == (10_000, {"1 0 0"})
-    weight = await live._client.command("MEMORY", "USAGE", keys.tally_votes(LIVE), "SAMPLES", 0)
+    weight = await raw_redis.execute_command(
+        "MEMORY", "USAGE", keys.tally_votes(LIVE), "SAMPLES", 0
+    )
     assert weight < 2_000_000
 
 
-async def test_a_vote_that_is_in_no_tally_is_taken_out_of_none(live: Store) -> None:
+async def test_a_vote_that_is_in_no_tally_is_taken_out_of_none(
+    live: Store, raw_redis: Redis
+) -> None:
     ann = await voted(live, "a")
     await voted(live, "b")
-    await live._client.command("HDEL", keys.feedback("a"), "tallied")
+    await raw_redis.hdel(keys.feedback("a"), "tallied")
     await live.votes.withdraw("a", ann, now=2001.0)
     assert await counts(live) == [(2, 0, 0)]
 
@@ -323,8 +336,10 @@ def _without_nothing(counted: Iterable[tuple[int, int]]) -> list[tuple[int, int]
 @pytest.mark.parametrize(
     ("user", "conversation"), [("ann", "c1"), ("ann smith", ""), ("", "c 1"), ("", "")]
 )
-async def test_votes_count_as_requests_do(live: Store, user: str, conversation: str) -> None:
+async def test_votes_count_as_requests_do(
+    live: Store, raw_redis: Redis, user: str, conversation: str
+) -> None:
     person = await voted(live, "x", user=user, conversation=conversation)
     counted = counted_as(person, conversation, "x")
-    found = await live._client.hash(keys.tally_votes(LIVE))
+    found = await raw_redis.hgetall(keys.tally_votes(LIVE))
     assert [*found] == [hashlib.sha1(counted.encode()).hexdigest()[:16]]

@@ -13,6 +13,8 @@ from models.versions import Activate, Confirm, Rollback
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from redis.asyncio import Redis
+
     from feedback.store import Store
     from feedback.types import Run
 
@@ -146,18 +148,22 @@ async def test_a_run_that_is_not_finished_is_shown(store: Store, claimed: Any) -
     )
 
 
-async def test_a_vote_that_outlived_its_reply_is_explained(store: Store, voted: Any) -> None:
+async def test_a_vote_that_outlived_its_reply_is_explained(
+    store: Store, raw_redis: Redis, voted: Any
+) -> None:
     await voted("u")
-    await store._client.command("DEL", "tl:completion:c0")
+    await raw_redis.delete("tl:completion:c0")
     found = await explain(store, "c0")
     assert (found.version, found.created_at) == ("base", None)
     assert found.vote is not None
     assert found.vote.state == "expired"
 
 
-async def test_where_all_is_gone_the_runs_still_know(store: Store, learned: Any) -> None:
+async def test_where_all_is_gone_the_runs_still_know(
+    store: Store, raw_redis: Redis, learned: Any
+) -> None:
     version = await learned("u")
-    await store._client.command("DEL", "tl:completion:c0", "tl:feedback:c0")
+    await raw_redis.delete("tl:completion:c0", "tl:feedback:c0")
     found = await explain(store, "c0", texts=True)
     assert (found.version, found.by_base, found.made, found.vote) == (None, False, None, None)
     assert [(each.version, each.stands) for each in found.learned_by] == [(version, False)]

@@ -9,14 +9,18 @@ import pytest
 from feedback.errors import OwnerNeededError, StoreUnavailableError, UnknownUserError
 from feedback.retention import DeletedUser
 from feedback.store import Store, keys
+from feedback.store.client import Client
 from feedback.types import FrozenVote, Person, Vote
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from redis.asyncio import Redis
+
     from feedback.settings import FeedbackSettings
     from feedback.types import Completion, Run
+    from tests.support.store.servers import StartRedis
 
     MakeCompletion = Callable[..., Completion]
     Voted = Callable[..., Awaitable[list[str]]]
@@ -39,12 +43,11 @@ async def commit(store: Store, run: Run) -> None:
 
 
 async def test_everything_of_a_user_goes_and_nothing_of_others(
-    store: Store, completion: MakeCompletion, voted: Voted
+    store: Store, raw_redis: Redis, completion: MakeCompletion, voted: Voted
 ) -> None:
-    client = store._client
     await store.completions.record(completion("b1", person=BOB))
     await store.votes.put("b1", BOB, Vote(thumb="up"), 1.0, now=1999.0)
-    before = set(await client.command("KEYS", "*"))
+    before = set(await raw_redis.keys("*"))
     counts = await store.votes.stats()
     await voted("ududu")
     await store.completions.record(completion("c9"))
@@ -55,7 +58,7 @@ async def test_everything_of_a_user_goes_and_nothing_of_others(
     # Redis may be at a rewrite of its own at this moment: then one more is wanted.
     assert deleted.rewrite in {"started", "wanted"}
     assert replace(deleted, rewrite=found.rewrite) == found
-    assert set(await client.command("KEYS", "*")) == before | {keys.EVENTS, keys.RETENTION}
+    assert set(await raw_redis.keys("*")) == before | {keys.EVENTS, keys.RETENTION}
     assert await store.votes.stats() == counts
     base = await store.versions.get("base")
     assert (base.completions, base.up, base.down) == (1, 1, 0)
@@ -63,10 +66,12 @@ async def test_everything_of_a_user_goes_and_nothing_of_others(
     assert (await store.votes.get("b1", BOB)).vote == Vote(thumb="up")
 
 
-async def test_the_log_and_the_audit_name_nobody(store: Store, voted: Voted) -> None:
+async def test_the_log_and_the_audit_name_nobody(
+    store: Store, raw_redis: Redis, voted: Voted
+) -> None:
     await voted("uu")
     await store.users.delete(ANN, who="ops")
-    entries = await store._client.command("XRANGE", keys.FEEDBACK_LOG, "-", "+")
+    entries = await raw_redis.xrange(keys.FEEDBACK_LOG)
     events = [fields for _, fields in entries]
     gone = [e for e in events if e["event"] == "deleted"]
     assert [(e["id"], e["revision"], e["learned_by"]) for e in gone] == [
@@ -101,7 +106,7 @@ async def test_a_version_that_learned_a_vote_before_it_changed_is_listed(
 
 
 async def test_a_run_that_has_such_a_vote_ends_without_it(
-    store: Store, completion: MakeCompletion, claimed: Claimed
+    store: Store, raw_redis: Redis, completion: MakeCompletion, claimed: Claimed
 ) -> None:
     await store.completions.record(completion("b1", person=BOB))
     await store.votes.put("b1", BOB, Vote(thumb="up"), 1.0, now=1999.0)
@@ -112,33 +117,35 @@ async def test_a_run_that_has_such_a_vote_ends_without_it(
     await commit(store, run)
     await store.runs.finish(run, "approved", figures={}, reason=None, now=3600.0)
     assert (await store.votes.get("b1", BOB)).state == "learned"
-    assert await store._client.command("EXISTS", keys.feedback("c0"), keys.feedback("c1")) == 0
+    assert await raw_redis.exists(keys.feedback("c0"), keys.feedback("c1")) == 0
     stats = await store.votes.stats()
     assert {name: count for name, count in stats.items() if count} == {"up": 1, "learned": 1}
     await store.runs.claim([FrozenVote("c0", 1, 1.0)], parent="base", min_votes=1, now=4000.0)
     assert (await store.runs.list(1))[0].number == run.number
 
 
-async def test_a_vote_that_outlived_its_completion_goes_too(store: Store, voted: Voted) -> None:
+async def test_a_vote_that_outlived_its_completion_goes_too(
+    store: Store, raw_redis: Redis, voted: Voted
+) -> None:
     await voted("ud")
-    await store._client.command("DEL", keys.completion("c0"))
+    await raw_redis.delete(keys.completion("c0"))
     deleted = await store.users.delete(ANN, who="ops")
     assert (deleted.completions, deleted.votes) == (2, 2)
-    assert await store._client.command("EXISTS", keys.feedback("c0")) == 0
+    assert await raw_redis.exists(keys.feedback("c0")) == 0
 
 
-def break_off(monkeypatch: pytest.MonkeyPatch, store: Store, script: str, *, after: int) -> None:
+def break_off(monkeypatch: pytest.MonkeyPatch, script: str, *, after: int) -> None:
     """Let Redis be away from some call of a script on."""
-    promise, left = store._client.durable_script, after
+    durable, left = Client.durable_script, after
 
-    async def breaks(name: str, *words: Any, **named: Any) -> Any:
+    async def breaks(client: Client, name: str, *words: Any, **named: Any) -> Any:
         nonlocal left
         left -= name == script
         if left < 0:
             raise StoreUnavailableError("away")
-        return await promise(name, *words, **named)
+        return await durable(client, name, *words, **named)
 
-    monkeypatch.setattr(store._client, "durable_script", breaks)
+    monkeypatch.setattr(Client, "durable_script", breaks)
 
 
 async def test_a_deletion_that_was_cut_off_goes_on_and_tells_the_whole(
@@ -146,7 +153,7 @@ async def test_a_deletion_that_was_cut_off_goes_on_and_tells_the_whole(
 ) -> None:
     await commit(store, await claimed("uduuduu"))
     with pytest.MonkeyPatch.context() as patch:
-        break_off(patch, store, "user_delete", after=2)
+        break_off(patch, "user_delete", after=2)
         with pytest.raises(StoreUnavailableError):
             await store.users.delete(ANN, who="ops")
     halfway = await store.users.find(ANN)
@@ -160,7 +167,7 @@ async def test_a_deletion_whose_last_step_was_cut_off_is_still_ended(
 ) -> None:
     await voted("ud")
     with pytest.MonkeyPatch.context() as patch:
-        break_off(patch, store, "user_deleted", after=0)
+        break_off(patch, "user_deleted", after=0)
         with pytest.raises(StoreUnavailableError):
             await store.users.delete(ANN, who="ops")
     assert (await store.users.find(ANN)).completions == 0
@@ -170,7 +177,7 @@ async def test_a_deletion_whose_last_step_was_cut_off_is_still_ended(
 
 
 async def test_a_redis_that_is_killed_midway_leaves_nothing_uncounted(
-    start_redis: Callable[[Path], Any],
+    start_redis: StartRedis,
     tmp_path: Path,
     feedback_settings: FeedbackSettings,
     completion: MakeCompletion,
@@ -187,11 +194,13 @@ async def test_a_redis_that_is_killed_midway_leaves_nothing_uncounted(
         await deleting
     await store.close()
 
-    store = Store.connect(start_redis(tmp_path).url, feedback_settings)
+    server = start_redis(tmp_path)
+    store = Store.connect(server.url, feedback_settings)
     left = (await store.users.find(ANN)).completions
     assert 0 < left <= count // 2
     assert (await store.users.delete(ANN, who="ops")).completions == count
-    events = await store._client.command("XRANGE", keys.FEEDBACK_LOG, "-", "+")
+    async with server.client() as raw_redis:
+        events = await raw_redis.xrange(keys.FEEDBACK_LOG)
     assert {fields["id"] for _, fields in events} == {f"c{i}" for i in range(count)}
     assert len(events) == count
     assert (await store.versions.get("base")).completions == 0
@@ -235,7 +244,7 @@ async def rewritten(store: Store) -> None:
 
 
 async def test_after_the_rewrite_no_byte_of_the_user_is_on_disk(
-    start_redis: Callable[[Path], Any],
+    start_redis: StartRedis,
     tmp_path: Path,
     feedback_settings: FeedbackSettings,
     completion: MakeCompletion,
@@ -262,7 +271,7 @@ async def test_after_the_rewrite_no_byte_of_the_user_is_on_disk(
 
 
 async def test_a_rewrite_that_redis_did_not_end_is_begun_anew(
-    start_redis: Callable[[Path], Any],
+    start_redis: StartRedis,
     tmp_path: Path,
     feedback_settings: FeedbackSettings,
     completion: MakeCompletion,
@@ -272,28 +281,30 @@ async def test_a_rewrite_that_redis_did_not_end_is_begun_anew(
     await store.completions.record(completion("c1", person=Person("open", "Zoe-Quill")))
     # As a kill leaves it: the deletion is on disk, and its rewrite had begun.
     await store.users.delete(Person("open", "Zoe-Quill"), who="ops")
-    await store._client.command("HSET", keys.RETENTION, "rewrite", "started")
+    async with server.client() as raw_redis:
+        await raw_redis.hset(keys.RETENTION, "rewrite", "started")
     await store.close()
     server.kill()
-    store = Store.connect(start_redis(tmp_path).url, feedback_settings)
+    server = start_redis(tmp_path)
+    store = Store.connect(server.url, feedback_settings)
     await rewritten(store)
     assert b"Zoe-Quill" not in bytes_of(server.redis.folder)
-    info = await store._client.command("INFO", "persistence")
+    async with server.client() as raw_redis:
+        info = await raw_redis.info("persistence")
     assert info["aof_last_rewrite_time_sec"] >= 0
     await store.close()
 
 
 async def test_a_redis_that_refuses_the_rewrite_is_asked_again(
-    store: Store, voted: Voted, monkeypatch: pytest.MonkeyPatch
+    store: Store, raw_redis: Redis, voted: Voted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = store._client
-    await client.command("ACL", "SETUSER", "default", "-bgrewriteaof")
+    await raw_redis.execute_command("ACL SETUSER", "default", "-bgrewriteaof")
     try:
         await voted("u")
         assert (await store.users.delete(ANN, who="ops")).rewrite == "wanted"
         assert (await store.retention.sweep(now=1.0, seconds=1.0)).rewrite == "wanted"
     finally:
-        await client.command("ACL", "SETUSER", "default", "+bgrewriteaof")
+        await raw_redis.execute_command("ACL SETUSER", "default", "+bgrewriteaof")
     await rewritten(store)
     health = await store.retention.health()
     assert health.swept is not None
@@ -311,7 +322,7 @@ async def test_no_owner_can_be_so_named_that_another_users_list_is_meant(
 
 
 async def test_a_deletion_is_told_although_redis_went_away_before_the_rewrite(
-    store: Store, voted: Voted, monkeypatch: pytest.MonkeyPatch
+    store: Store, raw_redis: Redis, voted: Voted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away() -> None:
         raise StoreUnavailableError("away")
@@ -320,4 +331,4 @@ async def test_a_deletion_is_told_although_redis_went_away_before_the_rewrite(
     monkeypatch.setattr(store.retention, "rewrite_file", away)
     deleted = await store.users.delete(ANN, who="ops")
     assert (deleted.votes, deleted.rewrite) == (2, "wanted")
-    assert await store._client.command("HGET", keys.RETENTION, "rewrite") == "wanted"
+    assert await raw_redis.hget(keys.RETENTION, "rewrite") == "wanted"

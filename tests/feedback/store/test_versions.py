@@ -11,6 +11,8 @@ from models.versions import Activate, RecordGateVerdict
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from redis.asyncio import Redis
+
     from feedback.store import Store
     from feedback.types import Run
 
@@ -117,11 +119,11 @@ async def test_numbers_are_taken_once(store: Store, claimed: Callable[..., Await
     assert await store.versions.next_sequence() == 4
 
 
-async def test_what_has_lost_its_weights_says_so(store: Store) -> None:
+async def test_what_has_lost_its_weights_says_so(store: Store, raw_redis: Redis) -> None:
     await add(store, V1)
     await store.versions.note_removed(V1)
     await store.versions.note_removed(V7)
     assert (await store.versions.get(V1)).removed
     with pytest.raises(UnknownVersionError):
         await store.versions.get(V7)
-    assert not await store._client.command("EXISTS", f"tl:version:{V7}")
+    assert not await raw_redis.exists(f"tl:version:{V7}")

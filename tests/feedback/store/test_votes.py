@@ -12,6 +12,8 @@ from feedback.types import Person, Vote, WaitingVote
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from redis.asyncio import Redis
+
     from feedback.store import Store
     from feedback.types import Completion
 
@@ -41,11 +43,13 @@ async def test_a_vote_comes_back_as_it_was(store: Store, recorded: None) -> None
     assert await store.votes.get("c1", ANN) == put
 
 
-async def test_the_same_vote_again_changes_nothing(store: Store, recorded: None) -> None:
+async def test_the_same_vote_again_changes_nothing(
+    store: Store, raw_redis: Redis, recorded: None
+) -> None:
     first = await store.votes.put("c1", ANN, UP, 1.0, now=2000.0)
     assert await store.votes.put("c1", ANN, UP, 1.0, now=2001.0) == first
     assert await counters(store) == (1, 0)
-    assert await store._client.command("XLEN", keys.FEEDBACK_LOG) == 1
+    assert await raw_redis.xlen(keys.FEEDBACK_LOG) == 1
 
 
 @pytest.mark.parametrize("name", ["log", "ready", "totals"])
@@ -171,10 +175,10 @@ async def test_of_a_hundred_racing_votes_one_stands_the_last(store: Store, recor
 
 
 async def test_votes_of_expired_completions_are_forgotten_and_counted(
-    store: Store, voted: Voted
+    store: Store, raw_redis: Redis, voted: Voted
 ) -> None:
     await voted("ud")
-    await store._client.command("DEL", keys.completion("c0"), keys.feedback("c0"))
+    await raw_redis.delete(keys.completion("c0"), keys.feedback("c0"))
     assert [vote.completion_id for vote in await store.votes.waiting(9)] == ["c1"]
     assert await store.votes.count_waiting() == 1
     stats = await store.votes.stats()
@@ -182,13 +186,11 @@ async def test_votes_of_expired_completions_are_forgotten_and_counted(
 
 
 async def test_the_log_has_every_event_and_no_words_of_the_user(
-    store: Store, recorded: None
+    store: Store, raw_redis: Redis, recorded: None
 ) -> None:
     await store.votes.put("c1", ANN, Vote(thumb="up", comment="secret"), 1.0, now=2000.0)
     await store.votes.withdraw("c1", ANN, now=2001.0)
     await store.completions.delete("c1", ANN)
-    entries = [
-        event for _, event in await store._client.command("XRANGE", keys.FEEDBACK_LOG, "-", "+")
-    ]
+    entries = [event for _, event in await raw_redis.xrange(keys.FEEDBACK_LOG)]
     assert [entry["event"] for entry in entries] == ["put", "withdrawn", "deleted"]
     assert not any(word in str(entries) for word in ("secret", "ann", "k1"))

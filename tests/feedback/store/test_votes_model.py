@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+import redis
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -66,7 +67,8 @@ class VoteStore(RuleBasedStateMachine):
         self.clock = 1000.0
         self.runner = asyncio.Runner()
         self.store = Store.connect(redis_url, FeedbackSettings())
-        self.do(self.store._client.command("FLUSHALL"))
+        self.raw_redis = redis.Redis.from_url(redis_url, decode_responses=True)
+        self.raw_redis.flushall()
         self.model = Model()
         self.recorded = 0
         self.run: Run | None = None
@@ -86,6 +88,7 @@ class VoteStore(RuleBasedStateMachine):
             self.do(call)
 
     def teardown(self) -> None:
+        self.raw_redis.close()
         self.do(self.store.close())
         self.runner.close()
 
@@ -216,7 +219,7 @@ class VoteStore(RuleBasedStateMachine):
     @rule(number=ONE)
     def expire(self, number: int) -> None:
         name, _ = self.pick(number)
-        self.do(self.store._client.command("DEL", keys.completion(name)))
+        self.raw_redis.delete(keys.completion(name))
         self.model.expire(name)
 
     @precondition(lambda self: self.model.votes)
@@ -224,7 +227,7 @@ class VoteStore(RuleBasedStateMachine):
     def forget(self, number: int) -> None:
         name, expected = self.pick(number)
         if not expected.alive and not expected.queued:
-            self.do(self.store._client.command("DEL", keys.feedback(name)))
+            self.raw_redis.delete(keys.feedback(name))
             self.model.forget(name)
 
     @rule()
@@ -281,7 +284,7 @@ class VoteStore(RuleBasedStateMachine):
         assert self.run is not None
         if self.learner:
             assert self.do(self.store.runs.take_over()) is None
-            self.do(self.store._client.command("DEL", keys.LEASE))
+            self.raw_redis.delete(keys.LEASE)
         self.fenced = [*self.fenced[-2:], self.run]
         self.run = self.do(self.store.runs.take_over())
         assert self.run is not None
@@ -413,20 +416,11 @@ class VoteStore(RuleBasedStateMachine):
     @invariant()
     def the_queues_hold_what_waits(self) -> None:
         queue = self.model.queue()
-        client = self.store._client
-
-        async def read() -> list[Any]:
-            return await asyncio.gather(
-                client.command("ZRANGE", keys.READY, 0, -1, "WITHSCORES"),
-                client.command("ZRANGE", keys.TURNS, 0, -1),
-                client.command("ZRANGE", keys.EXPIRING, 0, -1),
-                client.hash(keys.WAITING),
-            )
-
-        ready, turns, expiring, waiting = self.runner.run(read())
-        assert [(name, float(at)) for name, at in ready] == [
-            (name, self.model.votes[name].voted_at) for name in queue
-        ]
+        ready = self.raw_redis.zrange(keys.READY, 0, -1, withscores=True)
+        turns = self.raw_redis.zrange(keys.TURNS, 0, -1)
+        expiring = self.raw_redis.zrange(keys.EXPIRING, 0, -1)
+        waiting = self.raw_redis.hgetall(keys.WAITING)
+        assert ready == [(name, self.model.votes[name].voted_at) for name in queue]
         assert sorted(turns) == sorted(queue)
         # What was given back after its completion expired has no time to expire at.
         assert {name for name in queue if self.model.votes[name].alive} <= set(expiring)
@@ -439,14 +433,14 @@ class VoteStore(RuleBasedStateMachine):
         found = self.runner.run(self.store.votes.stats())
         assert found == {name: expected[name] for name in found}
         for version in MADE_BY:
-            counted = self.runner.run(self.store._client.hash(keys.version(version)))
+            counted = self.raw_redis.hgetall(keys.version(version))
             of_version = self.model.of_version(version)
             for thumb in ("up", "down"):
                 assert int(counted.get(thumb, 0)) == of_version[thumb]
 
     @invariant()
     def the_log_ends_with_what_each_vote_is(self) -> None:
-        entries = self.runner.run(self.store._client.command("XRANGE", keys.FEEDBACK_LOG, "-", "+"))
+        entries = self.raw_redis.xrange(keys.FEEDBACK_LOG)
         last = {event["id"]: event for _, event in entries}
         for name, vote in self.model.votes.items():
             event = last.get(name)

@@ -11,11 +11,13 @@ from tests.support.service.operator import Operator
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from redis import Redis
+
 
 @pytest.fixture
-def operator(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Operator:
+def operator(
+    tmp_path: Path, redis_url: str, empty_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> Operator:
     monkeypatch.setenv("THUMBLOOP_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("THUMBLOOP_REDIS_URL", redis_url)
-    operator = Operator(tmp_path, redis_url)
-    operator.in_store(lambda store: store._client.command("FLUSHALL"))
-    return operator
+    return Operator(tmp_path, redis_url, empty_redis)

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from feedback.store import Store
     from feedback.types import RunState
     from service.operating.checks.findings import Finding
+    from tests.support.service.operator import Operator
 
 
 @pytest.fixture
-def findings(operator: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def findings(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return the doctor's findings by check; no API runs, and no base is imported."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("THUMBLOOP_PORT", str(server.getsockname()[1]))
@@ -47,21 +48,21 @@ def test_each_problem_comes_with_how_to_mend_it(findings: Any) -> None:
     assert "thumbloop up" in problems["api"]
 
 
-def test_workers_that_look_are_well(findings: Any, operator: Any) -> None:
+def test_workers_that_look_are_well(findings: Any, operator: Operator) -> None:
     operator.in_store(lambda store: store.learning.looked(time.time()))
     assert findings()["workers"]["ok"]
     operator.in_store(lambda store: store.learning.looked(time.time() - 60))
     assert findings()["workers"]["found"] == "No worker has looked for work for 60 s."
 
 
-def sweep(operator: Any, seconds_ago: float) -> None:
+def sweep(operator: Operator, seconds_ago: float) -> None:
     def use(store: Store) -> Any:
         return store.retention.sweep(now=time.time() - seconds_ago, seconds=1.0)
 
     operator.in_store(use)
 
 
-def test_what_retention_did_is_told(findings: Any, operator: Any) -> None:
+def test_what_retention_did_is_told(findings: Any, operator: Operator) -> None:
     operator.in_store(lambda store: store.learning.looked(time.time()))
     assert findings()["retention"]["found"] == "no sweep has run yet; 0 events in the log"
     sweep(operator, 61)
@@ -71,7 +72,9 @@ def test_what_retention_did_is_told(findings: Any, operator: Any) -> None:
     assert found["found"].endswith("0 events in the log, of which 0 are not exported")
 
 
-def test_silent_retention_is_a_problem_while_workers_look(findings: Any, operator: Any) -> None:
+def test_silent_retention_is_a_problem_while_workers_look(
+    findings: Any, operator: Operator
+) -> None:
     sweep(operator, 200)
     assert findings()["retention"]["ok"], "the workers are what is wrong"
     operator.in_store(lambda store: store.learning.looked(time.time()))
@@ -81,18 +84,16 @@ def test_silent_retention_is_a_problem_while_workers_look(findings: Any, operato
     assert "log" in found["mend"]
 
 
-def test_a_rewrite_that_does_not_come_is_a_problem(findings: Any, operator: Any) -> None:
+def test_a_rewrite_that_does_not_come_is_a_problem(findings: Any, operator: Operator) -> None:
     operator.in_store(lambda store: store.learning.looked(time.time()))
     sweep(operator, 0)
-    operator.in_store(lambda s: s._client.command("HSET", "tl:retention", "rewrite", "wanted"))
+    operator.raw_redis.hset("tl:retention", "rewrite", "wanted")
     assert "BGREWRITEAOF" in findings()["retention"]["mend"]
 
 
-def test_a_redis_that_loses_votes_is_a_problem(findings: Any, operator: Any) -> None:
+def test_a_redis_that_loses_votes_is_a_problem(findings: Any, operator: Operator) -> None:
     def configure(value: str) -> None:
-        operator.in_store(
-            lambda store: store._client.command("CONFIG SET", "maxmemory-policy", value)
-        )
+        operator.raw_redis.config_set("maxmemory-policy", value)
 
     configure("allkeys-lru")
     try:
@@ -101,7 +102,7 @@ def test_a_redis_that_loses_votes_is_a_problem(findings: Any, operator: Any) -> 
         configure("noeviction")
 
 
-def test_a_damaged_live_version_is_a_problem(findings: Any, operator: Any) -> None:
+def test_a_damaged_live_version_is_a_problem(findings: Any, operator: Operator) -> None:
     version = operator.add_version(1)
     operator.run("versions", "activate", version)
     assert findings()["live version"]["ok"]
@@ -111,7 +112,9 @@ def test_a_damaged_live_version_is_a_problem(findings: Any, operator: Any) -> No
     assert "rollback" in found["mend"]
 
 
-def test_a_damaged_canary_or_confirmed_version_is_a_problem(findings: Any, operator: Any) -> None:
+def test_a_damaged_canary_or_confirmed_version_is_a_problem(
+    findings: Any, operator: Operator
+) -> None:
     first, second, third = (operator.add_version(number) for number in (1, 2, 3))
     operator.run("versions", "activate", first)
     operator.in_store(lambda s: s.rollout.do(Activate(second), Audit("learner", "run 2", 9.0)))
@@ -130,7 +133,7 @@ def test_a_damaged_canary_or_confirmed_version_is_a_problem(findings: Any, opera
     assert "canary stop" in found["canary"]["mend"]
 
 
-def test_a_replica_that_lags_is_named_with_its_reason(findings: Any, operator: Any) -> None:
+def test_a_replica_that_lags_is_named_with_its_reason(findings: Any, operator: Operator) -> None:
     assert findings()["replicas"]["ok"]
     version = operator.add_version(1)
     operator.run("versions", "activate", version)
@@ -187,7 +190,9 @@ def test_updates_of_the_record_are_looked_at(findings: Any) -> None:
     assert findings()["updates"]["found"] == "no update run has ended yet"
 
 
-def test_a_broken_prompt_of_the_operator_is_named_by_its_line(findings: Any, operator: Any) -> None:
+def test_a_broken_prompt_of_the_operator_is_named_by_its_line(
+    findings: Any, operator: Operator
+) -> None:
     assert findings()["gate prompts"]["found"] == "0 prompts of your own"
     folder = operator.data_dir / "gate"
     folder.mkdir()
@@ -206,7 +211,7 @@ def test_no_redis_is_a_problem_and_not_the_end(
     assert "api" in found
 
 
-def test_people_get_lines(operator: Any, findings: Any) -> None:
+def test_people_get_lines(operator: Operator, findings: Any) -> None:
     findings()
     printed = operator.run("doctor", code=1).stdout
     assert "ok     python" in printed

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from feedback.store import Store
+    from tests.support.service.operator import Operator
 
 ANN = Person("open", "ann")
 
 
 @pytest.fixture
-def votes(operator: Any) -> None:
+def votes(operator: Operator) -> None:
     """Record three completions with an up, a down and a correction."""
 
     async def record(store: Store) -> None:
@@ -45,14 +46,14 @@ def votes(operator: Any) -> None:
     operator.in_store(record)
 
 
-def test_votes_are_exported_and_imported(operator: Any, votes: None, tmp_path: Path) -> None:
+def test_votes_are_exported_and_imported(operator: Operator, votes: None, tmp_path: Path) -> None:
     out = tmp_path / "votes.jsonl"
     done = operator.ask("feedback", "export", "--out", str(out))
     assert (done["rows"], done["marked"], done["file"]) == (3, True, str(out))
     again = operator.run("feedback", "export", "--out", str(out), code=1)
     assert "exists already" in again.stderr
 
-    operator.in_store(lambda store: store._client.command("FLUSHALL"))
+    operator.raw_redis.flushall()
     dry = operator.ask("feedback", "import", str(out), "--dry-run")
     assert (dry["votes"], dry["dry_run"]) == (3, True)
     assert operator.ask("feedback", "stats")["pending"] == 0
@@ -69,7 +70,7 @@ def test_votes_are_exported_and_imported(operator: Any, votes: None, tmp_path: P
 )
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
 def test_every_layout_can_be_written(
-    operator: Any, votes: None, tmp_path: Path, layout: str, count: int, form: str
+    operator: Operator, votes: None, tmp_path: Path, layout: str, count: int, form: str
 ) -> None:
     words = ("--layout", layout, "--format", form, "--out", str(tmp_path / "out"))
     assert operator.ask("feedback", "export", *words)["rows"] == count
@@ -78,7 +79,7 @@ def test_every_layout_can_be_written(
 
 
 def test_an_export_goes_on_where_the_last_one_ended(
-    operator: Any, votes: None, tmp_path: Path
+    operator: Operator, votes: None, tmp_path: Path
 ) -> None:
     first = operator.ask("feedback", "export", "--out", str(tmp_path / "1"))
     operator.in_store(lambda store: store.votes.withdraw("chatcmpl-0", ANN, now=3.0))
@@ -89,19 +90,19 @@ def test_an_export_goes_on_where_the_last_one_ended(
     assert (row["id"], row["state"]) == ("chatcmpl-0", "withdrawn")
 
 
-def test_a_moment_that_is_none_is_one_clear_line(operator: Any, tmp_path: Path) -> None:
+def test_a_moment_that_is_none_is_one_clear_line(operator: Operator, tmp_path: Path) -> None:
     words = ("feedback", "export", "--since", "yesterday", "--out", str(tmp_path / "x"))
     assert "not a time to begin at" in operator.run(*words, code=1).stderr
 
 
 def test_bad_rows_stop_an_import_before_it_begins(
-    operator: Any, votes: None, tmp_path: Path
+    operator: Operator, votes: None, tmp_path: Path
 ) -> None:
     out = tmp_path / "votes.jsonl"
     operator.run("feedback", "export", "--out", str(out))
     with out.open("a") as file:
         file.write("{}\n[]\n")
-    operator.in_store(lambda store: store._client.command("FLUSHALL"))
+    operator.raw_redis.flushall()
     told = operator.run("feedback", "import", str(out), code=1).stderr
     assert "2 of 5 rows cannot be imported, so nothing was." in told
     assert f"{out}:4: id: Field required (and 28 more)" in told

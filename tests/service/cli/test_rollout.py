@@ -16,10 +16,11 @@ from service.cli import app
 
 if TYPE_CHECKING:
     from feedback.store import Store
+    from tests.support.service.operator import Operator
 
 
 @pytest.fixture
-def two(operator: Any) -> tuple[str, str]:
+def two(operator: Operator) -> tuple[str, str]:
     """Two approved versions, of which the first is live."""
     first, second = operator.add_version(1), operator.add_version(2)
     operator.run("versions", "activate", first)
@@ -33,22 +34,22 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def report(operator: Any, **fields: Any) -> None:
+def report(operator: Operator, **fields: Any) -> None:
     """Let a replica say what it serves."""
     said = {"id": "r1", "serving": "base", "loaded": ("base",), "generation": 0} | fields
     replica = Replica(**said, seen_at=time.time())
     operator.in_store(lambda store: store.replicas.report(replica, timedelta(seconds=10)))
 
 
-def state(operator: Any, version: str) -> str:
+def state(operator: Operator, version: str) -> str:
     return operator.in_store(lambda store: store.versions.get(version)).state
 
 
-def live(operator: Any) -> str:
+def live(operator: Operator) -> str:
     return operator.in_store(lambda store: store.rollout.get()).live
 
 
-def test_a_canary_is_started_changed_and_stopped(operator: Any, two: tuple[str, str]) -> None:
+def test_a_canary_is_started_changed_and_stopped(operator: Operator, two: tuple[str, str]) -> None:
     _, second = two
     started = operator.ask("canary", "start", second, "--fraction", "0.2", "--why", "a try")
     assert (started["canary"], started["fraction"]) == (second, 0.2)
@@ -64,14 +65,14 @@ def test_a_canary_is_started_changed_and_stopped(operator: Any, two: tuple[str, 
 
 @pytest.mark.parametrize("fraction", ["0", "1.5", "-1"])
 def test_a_share_is_above_0_and_at_most_1(
-    operator: Any, two: tuple[str, str], fraction: str
+    operator: Operator, two: tuple[str, str], fraction: str
 ) -> None:
     result = operator.run("canary", "start", two[1], "--fraction", fraction, code=1)
     assert "above 0 and at most 1" in result.stderr
 
 
 def test_a_canary_whose_files_were_altered_is_not_started(
-    operator: Any, two: tuple[str, str]
+    operator: Operator, two: tuple[str, str]
 ) -> None:
     (operator.data_dir / "adapters" / two[1] / WEIGHTS_FILE).write_bytes(b"other")
     assert "was altered" in operator.run("canary", "start", two[1], code=1).stderr
@@ -79,7 +80,7 @@ def test_a_canary_whose_files_were_altered_is_not_started(
 
 
 def test_the_kill_switch_serves_the_base_and_pauses_learning(
-    operator: Any, two: tuple[str, str]
+    operator: Operator, two: tuple[str, str]
 ) -> None:
     first, second = two
     operator.run("canary", "start", second)
@@ -105,7 +106,7 @@ def test_the_kill_switch_serves_the_base_and_pauses_learning(
     ],
 )
 def test_what_is_taken_from_users_is_asked_about(
-    operator: Any, two: tuple[str, str], words: tuple[str, ...], would: str
+    operator: Operator, two: tuple[str, str], words: tuple[str, ...], would: str
 ) -> None:
     operator.run("canary", "start", two[1])
     before = operator.in_store(lambda store: store.rollout.get())
@@ -121,7 +122,7 @@ def test_what_is_taken_from_users_is_asked_about(
 
 
 def test_a_dry_run_of_the_kill_switch_says_all_it_would_do(
-    operator: Any, two: tuple[str, str]
+    operator: Operator, two: tuple[str, str]
 ) -> None:
     first, second = two
     operator.run("canary", "start", second)
@@ -138,7 +139,7 @@ def test_a_dry_run_of_the_kill_switch_says_all_it_would_do(
 
 @pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 1)])
 def test_on_a_terminal_the_operator_is_asked(
-    operator: Any, two: tuple[str, str], terminal: None, answer: str, code: int
+    operator: Operator, two: tuple[str, str], terminal: None, answer: str, code: int
 ) -> None:
     first, _ = two
     result = CliRunner().invoke(app, ["versions", "rollback"], input=f"{answer}\n")
@@ -148,7 +149,7 @@ def test_on_a_terminal_the_operator_is_asked(
 
 
 def test_what_moved_while_the_operator_was_asked_stays(
-    operator: Any, two: tuple[str, str], terminal: None, monkeypatch: pytest.MonkeyPatch
+    operator: Operator, two: tuple[str, str], terminal: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, second = two
 
@@ -170,7 +171,7 @@ def test_what_moved_while_the_operator_was_asked_stays(
     assert live(operator) == second
 
 
-def test_a_version_is_confirmed(operator: Any, two: tuple[str, str]) -> None:
+def test_a_version_is_confirmed(operator: Operator, two: tuple[str, str]) -> None:
     first, second = two
 
     async def promote(store: Store) -> None:
@@ -182,7 +183,9 @@ def test_a_version_is_confirmed(operator: Any, two: tuple[str, str]) -> None:
     assert "Only the live version" in operator.run("versions", "confirm", first, code=1).stderr
 
 
-def test_waiting_ends_well_once_all_replicas_have_it(operator: Any, two: tuple[str, str]) -> None:
+def test_waiting_ends_well_once_all_replicas_have_it(
+    operator: Operator, two: tuple[str, str]
+) -> None:
     _, second = two
     done = threading.Event()
 
@@ -208,7 +211,9 @@ def test_waiting_ends_well_once_all_replicas_have_it(operator: Any, two: tuple[s
     assert answer["settled"]["all"]
 
 
-def test_waiting_in_vain_says_who_lacks_it_and_fails(operator: Any, two: tuple[str, str]) -> None:
+def test_waiting_in_vain_says_who_lacks_it_and_fails(
+    operator: Operator, two: tuple[str, str]
+) -> None:
     report(operator, id="r1", generation=100)
     report(operator, id="r2", problem="The disk is full.", read_generation=100)
     result = operator.run("versions", "activate", two[1], "--wait", "0.1", code=1)
@@ -217,13 +222,13 @@ def test_waiting_in_vain_says_who_lacks_it_and_fails(operator: Any, two: tuple[s
     assert live(operator) == two[1]
 
 
-def test_waiting_where_nobody_serves_fails(operator: Any, two: tuple[str, str]) -> None:
+def test_waiting_where_nobody_serves_fails(operator: Operator, two: tuple[str, str]) -> None:
     result = operator.run("rollout", "kill", "--yes", "--wait", "0.1", code=1)
     assert "No replica reports" in result.stdout
 
 
 def test_the_rollout_is_shown_with_its_replicas_and_the_verdict(
-    operator: Any, two: tuple[str, str]
+    operator: Operator, two: tuple[str, str]
 ) -> None:
     first, second = two
     operator.run("canary", "start", second, "--fraction", "0.25")
@@ -255,15 +260,12 @@ def test_the_rollout_is_shown_with_its_replicas_and_the_verdict(
     operator.run("rollout", "show")
 
 
-def test_versions_are_a_table_that_a_person_can_read(operator: Any, two: tuple[str, str]) -> None:
+def test_versions_are_a_table_that_a_person_can_read(
+    operator: Operator, two: tuple[str, str]
+) -> None:
     first, _ = two
-
-    async def count(store: Store) -> None:
-        await store._client.command("HSET", f"tl:version:{first}", "up", 8, "down", 2)
-        figures = '{"kl_per_reply": 1.234}'
-        await store._client.command("HSET", f"tl:version:{first}", "figures", figures)
-
-    operator.in_store(count)
+    counted = {"up": 8, "down": 2, "figures": '{"kl_per_reply": 1.234}'}
+    operator.raw_redis.hset(f"tl:version:{first}", mapping=counted)
     header, *rows = operator.run("versions", "list").stdout.splitlines()
     assert header.split() == ["version", "state", "approval", "votes", "KL", "age", "by"]
     row = next(row for row in rows if row.startswith(first))
@@ -276,13 +278,13 @@ def test_versions_are_a_table_that_a_person_can_read(operator: Any, two: tuple[s
 
 
 @pytest.mark.parametrize("before", ["x", "1", "99999999999999999999-0", "1-\u0661", "1-1-1"])
-def test_what_is_no_entry_is_told(operator: Any, before: str) -> None:
+def test_what_is_no_entry_is_told(operator: Operator, before: str) -> None:
     refused = operator.run("versions", "history", "--before", before, code=1)
     assert "is not an entry's id" in refused.stderr
 
 
 def test_history_is_of_all_or_of_one_version_and_goes_on(
-    operator: Any, two: tuple[str, str]
+    operator: Operator, two: tuple[str, str]
 ) -> None:
     first, second = two
     operator.run("versions", "activate", second, "--why", "better")

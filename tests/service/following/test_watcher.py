@@ -19,6 +19,8 @@ from service.following.last_known import LastKnown
 from tests.support.rollout.versions import V1, V2, V3, V9, activate
 
 if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
     from feedback.store import Store
     from feedback.types import Rollout
     from service.metrics.metrics import Metrics
@@ -36,12 +38,12 @@ async def test_a_first_look_serves_the_base(make_watcher: Any, metrics: Metrics)
 
 
 async def test_the_engine_leaves_cores_to_a_learner_for_as_long_as_it_is_at_work(
-    make_watcher: Any, generator: Any, store: Store
+    make_watcher: Any, generator: Any, store: Store, raw_redis: Redis
 ) -> None:
     watcher = make_watcher()
     seen = []
     for command in (("EXISTS",), ("SET", "somebody"), ("DEL",)):
-        await store._client.command(command[0], keys.LEASE, *command[1:])
+        await raw_redis.execute_command(command[0], keys.LEASE, *command[1:])
         await watcher.look()
         seen.append(generator.learner_has_room)
     assert seen == [False, True, False]
@@ -167,14 +169,14 @@ async def test_when_redis_goes_away_the_version_stays(
 
 
 async def test_what_a_lost_record_counted_is_not_claimed_of_the_next_one(
-    make_watcher: Any, store: Store, versions: None
+    make_watcher: Any, store: Store, raw_redis: Redis, versions: None
 ) -> None:
     watcher = make_watcher()
     for version in (V1, V2, V1):
         await activate(store, version)
     await watcher.look()
     assert watcher.generation == 3
-    await store.rollout._client.command("DEL", keys.ROLLOUT)
+    await raw_redis.delete(keys.ROLLOUT)
     await activate(store, V9)
     await watcher.look()
     (replica,) = await store.replicas.list()

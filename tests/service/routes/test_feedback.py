@@ -7,6 +7,7 @@ import pytest
 
 if TYPE_CHECKING:
     import httpx
+    from redis.asyncio import Redis
 
     from feedback.store import Store
     from service.settings import ServiceSettings
@@ -153,10 +154,10 @@ async def test_rewards_follow_the_settings(
 
 
 async def test_a_vote_whose_reply_expired_can_be_read_and_withdrawn(
-    running: Any, completion_id: str, store: Store
+    running: Any, completion_id: str, store: Store, raw_redis: Redis
 ) -> None:
     await put(running, completion_id, thumb="up")
-    await store._client.command("DEL", f"tl:completion:{completion_id}")
+    await raw_redis.delete(f"tl:completion:{completion_id}")
     url, ann = f"/v1/feedback/{completion_id}", {"user": "ann"}
     vote = (await running.client.get(url, params=ann)).json()
     assert vote["state"] == "expired"

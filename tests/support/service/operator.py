@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from redis import Redis
     from typer.testing import Result
 
 
@@ -27,6 +28,7 @@ class Operator:
 
     data_dir: Path
     redis_url: str
+    raw_redis: Redis
 
     def run(self, *words: str, code: int = 0) -> Result:
         """Run a command that must end with ``code``."""

@@ -8,6 +8,8 @@ from feedback.store import keys
 from feedback.types import Person
 
 if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
     from feedback.store import Store
     from feedback.types import Run
 
@@ -15,8 +17,8 @@ ANN = Person("k1", "ann")
 V1, V2, V3, V4, V5 = (f"v00000{i}-0123456789ab" for i in range(1, 6))
 
 
-async def let_the_lease_run_out(store: Store) -> None:
-    await store._client.command("DEL", keys.LEASE)
+async def let_the_lease_run_out(raw_redis: Redis) -> None:
+    await raw_redis.delete(keys.LEASE)
 
 
 async def commit(store: Store, run: Run, version: str = V1) -> None:

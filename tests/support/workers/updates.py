@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from feedback.store import keys
-from feedback.types import Person
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pytest
-
-    from feedback.store import Store
-
-ANN = Person("k1", "ann")
 
 
 class Killed(BaseException):
@@ -35,11 +28,3 @@ def raising(error: Exception) -> Callable[[object], None]:
         raise error
 
     return during
-
-
-async def let_the_lease_run_out(store: Store) -> None:
-    await store._client.command("DEL", keys.LEASE)
-
-
-async def states(store: Store, ids: list[str]) -> list[str]:
-    return [(await store.votes.get(each, ANN)).state for each in ids]
