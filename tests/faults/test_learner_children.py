@@ -37,7 +37,7 @@ async def test_a_learner_killed_for_its_memory_is_followed_by_another(
     electorate = Electorate(store)
     await electorate.vote(BATCH)
     parent = await start_workers(site, 1.0)
-    killed = []
+    killed: list[int] = []
     for _ in range(2):
         await happens(lambda: len(site.learned()) > len(killed), 60, "A learner at work")
         killed.append(site.learned()[-1])

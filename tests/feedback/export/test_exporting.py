@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from feedback.export.layouts import Format, Layout
     from feedback.store import Store
+    from tests.support.store.fixtures import MakeCompletion, RecordVote
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +38,7 @@ def left_over(folder: Path) -> list[str]:
 
 
 @pytest.fixture
-async def many(store: Store, voted: Any) -> None:
+async def many(store: Store, voted: RecordVote) -> None:
     """Record 350 votes, some changed, withdrawn, deleted, and with corrections."""
     votes = []
     for number in range(MANY):
@@ -78,7 +79,7 @@ async def test_every_vote_is_exported_once_as_it_stands(
 
 
 async def test_the_mark_rises_after_a_whole_export_of_records_only(
-    store: Store, voted: Any, tmp_path: Path
+    store: Store, voted: RecordVote, tmp_path: Path
 ) -> None:
     await voted(1)
     assert not (await export_file(store, tmp_path / "k", "kto", "jsonl")).marked
@@ -100,7 +101,7 @@ async def test_the_mark_rises_after_a_whole_export_of_records_only(
 
 
 async def test_a_vote_that_changes_meanwhile_is_in_the_next_export(
-    store: Store, voted: Any
+    store: Store, voted: RecordVote
 ) -> None:
     for number in range(3):
         await voted(number)
@@ -114,7 +115,7 @@ async def test_a_vote_that_changes_meanwhile_is_in_the_next_export(
 
 
 async def test_pairs_come_from_comparisons_corrections_and_opposite_votes(
-    store: Store, voted: Any, tmp_path: Path, completion: Any
+    store: Store, voted: RecordVote, tmp_path: Path, completion: MakeCompletion
 ) -> None:
     prompt = (Message("user", "Q"),)
     for number, text in enumerate(("good", "bad", "up", "down", "wrong", "alone")):
@@ -214,7 +215,7 @@ async def test_an_export_that_died_after_its_file_was_whole_is_ended(
 
 
 async def test_a_file_that_is_there_is_not_overwritten(
-    store: Store, voted: Any, tmp_path: Path
+    store: Store, voted: RecordVote, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     out.write_text("precious")
@@ -253,7 +254,9 @@ async def test_another_export_is_not_gone_on_with(
     assert left_over(tmp_path) == ["out"]
 
 
-async def test_two_exports_do_not_write_one_file(store: Store, voted: Any, tmp_path: Path) -> None:
+async def test_two_exports_do_not_write_one_file(
+    store: Store, voted: RecordVote, tmp_path: Path
+) -> None:
     await voted(1)
     with PartFile(tmp_path / "out").held(), pytest.raises(TransferError, match="Another export"):
         await export_file(store, tmp_path / "out", "records", "jsonl")

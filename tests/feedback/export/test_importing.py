@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from feedback.export.layouts import Format
     from feedback.store import Store
+    from tests.support.store.fixtures import MakeCompletion, MakeRecord, RecordVote
 
 pytestmark = pytest.mark.anyio
 
@@ -45,18 +46,18 @@ def write(path: Path, *lines: object) -> Path:
 
 async def everything(raw_redis: Redis) -> dict[str, Any]:
     """Return every key of a Redis with what it holds, as far as a restore brings it back."""
-    found = {}
+    found: dict[str, Any] = {}
     for key in await raw_redis.keys("tl:*"):
         kind = await raw_redis.type(key)
         read = {"hash": ("HGETALL",), "zset": ("ZRANGE", 0, -1), "string": ("GET",)}.get(kind)
         if read and not key.startswith(("tl:run", "tl:lease", "tl:open")):
             value = await raw_redis.execute_command(read[0], key, *read[1:])
-            found[key] = sorted(value) if kind == "zset" else value
+            found[str(key)] = sorted(value) if kind == "zset" else value
     return found
 
 
 @pytest.fixture
-async def lively(store: Store, voted: Any, completion: Any) -> None:
+async def lively(store: Store, voted: RecordVote, completion: MakeCompletion) -> None:
     """Record votes of every kind and in every state."""
     for number in range(60):
         person = BOB if number % 4 == 0 else ANN
@@ -153,7 +154,7 @@ async def test_learned_votes_are_learned_again_on_demand_only(
 
 
 async def test_what_is_there_is_left_alone_and_a_second_import_goes_on(
-    store: Store, raw_redis: Redis, voted: Any, tmp_path: Path
+    store: Store, raw_redis: Redis, voted: RecordVote, tmp_path: Path
 ) -> None:
     for number in range(120):
         await voted(number)
@@ -171,7 +172,7 @@ async def test_what_is_there_is_left_alone_and_a_second_import_goes_on(
 
 
 async def test_a_dry_run_counts_and_writes_nothing(
-    store: Store, raw_redis: Redis, voted: Any, tmp_path: Path
+    store: Store, raw_redis: Redis, voted: RecordVote, tmp_path: Path
 ) -> None:
     for number in range(3):
         await voted(number)
@@ -184,7 +185,7 @@ async def test_a_dry_run_counts_and_writes_nothing(
 
 
 async def test_a_deleted_vote_that_is_imported_again_is_exported_once(
-    store: Store, voted: Any, tmp_path: Path
+    store: Store, voted: RecordVote, tmp_path: Path
 ) -> None:
     await voted(1)
     await export_file(store, tmp_path / "file", "records", "jsonl")
@@ -195,7 +196,7 @@ async def test_a_deleted_vote_that_is_imported_again_is_exported_once(
 
 
 async def test_a_vote_without_its_reply_comes_back_for_its_voter(
-    store: Store, record: Any, tmp_path: Path
+    store: Store, record: MakeRecord, tmp_path: Path
 ) -> None:
     gone = replace(record(1, thumb="up", state="expired"), completion=None)
     done = await import_file(store, write(tmp_path / "file", as_row(gone)), relearn=True)
@@ -207,7 +208,7 @@ async def test_a_vote_without_its_reply_comes_back_for_its_voter(
 
 @pytest.mark.parametrize("state", ["pending", "claimed"])
 async def test_a_vote_that_would_wait_without_its_reply_has_expired(
-    store: Store, record: Any, tmp_path: Path, state: str
+    store: Store, record: MakeRecord, tmp_path: Path, state: str
 ) -> None:
     gone = replace(record(1, thumb="up", state=state), completion=None)
     await import_file(store, write(tmp_path / "file", as_row(gone)))
@@ -218,7 +219,7 @@ async def test_a_vote_that_would_wait_without_its_reply_has_expired(
 
 
 async def test_times_to_live_begin_anew(
-    store: Store, raw_redis: Redis, record: Any, tmp_path: Path
+    store: Store, raw_redis: Redis, record: MakeRecord, tmp_path: Path
 ) -> None:
     await import_file(store, write(tmp_path / "file", as_row(record(1, thumb="up"))))
     day = 24 * 3600
@@ -231,7 +232,7 @@ async def test_times_to_live_begin_anew(
         assert days * day - 60 < left <= days * day
 
 
-async def test_bad_rows_are_told_by_number_and_reason(record: Any, tmp_path: Path) -> None:
+async def test_bad_rows_are_told_by_number_and_reason(record: MakeRecord, tmp_path: Path) -> None:
     good = as_row(record(1, thumb="up"))
     path = write(
         tmp_path / "file",
@@ -259,7 +260,7 @@ async def test_only_the_first_of_many_bad_rows_are_told(tmp_path: Path) -> None:
     assert (checked.bad, len(checked.problems)) == (1000, 20)
 
 
-async def test_bad_parquet_is_refused(record: Any, tmp_path: Path) -> None:
+async def test_bad_parquet_is_refused(record: MakeRecord, tmp_path: Path) -> None:
     stream = ParquetStream("records")
     row = {**as_row(record(1, thumb="up")), "version": "x"}
     made = stream.write([encode_line(row)]) + stream.close()
@@ -274,7 +275,7 @@ async def test_bad_parquet_is_refused(record: Any, tmp_path: Path) -> None:
 
 
 async def test_parquet_is_read_group_by_group(
-    record: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writers, "GROUP_ROWS", 10)
     monkeypatch.setattr(reading, "_PARQUET_ROWS", 10)
@@ -294,7 +295,7 @@ async def test_parquet_is_read_group_by_group(
 
 
 async def test_a_huge_text_survives(
-    store: Store, raw_redis: Redis, voted: Any, tmp_path: Path
+    store: Store, raw_redis: Redis, voted: RecordVote, tmp_path: Path
 ) -> None:
     text = "ä\u2028" * 1_000_000
     await voted(1, Vote(correction=text), text=text)

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
 from feedback.export.layouts import PAIRED, Layout, pair_row, single_rows
 from feedback.export.pairs import PreferencePair
 from models.types import Message
+
+if TYPE_CHECKING:
+    from tests.support.store.fixtures import MakeRecord
 
 USER = {"role": "user", "content": "Question 1"}
 SYSTEM = {"role": "system", "content": "Be kind."}
@@ -26,18 +29,20 @@ def said(text: str) -> list[dict[str, str]]:
         ({"rating": 0.0}, False),
     ],
 )
-def test_kto_has_a_label(record: Any, vote: dict[str, Any], label: bool) -> None:
+def test_kto_has_a_label(record: MakeRecord, vote: dict[str, Any], label: bool) -> None:
     assert single_rows("kto", record(1, text="Hi.", **vote)) == [
         {"prompt": [SYSTEM, USER], "completion": said("Hi."), "label": label}
     ]
 
 
 @pytest.mark.parametrize("vote", [{"rating": 2.5}, {"comment": "hm"}])
-def test_kto_leaves_out_what_is_neither_good_nor_bad(record: Any, vote: dict[str, Any]) -> None:
+def test_kto_leaves_out_what_is_neither_good_nor_bad(
+    record: MakeRecord, vote: dict[str, Any]
+) -> None:
     assert single_rows("kto", record(1, **vote)) == []
 
 
-def test_sft_has_approved_replies_and_corrections(record: Any) -> None:
+def test_sft_has_approved_replies_and_corrections(record: MakeRecord) -> None:
     def row(**fields: Any) -> Any:
         return single_rows("sft", record(1, text="Hi.", **fields))
 
@@ -50,7 +55,7 @@ def test_sft_has_approved_replies_and_corrections(record: Any) -> None:
     assert row(comment="hm") == []
 
 
-def test_triplets_have_input_output_and_reward(record: Any) -> None:
+def test_triplets_have_input_output_and_reward(record: MakeRecord) -> None:
     assert single_rows("triplets", record(1, text="Hi.", rating=0.0)) == [
         {
             "input": {
@@ -65,12 +70,12 @@ def test_triplets_have_input_output_and_reward(record: Any) -> None:
     assert single_rows("triplets", record(1, comment="hm")) == []
 
 
-def test_a_prompt_without_a_system_message_has_none_in_a_triplet(record: Any) -> None:
+def test_a_prompt_without_a_system_message_has_none_in_a_triplet(record: MakeRecord) -> None:
     row = single_rows("triplets", record(1, thumb="up", messages=(Message("user", "Q"),)))[0]
     assert row["input"]["system"] is None
 
 
-def test_pairs_have_the_prompt_apart_or_in_both(record: Any) -> None:
+def test_pairs_have_the_prompt_apart_or_in_both(record: MakeRecord) -> None:
     pair = PreferencePair((Message("user", "Question 1"),), "Good.", "Bad.")
     assert pair_row("preference", pair) == {
         "prompt": [USER],
@@ -84,7 +89,7 @@ def test_pairs_have_the_prompt_apart_or_in_both(record: Any) -> None:
 
 
 @pytest.mark.parametrize("layout", sorted(set(get_args(Layout)) - PAIRED - {"records"}))
-def test_a_reply_that_expired_makes_no_row(record: Any, layout: Layout) -> None:
+def test_a_reply_that_expired_makes_no_row(record: MakeRecord, layout: Layout) -> None:
     gone = replace(record(1, thumb="up"), completion=None)
     assert single_rows(layout, gone) == []
     assert len(single_rows("records", gone)) == 1

@@ -2,17 +2,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback.export.records import COLUMNS, BadRowError, VoteRecord, as_row, from_row
+from feedback.export.records import BadRowError, VoteRecord, as_row, from_row
+from feedback.export.row import COLUMNS
 from feedback.export.writers import encode_line
 from feedback.rewards import reward
 from feedback.types import RATING_STEPS, Comparison, Completion, Person, Vote
 from models.types import Message, Sampling
+
+if TYPE_CHECKING:
+    from tests.support.store.fixtures import MakeRecord
 
 VERSION = "v000003-0123456789ab"
 
@@ -30,14 +34,14 @@ def through_json(row: dict[str, Any]) -> Any:
         {"correction": "Better."},
     ],
 )
-def test_a_record_comes_back_from_its_row(record: Any, said: dict[str, Any]) -> None:
+def test_a_record_comes_back_from_its_row(record: MakeRecord, said: dict[str, Any]) -> None:
     made = record(1, **said)
     row = as_row(made)
     assert tuple(row) == COLUMNS
     assert from_row(through_json(row)) == made
 
 
-def test_what_became_of_a_vote_comes_back_too(record: Any) -> None:
+def test_what_became_of_a_vote_comes_back_too(record: MakeRecord) -> None:
     learned = replace(record(1, thumb="up", state="learned"), learned_by=VERSION)
     discarded = replace(
         record(2, thumb="down", state="discarded"), reason="quarantined", returned=2
@@ -86,7 +90,7 @@ def test_a_tombstone_has_no_text_and_nobody_in_it() -> None:
     ],
 )
 def test_a_bad_row_says_which_column_and_why(
-    record: Any, change: dict[str, Any], reason: str
+    record: MakeRecord, change: dict[str, Any], reason: str
 ) -> None:
     row = as_row(record(1, thumb="up")) | change
     with pytest.raises(BadRowError) as caught:

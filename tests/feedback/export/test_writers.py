@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import pyarrow.parquet as pq
 import pytest
@@ -10,10 +10,14 @@ import pytest
 from feedback.export import writers
 from feedback.export.layouts import PAIRED, Layout, pair_row, single_rows
 from feedback.export.pairs import PreferencePair
-from feedback.export.records import COLUMNS, VoteRecord, as_row
+from feedback.export.records import VoteRecord, as_row
+from feedback.export.row import COLUMNS
 from feedback.export.schema import schema
 from feedback.export.writers import ParquetStream, encode_line
 from models.types import Message
+
+if TYPE_CHECKING:
+    from tests.support.store.fixtures import MakeRecord
 
 
 @pytest.mark.parametrize(
@@ -39,7 +43,7 @@ def test_halves_of_surrogate_pairs_are_replaced_and_whole_pairs_joined() -> None
     assert json.loads(line.decode()) == {"a": "x\ufffdy", "b": "\U0001f642"}
 
 
-def rows_of(layout: Layout, record: Any) -> list[dict[str, Any]]:
+def rows_of(layout: Layout, record: MakeRecord) -> list[dict[str, Any]]:
     if layout in PAIRED:
         return [pair_row(layout, PreferencePair((Message("user", "Q\u2028"),), "good", "bad"))]
     made = [record(1, thumb="up"), record(2, rating=0.5, correction="c")]
@@ -50,7 +54,7 @@ def rows_of(layout: Layout, record: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("layout", get_args(Layout))
-def test_parquet_holds_the_same_rows_as_lines(layout: Layout, record: Any) -> None:
+def test_parquet_holds_the_same_rows_as_lines(layout: Layout, record: MakeRecord) -> None:
     rows = rows_of(layout, record)
     stream = ParquetStream(layout)
     made = stream.write([encode_line(row) for row in rows]) + stream.close()
@@ -67,7 +71,9 @@ def test_the_columns_of_records_are_those_of_their_rows() -> None:
     assert tuple(schema("records").names) == COLUMNS
 
 
-def test_parquet_is_handed_out_in_pieces(record: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_is_handed_out_in_pieces(
+    record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(writers, "GROUP_ROWS", 10)
     stream = ParquetStream("kto")
     line = [encode_line(row) for row in single_rows("kto", record(1, thumb="up"))]

@@ -21,7 +21,7 @@ async def test_the_whole_key_is_verified_and_only_a_hash_is_kept(
 ) -> None:
     key, whole = await store.keys.create("laptop", frozenset({"chat", "admin"}), now=5.0)
     assert await store.keys.verify(whole) == key
-    assert (key.name, key.scopes, key.created_at) == ("laptop", {"chat", "admin"}, 5.0)
+    assert (key.name, key.scopes, key.created_at) == ("laptop", frozenset({"chat", "admin"}), 5.0)
     tl, public_id, secret = whole.split("_", 2)
     assert (tl, public_id) == ("tl", key.public_id)
     stored = await raw_redis.hgetall(keys.api_key(public_id))

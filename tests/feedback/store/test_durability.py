@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from redis.exceptions import ResponseError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     MakeCompletion = Callable[..., Completion]
 
-    class StartServer:
+    class StartServer(Protocol):
         def __call__(self, folder: Path, *options: str, binary: str | None = None) -> Server: ...
 
 

@@ -4,7 +4,7 @@ import stat
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from kombu import Connection
@@ -30,7 +30,8 @@ def test_celery_reaches_the_same_server(start_redis: StartRedis, tmp_path: Path)
     server = start_redis(tmp_path / "a b%20")
     assert server.redis.celery_url.endswith("/a%20b%2520/redis/redis.sock?virtual_host=0")
     with Connection(server.redis.celery_url) as connection:
-        assert connection.channel().client.ping()
+        channel: Any = connection.channel()
+        assert channel.client.ping()
 
 
 async def test_a_long_and_odd_path_still_works(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from feedback.export.records import VoteRecord
     from feedback.store import Store
+    from tests.support.store.fixtures import ClaimVotes, MakeCompletion, RecordVotes
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +30,7 @@ async def test_an_empty_log_has_nothing(store: Store) -> None:
 
 
 async def test_a_vote_comes_with_all_that_is_recorded(
-    store: Store, voted: Any, completion: Any
+    store: Store, voted: RecordVotes, completion: MakeCompletion
 ) -> None:
     await voted("u")
     (found,) = await whole(store)
@@ -42,7 +43,9 @@ async def test_a_vote_comes_with_all_that_is_recorded(
     assert found.returned == 0
 
 
-async def test_a_changed_vote_comes_once_where_it_changed_last(store: Store, voted: Any) -> None:
+async def test_a_changed_vote_comes_once_where_it_changed_last(
+    store: Store, voted: RecordVotes
+) -> None:
     await voted("uu")
     await store.votes.put("c0", ANN, Vote(thumb="down", comment="no"), -1.0, now=3000.0)
     await store.votes.put("c0", ANN, Vote(thumb="down", comment="No."), -1.0, now=3001.0)
@@ -52,7 +55,9 @@ async def test_a_changed_vote_comes_once_where_it_changed_last(store: Store, vot
     assert (found[1].voted_at, found[1].updated_at) == (3000.0, 3001.0)
 
 
-async def test_withdrawn_and_deleted_votes_come_as_tombstones(store: Store, claimed: Any) -> None:
+async def test_withdrawn_and_deleted_votes_come_as_tombstones(
+    store: Store, claimed: ClaimVotes
+) -> None:
     run = await claimed("uuu")
     version = "v000001-0123456789ab"
     await store.runs.commit(run, version=version, manifest={}, report={}, now=4000.0)
@@ -70,7 +75,7 @@ async def test_withdrawn_and_deleted_votes_come_as_tombstones(store: Store, clai
 
 
 async def test_a_vote_outlives_its_reply_and_then_is_left_out(
-    store: Store, raw_redis: Redis, voted: Any
+    store: Store, raw_redis: Redis, voted: RecordVotes
 ) -> None:
     await voted("ud")
     await raw_redis.delete("tl:completion:c0", "tl:completion:c1", "tl:feedback:c1")
@@ -80,7 +85,7 @@ async def test_a_vote_outlives_its_reply_and_then_is_left_out(
     assert found.completion is None
 
 
-async def test_the_log_is_read_in_pieces(store: Store, voted: Any) -> None:
+async def test_the_log_is_read_in_pieces(store: Store, voted: RecordVotes) -> None:
     await voted("udu")
     first = await store.log.read(START, 2)
     assert [each.completion_id for each in first] == ["c0", "c1"]
@@ -91,7 +96,7 @@ async def test_the_log_is_read_in_pieces(store: Store, voted: Any) -> None:
 
 
 async def test_the_last_id_stays_when_the_log_is_trimmed(
-    store: Store, raw_redis: Redis, voted: Any
+    store: Store, raw_redis: Redis, voted: RecordVotes
 ) -> None:
     await voted("u")
     last = await store.log.last_id()

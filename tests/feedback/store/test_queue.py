@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from feedback.types import Completion
+    from tests.support.store.fixtures import ClaimVotes
 
     MakeCompletion = Callable[..., Completion]
     Voted = Callable[..., Awaitable[list[str]]]
@@ -57,7 +58,7 @@ async def vote(store: Store, completion: Completion, at: float, score: float = 1
     await store.votes.put(completion.id, completion.person, thumb, score, now=at)
 
 
-async def queues(raw_redis: Redis) -> tuple[set[str], set[str], dict[str, str]]:
+async def queues(raw_redis: Redis) -> tuple[set[Any], set[Any], dict[Any, Any]]:
     """Return the ids that wait by age and by turn, and how many each user has."""
     ready = await raw_redis.zrange(keys.READY, 0, -1)
     turns = await raw_redis.zrange(keys.TURNS, 0, -1)
@@ -124,7 +125,7 @@ async def test_every_way_out_of_the_queue_is_out_of_all_of_it(
 
 
 async def test_a_vote_that_is_given_back_waits_again_in_all_of_it(
-    store: Store, raw_redis: Redis, voted: Voted, claimed: Callable[..., Awaitable[Any]]
+    store: Store, raw_redis: Redis, voted: Voted, claimed: ClaimVotes
 ) -> None:
     run = await claimed("u")
     name = "v000001-0123456789ab"
@@ -135,7 +136,7 @@ async def test_a_vote_that_is_given_back_waits_again_in_all_of_it(
 
 
 async def test_a_vote_that_is_given_back_after_its_completion_expired_is_found_at_any_place(
-    store: Store, raw_redis: Redis, voted: Voted, claimed: Callable[..., Awaitable[Any]]
+    store: Store, raw_redis: Redis, voted: Voted, claimed: ClaimVotes
 ) -> None:
     await voted("uuu", start=10)
     run = await claimed("u")
@@ -178,7 +179,7 @@ async def test_expired_votes_are_read_withdrawn_and_counted(
 
 
 async def test_a_learned_vote_outlives_its_completion_unchanged(
-    store: Store, raw_redis: Redis, claimed: Callable[..., Awaitable[Any]]
+    store: Store, raw_redis: Redis, claimed: ClaimVotes
 ) -> None:
     run = await claimed("u")
     name = "v000001-0123456789ab"

@@ -184,8 +184,8 @@ def test_what_leaves_the_log_is_what_the_rule_says(
             await client.command("XADD", keys.FEEDBACK_LOG, f"{base + moment}-0", *words)
         for i, (state, revision) in enumerate(votes):
             if state != "gone":
-                words = ("state", state, "revision", revision)
-                await client.command("HSET", keys.feedback(f"c{i}"), *words)
+                vote = ("state", state, "revision", revision)
+                await client.command("HSET", keys.feedback(f"c{i}"), *vote)
         if exported is not None:
             await client.command("SET", keys.EXPORTED, f"{base + exported}-0")
         arguments = [f"{base + now - ttl_ms}-0", PIECE, int(trim_unexported)]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     from feedback.store import Store
     from feedback.types import Run
+    from tests.support.store.fixtures import ClaimVotes, MakeCompletion, RecordVotes
+
+    LearnVotes = Callable[..., Awaitable[str]]
+
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +28,7 @@ ANN = Person("k1", "ann")
 
 
 @pytest.fixture
-def learned(store: Store, claimed: Callable[..., Awaitable[Run]]) -> Callable[..., Awaitable[str]]:
+def learned(store: Store, claimed: ClaimVotes) -> LearnVotes:
     """Learn from new votes into a version that goes live."""
 
     async def learn(thumbs: str, *, start: int = 0, practice: tuple[str, ...] = ()) -> str:
@@ -39,7 +43,7 @@ def learned(store: Store, claimed: Callable[..., Awaitable[Run]]) -> Callable[..
     return learn
 
 
-async def test_a_reply_of_the_base_says_so(store: Store, voted: Any) -> None:
+async def test_a_reply_of_the_base_says_so(store: Store, voted: RecordVotes) -> None:
     await voted("u")
     found = await explain(store, "c0")
     assert (found.version, found.by_base, found.made) == ("base", True, None)
@@ -50,7 +54,7 @@ async def test_a_reply_of_the_base_says_so(store: Store, voted: Any) -> None:
 
 
 async def test_a_reply_leads_to_the_votes_that_made_its_version(
-    store: Store, learned: Any, completion: Any
+    store: Store, learned: LearnVotes, completion: MakeCompletion
 ) -> None:
     first = await learned("ud")
     second = await learned("uuud", start=2)
@@ -79,7 +83,7 @@ async def test_a_reply_leads_to_the_votes_that_made_its_version(
 
 
 async def test_a_vote_leads_to_what_learned_it_and_where_that_is_served(
-    store: Store, learned: Any
+    store: Store, learned: LearnVotes
 ) -> None:
     first = await learned("ud")
     second = await learned("uu", start=2, practice=("c1",))
@@ -96,7 +100,7 @@ async def test_a_vote_leads_to_what_learned_it_and_where_that_is_served(
     assert set(served) == {"live", "confirmed"}
 
 
-async def test_what_was_rolled_back_is_told_as_such(store: Store, learned: Any) -> None:
+async def test_what_was_rolled_back_is_told_as_such(store: Store, learned: LearnVotes) -> None:
     version = await learned("ud")
     await store.rollout.do(Rollback("base"), Audit("ann", "rude", 3004.0))
     found = await explain(store, "c0")
@@ -111,7 +115,9 @@ async def test_what_was_rolled_back_is_told_as_such(store: Store, learned: Any) 
     assert found.vote.state == "pending"
 
 
-async def test_a_withdrawn_vote_still_leads_to_what_learned_it(store: Store, learned: Any) -> None:
+async def test_a_withdrawn_vote_still_leads_to_what_learned_it(
+    store: Store, learned: LearnVotes
+) -> None:
     version = await learned("ud")
     await store.votes.withdraw("c0", ANN, now=3004.0)
     found = await explain(store, "c0")
@@ -120,7 +126,9 @@ async def test_a_withdrawn_vote_still_leads_to_what_learned_it(store: Store, lea
     assert [vote.stands for vote in (await made(store, version)).votes] == [False, True]
 
 
-async def test_texts_come_only_when_asked_for(store: Store, learned: Any, completion: Any) -> None:
+async def test_texts_come_only_when_asked_for(
+    store: Store, learned: LearnVotes, completion: MakeCompletion
+) -> None:
     version = await learned("u")
     await store.completions.record(completion("new", version=version))
     vote = Vote(thumb="up", comment="nice")
@@ -137,7 +145,7 @@ async def test_texts_come_only_when_asked_for(store: Store, learned: Any, comple
     assert (without.texts, without.made.votes[0].texts) == (None, None)
 
 
-async def test_a_run_that_is_not_finished_is_shown(store: Store, claimed: Any) -> None:
+async def test_a_run_that_is_not_finished_is_shown(store: Store, claimed: ClaimVotes) -> None:
     run = await claimed("u")
     (only,) = (await explain(store, "c0")).learned_by
     assert (only.run, only.run_state, only.version, only.state) == (
@@ -149,7 +157,7 @@ async def test_a_run_that_is_not_finished_is_shown(store: Store, claimed: Any) -
 
 
 async def test_a_vote_that_outlived_its_reply_is_explained(
-    store: Store, raw_redis: Redis, voted: Any
+    store: Store, raw_redis: Redis, voted: RecordVotes
 ) -> None:
     await voted("u")
     await raw_redis.delete("tl:completion:c0")
@@ -160,7 +168,7 @@ async def test_a_vote_that_outlived_its_reply_is_explained(
 
 
 async def test_where_all_is_gone_the_runs_still_know(
-    store: Store, raw_redis: Redis, learned: Any
+    store: Store, raw_redis: Redis, learned: LearnVotes
 ) -> None:
     version = await learned("u")
     await raw_redis.delete("tl:completion:c0", "tl:feedback:c0")
@@ -170,14 +178,16 @@ async def test_where_all_is_gone_the_runs_still_know(
 
 
 @pytest.mark.parametrize("unknown", ["none", "log", 'a"b', ""])
-async def test_an_unknown_reply_is_an_error(store: Store, learned: Any, unknown: str) -> None:
+async def test_an_unknown_reply_is_an_error(
+    store: Store, learned: LearnVotes, unknown: str
+) -> None:
     await learned("u")
     with pytest.raises(UnknownCompletionError, match="nothing of a reply"):
         await explain(store, unknown)
 
 
 async def test_an_id_that_another_one_begins_with_is_not_mixed_up(
-    store: Store, learned: Any
+    store: Store, learned: LearnVotes
 ) -> None:
     await learned("u" * 12)
     assert len((await explain(store, "c1")).learned_by) == 1
@@ -186,7 +196,7 @@ async def test_an_id_that_another_one_begins_with_is_not_mixed_up(
 
 
 async def test_only_runs_since_the_reply_are_searched(
-    store: Store, voted: Any, completion: Any, monkeypatch: pytest.MonkeyPatch
+    store: Store, voted: RecordVotes, completion: MakeCompletion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def claim(start: int, now: float) -> Run | None:
         (completion_id,) = await voted("u", start=start)
@@ -208,7 +218,7 @@ async def test_only_runs_since_the_reply_are_searched(
 
 
 async def test_a_long_chain_is_shown_in_part(
-    store: Store, learned: Any, monkeypatch: pytest.MonkeyPatch
+    store: Store, learned: LearnVotes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     versions = [await learned("u", start=start) for start in range(4)]
     monkeypatch.setattr(tracing, "ANCESTORS", 3)

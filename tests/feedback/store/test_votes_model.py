@@ -370,7 +370,7 @@ class VoteStore(RuleBasedStateMachine):
         self.do(self.store.runs.release(self.run))
         self.learner = False
 
-    @precondition(lambda self: set(self.versions) - {self.live})
+    @precondition(lambda self: bool(set(self.versions) - {self.live}))
     @rule()
     def promote(self) -> None:
         newest = max(self.versions)

@@ -144,7 +144,7 @@ async def test_a_client_that_leaves_in_mid_prefill_stops_the_computing(
     await generator.load(version)
     gate = Gate(generator, monkeypatch)
     request = GenerationRequest("long", tuple(range(5, 105)), version, GREEDY)  # 7 chunks of 16
-    task = asyncio.create_task(anext(generator.generate(request)))  # type: ignore[arg-type]
+    task = asyncio.ensure_future(anext(generator.generate(request)))
     gate.allow(2)
     await gate.reach(3)
     task.cancel()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from models.base import loading as base_module
-from models.base.loading import ensure_base, imported_folder, is_ready, load_base
+from models.base.files import GGUF_SHA256
+from models.base.loading import GGUF_FILE, ensure_base, imported_folder, is_ready, load_base
 from models.errors import BaseModelError
 from models.settings import LearnerSettings, ModelSettings
 from models.types import Message
@@ -24,7 +24,7 @@ def test_the_packaged_model_is_imported_once_and_answers(shared_data_dir: Path) 
     before = (imported_folder(settings) / "model.safetensors").stat().st_mtime_ns
     base = load_base(settings)
     assert (imported_folder(settings) / "model.safetensors").stat().st_mtime_ns == before
-    assert base.content_hash == base_module.GGUF_SHA256
+    assert base.content_hash == GGUF_SHA256
     ids = torch.tensor([base.encode_chat([Message("user", "What is the capital of France?")])])
     out = base.model.generate(
         input_ids=ids,
@@ -43,7 +43,7 @@ def test_nothing_is_ready_in_an_empty_data_folder(tmp_path: Path) -> None:
 def test_a_missing_package_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base_module, "GGUF_PACKAGE", "no_such_package")
+    monkeypatch.setattr("models.base.loading.GGUF_PACKAGE", "no_such_package")
     with pytest.raises(BaseModelError, match="make setup"):
         ensure_base(ModelSettings(data_dir=tmp_path), lambda _: None)
 
@@ -51,10 +51,10 @@ def test_a_missing_package_says_how_to_get_it(
 def test_a_broken_package_is_refused_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = tmp_path / "package" / base_module.GGUF_FILE
+    broken = tmp_path / "package" / GGUF_FILE
     broken.parent.mkdir()
     broken.write_bytes(b"half a download")
-    monkeypatch.setattr(base_module, "_packaged_gguf", lambda: broken)
+    monkeypatch.setattr("models.base.loading._packaged_gguf", lambda: broken)
     settings = ModelSettings(data_dir=tmp_path / "data")
     with pytest.raises(BaseModelError, match="not the file we know"):
         ensure_base(settings, lambda _: None)

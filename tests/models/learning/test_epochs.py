@@ -111,7 +111,12 @@ def test_a_minibatch_has_a_questions_replies_together(
     random = torch.Generator().manual_seed(1)
     epochs = Epochs(policy, samples, scored, schedule, random, recipe, settings)
     steps: list[Sequence[int]] = []
-    monkeypatch.setattr(epochs, "_step", lambda rows: steps.append(rows) or 0.0)
+
+    def noted(rows: Sequence[int]) -> float:
+        steps.append(rows)
+        return 0.0
+
+    monkeypatch.setattr(epochs, "_step", noted)
     epochs.run(lambda _: None)
     order = [row for rows in steps for row in rows]
     assert {len(rows) for rows in steps} <= {size or 16, 16 % (size or 16)}

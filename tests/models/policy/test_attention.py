@@ -14,8 +14,8 @@ SHAPE = (2, 5)
 def _plainly(qkv: torch.Tensor) -> torch.Tensor:
     rows, width = SHAPE
     q, k, v = torch.split(qkv, [HEADS.query_columns, HEADS.key_columns, HEADS.key_columns], dim=1)
-    heads = [x.view(rows, width, -1, HEADS.size).transpose(1, 2) for x in (q, k, v)]
-    out = scaled_dot_product_attention(*heads, is_causal=True, scale=HEADS.scale, enable_gqa=True)
+    q, k, v = (x.view(rows, width, -1, HEADS.size).transpose(1, 2) for x in (q, k, v))
+    out = scaled_dot_product_attention(q, k, v, is_causal=True, scale=HEADS.scale, enable_gqa=True)
     return out.transpose(1, 2).reshape(rows * width, -1)
 
 

@@ -8,14 +8,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import openai
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from tests.support.service.application import ListeningApp, Until
+
+    StartServer = Callable[..., subprocess.Popen[str]]
+
 
 CHAT = {"model": "policy", "messages": [{"role": "user", "content": "Hi"}]}
 URL = "/v1/chat/completions"
@@ -41,7 +46,7 @@ except (ServiceError, BaseModelError) as error:
 
 
 @pytest.fixture
-def client(listening: Any) -> Iterator[openai.OpenAI]:
+def client(listening: ListeningApp) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=f"{listening.url}/v1", api_key="none", max_retries=0) as client:
         yield client
 
@@ -87,7 +92,9 @@ def test_openais_client_reads_and_deletes_a_completion(client: openai.OpenAI) ->
         client.chat.completions.retrieve(reply.id)
 
 
-def test_openais_client_understands_the_errors(client: openai.OpenAI, listening: Any) -> None:
+def test_openais_client_understands_the_errors(
+    client: openai.OpenAI, listening: ListeningApp
+) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
         client.chat.completions.create(**CHAT | {"model": "gpt-5"})
     assert missing.value.code == "model_not_found"
@@ -104,7 +111,7 @@ def test_openais_client_understands_the_errors(client: openai.OpenAI, listening:
         list(client.chat.completions.create(**CHAT, stream=True))
 
 
-def test_the_record_is_there_before_the_end_of_a_stream(listening: Any) -> None:
+def test_the_record_is_there_before_the_end_of_a_stream(listening: ListeningApp) -> None:
     with httpx.stream("POST", f"{listening.url}{URL}", json=CHAT | {"stream": True}) as answer:
         for line in answer.iter_lines():
             if '"finish_reason":"stop"' in line:
@@ -115,7 +122,7 @@ def test_the_record_is_there_before_the_end_of_a_stream(listening: Any) -> None:
     pytest.fail("The stream had no end.")
 
 
-def test_a_silent_stream_is_kept_alive(listening: Any) -> None:
+def test_a_silent_stream_is_kept_alive(listening: ListeningApp) -> None:
     listening.generator.held.clear()
     with httpx.stream("POST", f"{listening.url}{URL}", json=CHAT | {"stream": True}) as answer:
         for line in answer.iter_lines():
@@ -126,7 +133,7 @@ def test_a_silent_stream_is_kept_alive(listening: Any) -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_goes_away_ends_the_decoding(
-    listening: Any, until: Any, stream: bool
+    listening: ListeningApp, until: Until, stream: bool
 ) -> None:
     listening.generator.step_seconds = 0.02
     listening.generator.texts["base"] = "x" * 150
@@ -147,7 +154,7 @@ def test_a_client_that_goes_away_ends_the_decoding(
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_goes_away_while_it_waits_is_forgotten(
-    listening: Any, until: Any, stream: bool
+    listening: ListeningApp, until: Until, stream: bool
 ) -> None:
     listening.generator.held.clear()
     with pytest.raises(httpx.ReadTimeout):
@@ -159,7 +166,7 @@ def test_a_client_that_goes_away_while_it_waits_is_forgotten(
 
 
 @pytest.fixture
-def start(tmp_path: Path, empty_redis_url: str) -> Iterator[Any]:
+def start(tmp_path: Path, empty_redis_url: str) -> Iterator[StartServer]:
     """Start the server as a process of its own."""
     processes = []
 
@@ -196,7 +203,9 @@ def ready(url: str) -> bool:
         return False
 
 
-def test_sigterm_lets_replies_end_and_exits_well(start: Any, free_port: int, until: Any) -> None:
+def test_sigterm_lets_replies_end_and_exits_well(
+    start: StartServer, free_port: int, until: Until
+) -> None:
     process = start(port=free_port, drain_delay=0.5)
     url = f"http://127.0.0.1:{free_port}"
     until(lambda: ready(url))
@@ -213,7 +222,7 @@ def test_sigterm_lets_replies_end_and_exits_well(start: Any, free_port: int, unt
 
 
 def test_a_reply_that_takes_too_long_does_not_keep_the_server(
-    start: Any, free_port: int, until: Any
+    start: StartServer, free_port: int, until: Until
 ) -> None:
     process = start(port=free_port, drain_timeout=0.2)
     url = f"http://127.0.0.1:{free_port}"
@@ -226,14 +235,14 @@ def test_a_reply_that_takes_too_long_does_not_keep_the_server(
         assert time.monotonic() - stopped_at < 3
 
 
-def test_ctrl_c_ends_it_well_too(start: Any, free_port: int, until: Any) -> None:
+def test_ctrl_c_ends_it_well_too(start: StartServer, free_port: int, until: Until) -> None:
     process = start(port=free_port)
     until(lambda: ready(f"http://127.0.0.1:{free_port}"))
     process.send_signal(signal.SIGINT)
     assert process.wait(5) == 0
 
 
-def test_a_port_in_use_is_one_clear_line(start: Any) -> None:
+def test_a_port_in_use_is_one_clear_line(start: StartServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = start(port=port)
@@ -243,14 +252,14 @@ def test_a_port_in_use_is_one_clear_line(start: Any) -> None:
     assert log == ""
 
 
-def test_without_a_key_it_listens_to_no_other_machine(start: Any, free_port: int) -> None:
+def test_without_a_key_it_listens_to_no_other_machine(start: StartServer, free_port: int) -> None:
     process = start(port=free_port, host="0.0.0.0")
     said, _ = process.communicate(timeout=20)
     assert process.returncode == 1
     assert "no API key exists" in said
 
 
-def test_a_base_model_that_cannot_be_loaded_ends_it(start: Any, free_port: int) -> None:
+def test_a_base_model_that_cannot_be_loaded_ends_it(start: StartServer, free_port: int) -> None:
     process = start("broken", port=free_port)
     said, log = process.communicate(timeout=20)
     assert process.returncode == 1

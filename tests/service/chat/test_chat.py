@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from service.settings import ServiceSettings
+    from tests.support.generators.fake import FakeGenerator
+    from tests.support.service.application import Happens, ReadEvents, RunningApp, SayHi, StartApp
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +31,9 @@ V3 = "v000003-000000000003"
 URL = "/v1/chat/completions"
 
 
-async def test_a_reply_has_openais_shape_and_names_its_version(running: Any, chat: Any) -> None:
+async def test_a_reply_has_openais_shape_and_names_its_version(
+    running: RunningApp, chat: SayHi
+) -> None:
     response = await chat(running)
     assert response.status_code == 200
     assert response.headers["x-policy-version"] == "base"
@@ -51,7 +55,7 @@ async def test_a_reply_has_openais_shape_and_names_its_version(running: Any, cha
 
 
 async def test_the_record_holds_what_the_learner_needs(
-    running: Any, store: Store, chat: Any
+    running: RunningApp, store: Store, chat: SayHi
 ) -> None:
     response = await chat(
         running,
@@ -80,15 +84,17 @@ async def test_the_record_holds_what_the_learner_needs(
     assert record.finish_reason == "stop"
 
 
-async def test_a_stream_opens_adds_ends_and_is_done(running: Any, chat: Any, events: Any) -> None:
+async def test_a_stream_opens_adds_ends_and_is_done(
+    running: RunningApp, chat: SayHi, events: ReadEvents
+) -> None:
     response = await chat(running, stream=True, stream_options={"include_usage": True})
     assert response.headers["content-type"].startswith("text/event-stream")
     assert response.headers["cache-control"] == "no-store"
     assert response.headers["x-accel-buffering"] == "no"  # or nginx holds the events back
     assert response.headers["x-policy-version"] == "base"
-    *chunks, done = events(response)
+    *data, done = events(response)
     assert done == "[DONE]"
-    chunks = [json.loads(chunk) for chunk in chunks]
+    chunks = [json.loads(chunk) for chunk in data]
     assert {chunk["id"] for chunk in chunks} == {chunks[0]["id"]}
     assert {chunk["system_fingerprint"] for chunk in chunks} == {"base"}
     assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
@@ -103,7 +109,7 @@ async def test_a_stream_opens_adds_ends_and_is_done(running: Any, chat: Any, eve
 
 
 async def test_a_stream_without_usage_says_nothing_of_it(
-    running: Any, chat: Any, events: Any
+    running: RunningApp, chat: SayHi, events: ReadEvents
 ) -> None:
     response = await chat(running, stream=True)
     chunks = [json.loads(chunk) for chunk in events(response)[:-1]]
@@ -111,7 +117,7 @@ async def test_a_stream_without_usage_says_nothing_of_it(
 
 
 async def test_each_of_several_choices_is_a_completion(
-    running: Any, store: Store, chat: Any
+    running: RunningApp, store: Store, chat: SayHi
 ) -> None:
     reply = (await chat(running, n=3, seed=10)).json()
     ids = [choice["completion_id"] for choice in reply["choices"]]
@@ -121,7 +127,9 @@ async def test_each_of_several_choices_is_a_completion(
     assert reply["usage"]["completion_tokens"] == 30
 
 
-async def test_streamed_choices_are_told_apart(running: Any, chat: Any, events: Any) -> None:
+async def test_streamed_choices_are_told_apart(
+    running: RunningApp, chat: SayHi, events: ReadEvents
+) -> None:
     response = await chat(running, n=2, stream=True)
     texts = ["", ""]
     for chunk in map(json.loads, events(response)[:-1]):
@@ -132,7 +140,7 @@ async def test_streamed_choices_are_told_apart(running: Any, chat: Any, events: 
 
 
 async def test_logprobs_name_each_token_and_its_alternatives(
-    running: Any, generator: Any, chat: Any
+    running: RunningApp, generator: FakeGenerator, chat: SayHi
 ) -> None:
     generator.texts["base"] = "é"
     reply = (await chat(running, logprobs=True, top_logprobs=2)).json()
@@ -146,7 +154,7 @@ async def test_logprobs_name_each_token_and_its_alternatives(
 
 
 async def test_logprobs_give_the_bytes_of_half_a_character(
-    running: Any, generator: Any, chat: Any
+    running: RunningApp, generator: FakeGenerator, chat: SayHi
 ) -> None:
     generator.texts["base"] = "\ufffd"
     generator.token_bytes = {0xFFFD: b"\xf0\x9f", 65: b"A", 0: b""}.__getitem__
@@ -154,7 +162,9 @@ async def test_logprobs_give_the_bytes_of_half_a_character(
     assert (first["token"], first["bytes"]) == ("\ufffd", [0xF0, 0x9F])
 
 
-async def test_streamed_logprobs_come_with_their_text(running: Any, chat: Any, events: Any) -> None:
+async def test_streamed_logprobs_come_with_their_text(
+    running: RunningApp, chat: SayHi, events: ReadEvents
+) -> None:
     response = await chat(running, logprobs=True, stream=True)
     tokens = [
         token["token"]
@@ -165,7 +175,7 @@ async def test_streamed_logprobs_come_with_their_text(running: Any, chat: Any, e
 
 
 async def test_parts_and_developer_messages_reach_the_model_as_text(
-    running: Any, store: Store, chat: Any
+    running: RunningApp, store: Store, chat: SayHi
 ) -> None:
     messages = [
         {"role": "developer", "content": "Be kind."},
@@ -185,20 +195,20 @@ async def test_parts_and_developer_messages_reach_the_model_as_text(
 
 @pytest.mark.parametrize(("prompt", "limit"), [(10, 190), (199, 1)])
 async def test_a_reply_gets_the_room_that_is_left(
-    running: Any, generator: Any, prompt: int, limit: Any, chat: Any
+    running: RunningApp, generator: FakeGenerator, prompt: int, limit: Any, chat: SayHi
 ) -> None:
     messages = [{"role": "user", "content": "x" * prompt}]
     await chat(running, messages=messages)
     assert generator.requests[0].sampling.max_tokens == limit
 
 
-async def test_max_tokens_cuts_the_reply(running: Any, chat: Any) -> None:
+async def test_max_tokens_cuts_the_reply(running: RunningApp, chat: SayHi) -> None:
     reply = (await chat(running, max_completion_tokens=4)).json()
     assert reply["choices"][0]["message"]["content"] == "I am"
     assert reply["choices"][0]["finish_reason"] == "length"
 
 
-async def test_a_version_can_be_pinned(running: Any, store: Store, chat: Any) -> None:
+async def test_a_version_can_be_pinned(running: RunningApp, store: Store, chat: SayHi) -> None:
     reply = (await chat(running, model=f"policy@{V2}")).json()
     assert reply["system_fingerprint"] == V2
     assert reply["choices"][0]["message"]["content"] == f"I am {V2}"
@@ -207,7 +217,7 @@ async def test_a_version_can_be_pinned(running: Any, store: Store, chat: Any) ->
 
 @pytest.mark.parametrize("state", ["candidate", "rejected", "approved", None])
 async def test_only_operators_may_try_what_the_gate_has_not_passed(
-    running: Any, store: Store, chat: Any, happens: Callable[..., Any], state: Any
+    running: RunningApp, store: Store, chat: SayHi, happens: Callable[..., Any], state: Any
 ) -> None:
     if state is not None:
         await store.versions.add(V2, parent="base", manifest={}, state="candidate", now=1.0)
@@ -227,11 +237,11 @@ async def test_only_operators_may_try_what_the_gate_has_not_passed(
 
 
 async def test_pinned_versions_are_unloaded_when_others_were_asked_for(
-    start_app: Any,
+    start_app: StartApp,
     service_settings: ServiceSettings,
-    generator: Any,
+    generator: FakeGenerator,
     store: Store,
-    chat: Any,
+    chat: SayHi,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(service.following.watcher, "LINGER_SECONDS", 0.0)
@@ -245,13 +255,13 @@ async def test_pinned_versions_are_unloaded_when_others_were_asked_for(
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_without_redis_the_chat_goes_on(
-    start_app: Any,
+    start_app: StartApp,
     service_settings: ServiceSettings,
-    generator: Any,
+    generator: FakeGenerator,
     away: Store,
     stream: bool,
-    chat: Any,
-    events: Any,
+    chat: SayHi,
+    events: ReadEvents,
 ) -> None:
     (service_settings.data_dir / "live.json").write_text('{"keyed": false}')
     async with start_app(service_settings, generator, away) as running:
@@ -269,7 +279,7 @@ async def test_without_redis_the_chat_goes_on(
 
 
 async def test_a_redis_that_never_answers_delays_a_reply_only_so_long(
-    start_app: Any, service_settings: ServiceSettings, generator: Any, chat: Any
+    start_app: StartApp, service_settings: ServiceSettings, generator: FakeGenerator, chat: SayHi
 ) -> None:
     (service_settings.data_dir / "live.json").write_text('{"keyed": false}')
     settings = service_settings.model_copy(
@@ -286,7 +296,7 @@ async def test_a_redis_that_never_answers_delays_a_reply_only_so_long(
 
 
 async def test_a_reply_that_was_not_recorded_says_so_when_it_is_voted_on(
-    running: Any, chat: Any
+    running: RunningApp, chat: SayHi
 ) -> None:
     reply = (await chat(running, store=False, user="ann")).json()
     assert reply["recorded"] is False
@@ -298,7 +308,7 @@ async def test_a_reply_that_was_not_recorded_says_so_when_it_is_voted_on(
     assert other.json()["error"]["code"] == "completion_not_found"
 
 
-async def test_a_stored_completion_is_its_owners(running: Any, chat: Any) -> None:
+async def test_a_stored_completion_is_its_owners(running: RunningApp, chat: SayHi) -> None:
     reply = (await chat(running, user="ann", metadata={"a": "b"})).json()
     url = f"{URL}/{reply['id']}"
     found = (await running.client.get(url, params={"user": "ann"})).json()
@@ -319,7 +329,7 @@ async def test_a_stored_completion_is_its_owners(running: Any, chat: Any) -> Non
 
 
 async def test_requests_are_served_together(
-    running: Any, generator: Any, happens: Any, chat: Any
+    running: RunningApp, generator: FakeGenerator, happens: Happens, chat: SayHi
 ) -> None:
     generator.held.clear()
     asking = [asyncio.create_task(chat(running)) for _ in range(8)]
@@ -330,7 +340,7 @@ async def test_requests_are_served_together(
 
 
 async def test_a_long_prompt_is_encoded_off_the_loop(
-    running: Any, generator: Any, chat: Any
+    running: RunningApp, generator: FakeGenerator, chat: SayHi
 ) -> None:
     generator.context_length = 100_000
     messages = [{"role": "user", "content": "x" * 30_000}]
@@ -340,7 +350,7 @@ async def test_a_long_prompt_is_encoded_off_the_loop(
 
 @pytest.mark.parametrize("top_k", [0, -1, None])
 async def test_a_top_k_that_sets_no_limit_is_none(
-    running: Any, generator: Any, chat: Any, top_k: Any
+    running: RunningApp, generator: FakeGenerator, chat: SayHi, top_k: Any
 ) -> None:
     await chat(running, top_k=top_k)
     assert generator.requests[0].sampling.top_k == 0
@@ -348,14 +358,14 @@ async def test_a_top_k_that_sets_no_limit_is_none(
 
 @pytest.mark.parametrize(("temperature", "kept"), [(0.01, 0.01), (0.0099, 0), (1e-300, 0), (0, 0)])
 async def test_a_temperature_too_low_to_compute_with_is_greedy(
-    running: Any, generator: Any, chat: Any, temperature: float, kept: float
+    running: RunningApp, generator: FakeGenerator, chat: SayHi, temperature: float, kept: float
 ) -> None:
     await chat(running, temperature=temperature)
     assert generator.requests[0].sampling.temperature == kept
 
 
 async def test_a_request_tells_the_engine_whose_it_is(
-    running: Any, generator: Any, chat: Any
+    running: RunningApp, generator: FakeGenerator, chat: SayHi
 ) -> None:
     await chat(running, user="ann", n=2)
     await chat(running)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
     from feedback.store import Store
     from service.settings import ServiceSettings
+    from tests.support.generators.fake import FakeGenerator
+    from tests.support.service.application import Happens, ReadEvents, RunningApp, SayHi, StartApp
 
 pytestmark = pytest.mark.anyio
 
 
-async def figure(running: Any, name: str) -> float:
+async def figure(running: RunningApp, name: str) -> float:
     lines = (await running.client.get("/metrics")).text.splitlines()
     return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
 
@@ -26,7 +28,7 @@ async def figure(running: Any, name: str) -> float:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("n", [1, 2])
 async def test_a_full_queue_asks_to_come_back(
-    running: Any, generator: Any, stream: bool, n: int, chat: Any
+    running: RunningApp, generator: FakeGenerator, stream: bool, n: int, chat: SayHi
 ) -> None:
     generator.max_running = n - 1
     response = await chat(running, stream=stream, n=n)
@@ -40,7 +42,7 @@ async def test_a_full_queue_asks_to_come_back(
 
 @pytest.mark.parametrize(("waiting", "seconds"), [(0, "1"), (7, "4"), (1000, "60")])
 async def test_a_refused_client_is_told_how_long_the_line_takes(
-    running: Any, generator: Any, chat: Any, waiting: int, seconds: str
+    running: RunningApp, generator: FakeGenerator, chat: SayHi, waiting: int, seconds: str
 ) -> None:
     generator.max_running = 0
     generator.waiting = waiting
@@ -50,7 +52,9 @@ async def test_a_refused_client_is_told_how_long_the_line_takes(
     assert response.headers["retry-after"] == seconds
 
 
-async def test_the_line_is_measured_by_the_replies_that_end(running: Any, chat: Any) -> None:
+async def test_the_line_is_measured_by_the_replies_that_end(
+    running: RunningApp, chat: SayHi
+) -> None:
     before = running.runtime.pace.seconds_for(1000)
     await chat(running, n=2)
     assert running.runtime.pace.seconds_for(1000) < before
@@ -58,8 +62,8 @@ async def test_the_line_is_measured_by_the_replies_that_end(running: Any, chat: 
 
 @pytest.fixture
 async def hurried(
-    start_app: Any, service_settings: ServiceSettings, generator: Any, store: Store
-) -> AsyncIterator[Any]:
+    start_app: StartApp, service_settings: ServiceSettings, generator: FakeGenerator, store: Store
+) -> AsyncIterator[RunningApp]:
     """Return an application that waits 50 ms for a first token and 150 ms for the last."""
     limits = {
         "queue_timeout": timedelta(milliseconds=50),
@@ -71,7 +75,7 @@ async def hurried(
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_reply_that_does_not_begin_is_given_up(
-    hurried: Any, generator: Any, chat: Any, stream: bool
+    hurried: RunningApp, generator: FakeGenerator, chat: SayHi, stream: bool
 ) -> None:
     generator.held.clear()
     response = await chat(hurried, stream=stream, n=2)
@@ -86,7 +90,11 @@ async def test_a_reply_that_does_not_begin_is_given_up(
 
 
 async def test_a_stream_that_has_opened_is_told_that_its_reply_does_not_begin(
-    hurried: Any, generator: Any, chat: Any, events: Any, monkeypatch: pytest.MonkeyPatch
+    hurried: RunningApp,
+    generator: FakeGenerator,
+    chat: SayHi,
+    events: ReadEvents,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("service.routes.chat.BEGIN_SECONDS", 0.01)
     generator.held.clear()
@@ -97,7 +105,7 @@ async def test_a_stream_that_has_opened_is_told_that_its_reply_does_not_begin(
 
 
 async def test_a_reply_that_takes_too_long_is_given_up(
-    hurried: Any, generator: Any, chat: Any
+    hurried: RunningApp, generator: FakeGenerator, chat: SayHi
 ) -> None:
     generator.step_seconds = 0.03
     response = await chat(hurried)
@@ -112,7 +120,7 @@ async def test_a_reply_that_takes_too_long_is_given_up(
 
 
 async def test_a_stream_that_takes_too_long_ends_with_an_error(
-    hurried: Any, generator: Any, chat: Any, events: Any, store: Store
+    hurried: RunningApp, generator: FakeGenerator, chat: SayHi, events: ReadEvents, store: Store
 ) -> None:
     generator.step_seconds = 0.03
     response = await chat(hurried, stream=True)
@@ -123,7 +131,7 @@ async def test_a_stream_that_takes_too_long_ends_with_an_error(
 
 
 async def test_a_reply_in_time_is_not_disturbed_by_its_deadlines(
-    hurried: Any, generator: Any, chat: Any
+    hurried: RunningApp, generator: FakeGenerator, chat: SayHi
 ) -> None:
     assert (await chat(hurried)).status_code == 200
     await asyncio.sleep(0.2)
@@ -133,7 +141,7 @@ async def test_a_reply_in_time_is_not_disturbed_by_its_deadlines(
 
 
 async def test_a_stream_that_nobody_waits_for_any_more_is_not_decoded(
-    running: Any, generator: Any, chat: Any, happens: Any
+    running: RunningApp, generator: FakeGenerator, chat: SayHi, happens: Happens
 ) -> None:
     generator.held.clear()
     asking = asyncio.create_task(chat(running, stream=True))
@@ -144,7 +152,7 @@ async def test_a_stream_that_nobody_waits_for_any_more_is_not_decoded(
 
 
 async def test_an_engine_that_breaks_in_mid_stream_ends_the_stream_with_an_error(
-    running: Any, generator: Any, store: Store, chat: Any, events: Any
+    running: RunningApp, generator: FakeGenerator, store: Store, chat: SayHi, events: ReadEvents
 ) -> None:
     generator.fail_after = 3
     response = await chat(running, stream=True)
@@ -153,7 +161,9 @@ async def test_an_engine_that_breaks_in_mid_stream_ends_the_stream_with_an_error
     assert await store.completions.get(json.loads(events(response)[0])["id"]) is None
 
 
-async def test_an_engine_that_breaks_answers_503(running: Any, generator: Any, chat: Any) -> None:
+async def test_an_engine_that_breaks_answers_503(
+    running: RunningApp, generator: FakeGenerator, chat: SayHi
+) -> None:
     generator.fail_after = 3
     response = await chat(running)
     assert response.status_code == 503

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from feedback.store import Store
     from service.settings import ServiceSettings
+    from tests.support.generators.fake import FakeGenerator
+    from tests.support.service.application import RunningApp, SayHi, StartApp
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +58,7 @@ URL = "/v1/chat/completions"
     ],
 )
 async def test_what_would_change_the_reply_is_refused(
-    running: Any, generator: Any, fields: Any, param: str | None, chat: Any
+    running: RunningApp, generator: FakeGenerator, fields: Any, param: str | None, chat: SayHi
 ) -> None:
     response = await chat(running, **fields)
     assert response.status_code == 400
@@ -67,7 +69,9 @@ async def test_what_would_change_the_reply_is_refused(
     assert generator.requests == []
 
 
-async def test_fields_that_ask_for_nothing_are_let_through(running: Any, chat: Any) -> None:
+async def test_fields_that_ask_for_nothing_are_let_through(
+    running: RunningApp, chat: SayHi
+) -> None:
     fields = {
         "presence_penalty": 0,
         "frequency_penalty": 0.0,
@@ -84,13 +88,15 @@ async def test_fields_that_ask_for_nothing_are_let_through(running: Any, chat: A
     assert (await chat(running, **fields)).status_code == 200
 
 
-async def test_an_unsupported_field_is_named(running: Any, chat: Any) -> None:
+async def test_an_unsupported_field_is_named(running: RunningApp, chat: SayHi) -> None:
     error = (await chat(running, min_p=0.1)).json()["error"]
     assert error["code"] == "unsupported_parameter"
     assert "min_p" in error["message"]
 
 
-async def test_a_conversation_that_is_too_long_is_told_the_numbers(running: Any, chat: Any) -> None:
+async def test_a_conversation_that_is_too_long_is_told_the_numbers(
+    running: RunningApp, chat: SayHi
+) -> None:
     messages = [{"role": "user", "content": "x" * 190}]
     response = await chat(running, messages=messages, max_tokens=11)
     assert response.status_code == 400
@@ -101,14 +107,14 @@ async def test_a_conversation_that_is_too_long_is_told_the_numbers(running: Any,
         assert number in error["message"]
 
 
-async def test_a_prompt_that_fills_the_context_is_refused(running: Any, chat: Any) -> None:
+async def test_a_prompt_that_fills_the_context_is_refused(running: RunningApp, chat: SayHi) -> None:
     messages = [{"role": "user", "content": "x" * 200}]
     response = await chat(running, messages=messages)
     assert response.json()["error"]["code"] == "context_length_exceeded"
 
 
 @pytest.mark.parametrize("model", ["gpt-5", "policy@v000009-000000000009", ""])
-async def test_an_unknown_model_is_404(running: Any, model: str, chat: Any) -> None:
+async def test_an_unknown_model_is_404(running: RunningApp, model: str, chat: SayHi) -> None:
     response = await chat(running, model=model)
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "model_not_found"
@@ -118,7 +124,9 @@ async def test_an_unknown_model_is_404(running: Any, model: str, chat: Any) -> N
 @pytest.mark.parametrize(
     "version", ["", "../../x", "/etc", "v1", "V000001-000000000001", "v000001-000000000001/.."]
 )
-async def test_what_cannot_be_a_version_is_400(running: Any, version: str, chat: Any) -> None:
+async def test_what_cannot_be_a_version_is_400(
+    running: RunningApp, version: str, chat: SayHi
+) -> None:
     response = await chat(running, model=f"policy@{version}")
     assert response.status_code == 400
     assert response.json()["error"]["code"] == "invalid_version"
@@ -126,7 +134,7 @@ async def test_what_cannot_be_a_version_is_400(running: Any, version: str, chat:
 
 
 async def test_a_body_over_the_limit_is_413(
-    start_app: Any, service_settings: ServiceSettings, generator: Any, store: Store
+    start_app: StartApp, service_settings: ServiceSettings, generator: FakeGenerator, store: Store
 ) -> None:
     settings = service_settings.model_copy(update={"max_body_bytes": 1024})
 
@@ -161,7 +169,9 @@ async def test_a_body_over_the_limit_is_413(
         + b"}",
     ],
 )
-async def test_a_body_that_is_no_request_is_the_clients_fault(running: Any, content: Any) -> None:
+async def test_a_body_that_is_no_request_is_the_clients_fault(
+    running: RunningApp, content: Any
+) -> None:
     response = await running.client.post(
         URL, content=content, headers={"content-type": "application/json"}
     )
@@ -170,7 +180,9 @@ async def test_a_body_that_is_no_request_is_the_clients_fault(running: Any, cont
 
 
 @pytest.mark.parametrize("headers", [{}, {"content-type": "text/plain"}])
-async def test_a_body_of_another_type_is_refused(running: Any, headers: dict[str, str]) -> None:
+async def test_a_body_of_another_type_is_refused(
+    running: RunningApp, headers: dict[str, str]
+) -> None:
     # Browsers send such bodies to other sites without asking first.
     response = await running.client.post(URL, content=json.dumps(CHAT), headers=headers)
     assert response.status_code == 400

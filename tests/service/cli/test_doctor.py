@@ -17,6 +17,7 @@ from service.operating.checks.updates import check_updates
 from service.settings import ServiceSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from feedback.store import Store
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from service.operating.checks.findings import Finding
     from tests.support.service.operator import Operator
 
+    Findings = Callable[[], dict[str, dict[str, Any]]]
+
 
 @pytest.fixture
-def findings(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> Any:
+def findings(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> Findings:
     """Return the doctor's findings by check; no API runs, and no base is imported."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("THUMBLOOP_PORT", str(server.getsockname()[1]))
@@ -37,7 +40,7 @@ def findings(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> Any:
     return examine
 
 
-def test_each_problem_comes_with_how_to_mend_it(findings: Any) -> None:
+def test_each_problem_comes_with_how_to_mend_it(findings: Findings) -> None:
     found = findings()
     assert found["redis"]["ok"]
     assert "appendfsync always" in found["redis"]["found"]
@@ -48,7 +51,7 @@ def test_each_problem_comes_with_how_to_mend_it(findings: Any) -> None:
     assert "thumbloop up" in problems["api"]
 
 
-def test_workers_that_look_are_well(findings: Any, operator: Operator) -> None:
+def test_workers_that_look_are_well(findings: Findings, operator: Operator) -> None:
     operator.in_store(lambda store: store.learning.looked(time.time()))
     assert findings()["workers"]["ok"]
     operator.in_store(lambda store: store.learning.looked(time.time() - 60))
@@ -62,7 +65,7 @@ def sweep(operator: Operator, seconds_ago: float) -> None:
     operator.in_store(use)
 
 
-def test_what_retention_did_is_told(findings: Any, operator: Operator) -> None:
+def test_what_retention_did_is_told(findings: Findings, operator: Operator) -> None:
     operator.in_store(lambda store: store.learning.looked(time.time()))
     assert findings()["retention"]["found"] == "no sweep has run yet; 0 events in the log"
     sweep(operator, 61)
@@ -73,7 +76,7 @@ def test_what_retention_did_is_told(findings: Any, operator: Operator) -> None:
 
 
 def test_silent_retention_is_a_problem_while_workers_look(
-    findings: Any, operator: Operator
+    findings: Findings, operator: Operator
 ) -> None:
     sweep(operator, 200)
     assert findings()["retention"]["ok"], "the workers are what is wrong"
@@ -84,14 +87,14 @@ def test_silent_retention_is_a_problem_while_workers_look(
     assert "log" in found["mend"]
 
 
-def test_a_rewrite_that_does_not_come_is_a_problem(findings: Any, operator: Operator) -> None:
+def test_a_rewrite_that_does_not_come_is_a_problem(findings: Findings, operator: Operator) -> None:
     operator.in_store(lambda store: store.learning.looked(time.time()))
     sweep(operator, 0)
     operator.raw_redis.hset("tl:retention", "rewrite", "wanted")
     assert "BGREWRITEAOF" in findings()["retention"]["mend"]
 
 
-def test_a_redis_that_loses_votes_is_a_problem(findings: Any, operator: Operator) -> None:
+def test_a_redis_that_loses_votes_is_a_problem(findings: Findings, operator: Operator) -> None:
     def configure(value: str) -> None:
         operator.raw_redis.config_set("maxmemory-policy", value)
 
@@ -102,7 +105,7 @@ def test_a_redis_that_loses_votes_is_a_problem(findings: Any, operator: Operator
         configure("noeviction")
 
 
-def test_a_damaged_live_version_is_a_problem(findings: Any, operator: Operator) -> None:
+def test_a_damaged_live_version_is_a_problem(findings: Findings, operator: Operator) -> None:
     version = operator.add_version(1)
     operator.run("versions", "activate", version)
     assert findings()["live version"]["ok"]
@@ -113,7 +116,7 @@ def test_a_damaged_live_version_is_a_problem(findings: Any, operator: Operator) 
 
 
 def test_a_damaged_canary_or_confirmed_version_is_a_problem(
-    findings: Any, operator: Operator
+    findings: Findings, operator: Operator
 ) -> None:
     first, second, third = (operator.add_version(number) for number in (1, 2, 3))
     operator.run("versions", "activate", first)
@@ -133,7 +136,9 @@ def test_a_damaged_canary_or_confirmed_version_is_a_problem(
     assert "canary stop" in found["canary"]["mend"]
 
 
-def test_a_replica_that_lags_is_named_with_its_reason(findings: Any, operator: Operator) -> None:
+def test_a_replica_that_lags_is_named_with_its_reason(
+    findings: Findings, operator: Operator
+) -> None:
     assert findings()["replicas"]["ok"]
     version = operator.add_version(1)
     operator.run("versions", "activate", version)
@@ -186,12 +191,12 @@ def test_updates_that_come_to_nothing_are_a_problem(runs: list[Run], ok: bool, f
     assert bool(finding.mend) is not ok
 
 
-def test_updates_of_the_record_are_looked_at(findings: Any) -> None:
+def test_updates_of_the_record_are_looked_at(findings: Findings) -> None:
     assert findings()["updates"]["found"] == "no update run has ended yet"
 
 
 def test_a_broken_prompt_of_the_operator_is_named_by_its_line(
-    findings: Any, operator: Operator
+    findings: Findings, operator: Operator
 ) -> None:
     assert findings()["gate prompts"]["found"] == "0 prompts of your own"
     folder = operator.data_dir / "gate"
@@ -203,7 +208,7 @@ def test_a_broken_prompt_of_the_operator_is_named_by_its_line(
 
 
 def test_no_redis_is_a_problem_and_not_the_end(
-    findings: Any, monkeypatch: pytest.MonkeyPatch
+    findings: Findings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("THUMBLOOP_REDIS_URL", "redis://127.0.0.1:1")
     found = findings()
@@ -211,7 +216,7 @@ def test_no_redis_is_a_problem_and_not_the_end(
     assert "api" in found
 
 
-def test_people_get_lines(operator: Operator, findings: Any) -> None:
+def test_people_get_lines(operator: Operator, findings: Findings) -> None:
     findings()
     printed = operator.run("doctor", code=1).stdout
     assert "ok     python" in printed
@@ -239,7 +244,7 @@ def test_a_data_folder_that_is_not_there(tmp_path: Path) -> None:
     ],
 )
 def test_failpoints_that_are_set_are_a_problem(
-    findings: Any, monkeypatch: pytest.MonkeyPatch, value: str, found: str
+    findings: Findings, monkeypatch: pytest.MonkeyPatch, value: str, found: str
 ) -> None:
     monkeypatch.setenv(failpoints.VARIABLE, value)
     failpoints.armed.cache_clear()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -9,6 +9,8 @@ from service.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.support.service.operator import Operator
 
 
 def test_the_settings_of_all_folders_are_known() -> None:
@@ -44,7 +46,7 @@ def test_other_peoples_variables_are_let_be() -> None:
     ],
 )
 def test_a_value_that_does_not_fit_stops_every_command(
-    operator: Any, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    operator: Operator, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
     result = operator.run("keys", "list", code=1)
@@ -85,7 +87,7 @@ def test_settings_that_do_not_go_together_are_told_without_their_values(
 
 
 def test_a_recipe_that_cannot_be_read_stops_every_command_with_one_line(
-    operator: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    operator: Operator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("minibatches = 4")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +10,7 @@ from models.versions import Activate
 
 if TYPE_CHECKING:
     from feedback.store import Store
+    from tests.support.service.operator import Operator
 
 ANN = Person("open", "ann")
 SECRET = "My cat is called Kafka."
@@ -33,7 +34,7 @@ def reply(completion_id: str, version: str = "base") -> Completion:
 
 
 @pytest.fixture
-def learned(operator: Any) -> str:
+def learned(operator: Operator) -> str:
     """A live version that learned from two votes on the base's replies, and a reply of its own."""
 
     async def learn(store: Store) -> str:
@@ -61,7 +62,7 @@ def learned(operator: Any) -> str:
     return operator.in_store(learn)
 
 
-def test_a_reply_leads_to_its_votes(operator: Any, learned: str) -> None:
+def test_a_reply_leads_to_its_votes(operator: Operator, learned: str) -> None:
     shown = operator.run("explain", "mine").stdout
     assert f"{learned} wrote this reply" in shown
     assert "Run 1 learned these 2 votes, of which 2 still stand:" in shown
@@ -73,7 +74,7 @@ def test_a_reply_leads_to_its_votes(operator: Any, learned: str) -> None:
     assert [vote["score"] for vote in found["made"]["votes"]] == [1.0, -1.0]
 
 
-def test_a_vote_leads_to_what_learned_it(operator: Any, learned: str) -> None:
+def test_a_vote_leads_to_what_learned_it(operator: Operator, learned: str) -> None:
     shown = operator.run("explain", "c2").stdout
     assert "The base wrote this reply" in shown
     assert "The vote on this reply is thumb down, worth -1.00, learned, revision 1." in shown
@@ -84,7 +85,7 @@ def test_a_vote_leads_to_what_learned_it(operator: Any, learned: str) -> None:
     assert (only["version"], only["state"], only["served_in"]) == (learned, "rolled_back", [])
 
 
-def test_nobody_s_words_are_shown_unless_asked_for(operator: Any, learned: str) -> None:
+def test_nobody_s_words_are_shown_unless_asked_for(operator: Operator, learned: str) -> None:
     for words in (("explain", "mine"), ("explain", "c1"), ("versions", "show", learned)):
         for printed in (operator.run(*words).stdout, operator.run(*words, "--json").stdout):
             assert SECRET not in printed
@@ -95,7 +96,7 @@ def test_nobody_s_words_are_shown_unless_asked_for(operator: Any, learned: str) 
         assert "so so" in asked
 
 
-def test_a_version_shows_its_run_and_votes(operator: Any, learned: str) -> None:
+def test_a_version_shows_its_run_and_votes(operator: Operator, learned: str) -> None:
     shown = operator.run("versions", "show", learned).stdout
     assert "run 1" in shown
     assert "Run 1 learned these 2 votes" in shown
@@ -110,7 +111,7 @@ def test_a_version_shows_its_run_and_votes(operator: Any, learned: str) -> None:
     assert "no vote had a part in it" in operator.run("versions", "show", "base").stdout
 
 
-def test_an_unknown_reply_is_one_clear_line(operator: Any) -> None:
+def test_an_unknown_reply_is_one_clear_line(operator: Operator) -> None:
     result = operator.run("explain", "chatcmpl-none", code=1)
     assert result.stderr.startswith("thumbloop: The record holds nothing of a reply")
     assert result.stderr.count("\n") == 1

@@ -13,11 +13,16 @@ from models.types import Message, Sampling
 from service.cli import app
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from feedback.store import Store
+    from tests.support.service.operator import Operator
+
+    Left = Callable[[], int]
 
 
 @pytest.fixture
-def ann(operator: Any) -> Any:
+def ann(operator: Operator) -> Left:
     """Record a voted reply of `ann`; return a function that tells how many are left."""
     person = Person("open", "ann")
     reply = Completion(
@@ -44,10 +49,10 @@ def ann(operator: Any) -> Any:
     async def left(store: Store) -> int:
         return sum(each is not None for each in await store.completions.get_many(["c1"]))
 
-    return lambda: operator.in_store(left)
+    return lambda: int(operator.in_store(left))
 
 
-def test_a_dry_run_says_what_would_go(operator: Any, ann: Any) -> None:
+def test_a_dry_run_says_what_would_go(operator: Operator, ann: Left) -> None:
     printed = operator.run("users", "delete", "ann", "--dry-run").stdout
     assert printed == "Would delete 1 replies and 1 votes of 'ann' under open.\n"
     found = operator.ask("users", "delete", "ann", "--dry-run")
@@ -55,7 +60,7 @@ def test_a_dry_run_says_what_would_go(operator: Any, ann: Any) -> None:
     assert ann() == 1
 
 
-def test_a_user_is_deleted_and_the_consequences_are_told(operator: Any, ann: Any) -> None:
+def test_a_user_is_deleted_and_the_consequences_are_told(operator: Operator, ann: Left) -> None:
     printed = operator.run("users", "delete", "ann", "--yes").stdout
     assert printed.startswith("Deleted 1 replies and 1 votes of 'ann' under open.\n")
     assert "append-only file" in printed
@@ -65,14 +70,19 @@ def test_a_user_is_deleted_and_the_consequences_are_told(operator: Any, ann: Any
     assert "Nothing is recorded" in operator.run("users", "delete", "ann", "--yes", code=1).stderr
 
 
-def test_where_nobody_can_be_asked_nothing_is_deleted(operator: Any, ann: Any) -> None:
+def test_where_nobody_can_be_asked_nothing_is_deleted(operator: Operator, ann: Left) -> None:
     assert "--yes" in operator.run("users", "delete", "ann", code=1).stderr
     assert ann() == 1
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("y", 0, 0), ("n", 1, 1)])
 def test_on_a_terminal_the_operator_is_asked(
-    operator: Any, ann: Any, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, left: int
+    operator: Operator,
+    ann: Left,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+    code: int,
+    left: int,
 ) -> None:
     terminal = SimpleNamespace(isatty=lambda: True)
     monkeypatch.setattr("service.cli.asking.sys", SimpleNamespace(stdin=terminal))
@@ -82,7 +92,7 @@ def test_on_a_terminal_the_operator_is_asked(
     assert ann() == left
 
 
-def test_with_keys_the_owner_must_be_named(operator: Any, ann: Any) -> None:
+def test_with_keys_the_owner_must_be_named(operator: Operator, ann: Left) -> None:
     operator.run("keys", "create", "shop")
     error = operator.run("users", "delete", "ann", "--yes", code=1).stderr
     assert "found under: open" in error
@@ -92,7 +102,7 @@ def test_with_keys_the_owner_must_be_named(operator: Any, ann: Any) -> None:
 
 
 def test_when_redis_goes_away_midway_the_operator_is_told_how_to_go_on(
-    operator: Any, ann: Any, monkeypatch: pytest.MonkeyPatch
+    operator: Operator, ann: Left, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: Any, **__: Any) -> None:
         raise StoreUnavailableError("Redis is away.")

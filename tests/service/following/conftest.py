@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +13,8 @@ from service.metrics.metrics import Metrics
 if TYPE_CHECKING:
     from feedback.store import Store
     from service.settings import ServiceSettings
+    from tests.support.generators.fake import FakeGenerator
+    from tests.support.rollout.watchers import MakeWatcher
 
 
 from tests.support.rollout.versions import V1, V2, V3, V9
@@ -25,9 +27,9 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def make_watcher(
-    generator: Any, store: Store, service_settings: ServiceSettings, metrics: Metrics
-) -> Any:
-    def make(used_store: Store = store) -> Any:
+    generator: FakeGenerator, store: Store, service_settings: ServiceSettings, metrics: Metrics
+) -> MakeWatcher:
+    def make(used_store: Store = store) -> RolloutWatcher:
         last_known = LastKnown(service_settings.data_dir)
         return RolloutWatcher(generator, used_store, service_settings, last_known, metrics)
 

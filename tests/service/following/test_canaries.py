@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +13,8 @@ from tests.support.rollout.versions import V1, V9, activate
 
 if TYPE_CHECKING:
     from feedback.store import Store
+    from tests.support.generators.fake import FakeGenerator
+    from tests.support.rollout.watchers import MakeWatcher
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +24,11 @@ async def start_canary(store: Store, version: str, fraction: float = 1.0) -> Non
 
 
 async def test_nobody_gets_the_canary_before_it_is_loaded(
-    make_watcher: Any, store: Store, versions: None, generator: Any, monkeypatch: pytest.MonkeyPatch
+    make_watcher: MakeWatcher,
+    store: Store,
+    versions: None,
+    generator: FakeGenerator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     watcher = make_watcher()
     await watcher.look()
@@ -49,7 +55,7 @@ async def test_nobody_gets_the_canary_before_it_is_loaded(
 
 
 async def test_a_canary_that_cannot_be_loaded_leaves_the_live_version_to_all(
-    make_watcher: Any, store: Store, versions: None
+    make_watcher: MakeWatcher, store: Store, versions: None
 ) -> None:
     watcher = make_watcher()
     await activate(store, V1)
@@ -67,7 +73,7 @@ async def test_a_canary_that_cannot_be_loaded_leaves_the_live_version_to_all(
 
 
 async def test_the_share_of_the_canary_follows_the_rollout_until_it_ends(
-    make_watcher: Any, store: Store, versions: None
+    make_watcher: MakeWatcher, store: Store, versions: None
 ) -> None:
     users = [f"user{number}" for number in range(400)]
 
@@ -88,7 +94,11 @@ async def test_the_share_of_the_canary_follows_the_rollout_until_it_ends(
 
 
 async def test_a_promoted_canary_is_served_to_all_without_a_load(
-    make_watcher: Any, store: Store, versions: None, generator: Any, monkeypatch: pytest.MonkeyPatch
+    make_watcher: MakeWatcher,
+    store: Store,
+    versions: None,
+    generator: FakeGenerator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     watcher = make_watcher()
     await start_canary(store, V1, 0.5)

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from feedback.store import Store
+    from tests.support.generators.fake import FakeGenerator
+    from tests.support.service.application import Happens, RunningApp, SayHi
 
 pytestmark = pytest.mark.anyio
 V1, V2 = "v000001-000000000001", "v000002-000000000002"
 
 
 @pytest.fixture
-async def canary(running: Any, store: Store, happens: Any) -> None:
+async def canary(running: RunningApp, store: Store, happens: Happens) -> None:
     for version in (V1, V2):
         await store.versions.add(version, parent="base", manifest={}, state="approved", now=1.0)
     await store.rollout.do(Activate(V1), Audit("test", "test", 1.0))
@@ -30,7 +32,7 @@ async def canary(running: Any, store: Store, happens: Any) -> None:
     await happens(lambda: running.runtime.watcher.generation == 2)
 
 
-async def version_of(running: Any, chat: Any, **fields: Any) -> str:
+async def version_of(running: RunningApp, chat: SayHi, **fields: Any) -> str:
     """Ask; return the version that header, fingerprint and text agree on."""
     answer = await chat(running, **fields)
     version: str = answer.headers["x-policy-version"]
@@ -40,7 +42,7 @@ async def version_of(running: Any, chat: Any, **fields: Any) -> str:
     return version
 
 
-async def test_a_user_stays_on_one_version(running: Any, canary: None, chat: Any) -> None:
+async def test_a_user_stays_on_one_version(running: RunningApp, canary: None, chat: SayHi) -> None:
     seen = {}
     for user in (f"user{number}" for number in range(40)):
         named = {"user": user}
@@ -54,7 +56,7 @@ async def test_a_user_stays_on_one_version(running: Any, canary: None, chat: Any
 
 
 async def test_a_conversation_without_a_user_stays_too(
-    running: Any, canary: None, chat: Any
+    running: RunningApp, canary: None, chat: SayHi
 ) -> None:
     seen = []
     for talk in range(40):
@@ -65,14 +67,16 @@ async def test_a_conversation_without_a_user_stays_too(
     assert set(seen) == {V1, V2}
 
 
-async def test_requests_that_name_nobody_are_drawn(running: Any, canary: None, chat: Any) -> None:
+async def test_requests_that_name_nobody_are_drawn(
+    running: RunningApp, canary: None, chat: SayHi
+) -> None:
     drawn = [await version_of(running, chat) for _ in range(60)]
     # Each bound misses a fair draw of 60 at 0.4 less than once in 10^5 times.
     assert 5 <= drawn.count(V2) <= 44
 
 
 async def test_all_choices_of_one_request_are_one_versions(
-    running: Any, canary: None, chat: Any
+    running: RunningApp, canary: None, chat: SayHi
 ) -> None:
     for _ in range(10):
         body = (await chat(running, n=4)).json()
@@ -80,7 +84,7 @@ async def test_all_choices_of_one_request_are_one_versions(
 
 
 async def test_a_pinned_or_base_request_does_not_take_part(
-    running: Any, canary: None, chat: Any
+    running: RunningApp, canary: None, chat: SayHi
 ) -> None:
     for model, version in ((f"policy@{V2}", V2), (f"policy@{V1}", V1), ("base", "base")):
         seen = {await version_of(running, chat, model=model) for _ in range(10)}
@@ -88,7 +92,7 @@ async def test_a_pinned_or_base_request_does_not_take_part(
 
 
 async def test_the_record_says_which_version_replied(
-    running: Any, canary: None, chat: Any, store: Store
+    running: RunningApp, canary: None, chat: SayHi, store: Store
 ) -> None:
     answer = await chat(running, user="ann", metadata={"conversation_id": "c"})
     record = await store.completions.get(answer.json()["id"])
@@ -96,20 +100,20 @@ async def test_the_record_says_which_version_replied(
     assert record.conversation == "c"
 
 
-async def test_the_canary_is_listed_as_a_model(running: Any, canary: None) -> None:
+async def test_the_canary_is_listed_as_a_model(running: RunningApp, canary: None) -> None:
     models = (await running.client.get("/v1/models")).json()["data"]
     assert [each["id"] for each in models][:2] == ["policy", "base"]
     assert {f"policy@{V1}", f"policy@{V2}"} <= {each["id"] for each in models}
 
 
 async def test_a_stream_keeps_its_version_when_the_canary_ends_and_frees_it_after(
-    running: Any,
-    generator: Any,
+    running: RunningApp,
+    generator: FakeGenerator,
     canary: None,
     store: Store,
-    chat: Any,
+    chat: SayHi,
     events: Callable[..., list[str]],
-    happens: Any,
+    happens: Happens,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(service.following.watcher, "LINGER_SECONDS", 0.0)

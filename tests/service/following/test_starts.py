@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
     from feedback.store import Store
     from service.settings import ServiceSettings
+    from tests.support.rollout.watchers import MakeWatcher
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_a_start_with_a_broken_live_version_serves_the_last_good_one(
-    make_watcher: Any, store: Store, versions: None, service_settings: ServiceSettings
+    make_watcher: MakeWatcher, store: Store, versions: None, service_settings: ServiceSettings
 ) -> None:
     LastKnown(service_settings.data_dir).remember(live=V2)
     await activate(store, V9)
@@ -34,7 +35,11 @@ async def test_a_start_with_a_broken_live_version_serves_the_last_good_one(
 
 @pytest.mark.parametrize(("remembered", "served"), [(V2, V2), (V9, "base"), (None, "base")])
 async def test_a_start_without_redis_serves_what_was_live(
-    make_watcher: Any, away: Store, service_settings: ServiceSettings, remembered: Any, served: str
+    make_watcher: MakeWatcher,
+    away: Store,
+    service_settings: ServiceSettings,
+    remembered: Any,
+    served: str,
 ) -> None:
     if remembered:
         LastKnown(service_settings.data_dir).remember(live=remembered)
@@ -62,7 +67,7 @@ async def test_the_memory_is_replaced_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("remembered", "served"), [(V2, V2), (V9, V1), (None, V1)])
 async def test_a_start_with_a_broken_live_version_and_memory_serves_the_confirmed_one(
-    make_watcher: Any,
+    make_watcher: MakeWatcher,
     store: Store,
     versions: None,
     service_settings: ServiceSettings,
@@ -83,7 +88,7 @@ async def test_a_start_with_a_broken_live_version_and_memory_serves_the_confirme
 
 
 async def test_a_data_folder_that_cannot_be_written_keeps_nobody_from_following(
-    make_watcher: Any, store: Store, versions: None, monkeypatch: pytest.MonkeyPatch
+    make_watcher: MakeWatcher, store: Store, versions: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     from feedback.types import Rollout
     from service.metrics.metrics import Metrics
     from service.settings import ServiceSettings
+    from tests.support.generators.fake import FakeGenerator
+    from tests.support.rollout.watchers import MakeWatcher
+    from tests.support.service.application import Happens
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_first_look_serves_the_base(make_watcher: Any, metrics: Metrics) -> None:
+async def test_a_first_look_serves_the_base(make_watcher: MakeWatcher, metrics: Metrics) -> None:
     watcher = make_watcher()
     assert watcher.serving is None
     await watcher.look()
@@ -38,7 +41,7 @@ async def test_a_first_look_serves_the_base(make_watcher: Any, metrics: Metrics)
 
 
 async def test_the_engine_leaves_cores_to_a_learner_for_as_long_as_it_is_at_work(
-    make_watcher: Any, generator: Any, store: Store, raw_redis: Redis
+    make_watcher: MakeWatcher, generator: FakeGenerator, store: Store, raw_redis: Redis
 ) -> None:
     watcher = make_watcher()
     seen = []
@@ -50,7 +53,7 @@ async def test_the_engine_leaves_cores_to_a_learner_for_as_long_as_it_is_at_work
 
 
 async def test_a_new_live_version_is_loaded_then_served(
-    make_watcher: Any, store: Store, versions: None, generator: Any
+    make_watcher: MakeWatcher, store: Store, versions: None, generator: FakeGenerator
 ) -> None:
     watcher = make_watcher()
     await watcher.look()
@@ -61,7 +64,11 @@ async def test_a_new_live_version_is_loaded_then_served(
 
 
 async def test_requests_get_the_old_version_until_the_new_one_is_loaded(
-    make_watcher: Any, store: Store, versions: None, generator: Any, monkeypatch: pytest.MonkeyPatch
+    make_watcher: MakeWatcher,
+    store: Store,
+    versions: None,
+    generator: FakeGenerator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     watcher = make_watcher()
     await watcher.look()
@@ -84,10 +91,10 @@ async def test_requests_get_the_old_version_until_the_new_one_is_loaded(
 
 
 async def test_the_version_before_stays_loaded_and_older_ones_go_after_a_while(
-    make_watcher: Any,
+    make_watcher: MakeWatcher,
     store: Store,
     versions: None,
-    generator: Any,
+    generator: FakeGenerator,
     metrics: Metrics,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -104,10 +111,10 @@ async def test_the_version_before_stays_loaded_and_older_ones_go_after_a_while(
 
 
 async def test_a_version_that_cannot_be_loaded_leaves_the_last_good_one(
-    make_watcher: Any,
+    make_watcher: MakeWatcher,
     store: Store,
     versions: None,
-    generator: Any,
+    generator: FakeGenerator,
     service_settings: ServiceSettings,
 ) -> None:
     watcher = make_watcher()
@@ -129,7 +136,11 @@ async def test_a_version_that_cannot_be_loaded_leaves_the_last_good_one(
 
 
 async def test_a_broken_live_version_is_not_read_again_at_every_look(
-    make_watcher: Any, store: Store, versions: None, generator: Any, monkeypatch: pytest.MonkeyPatch
+    make_watcher: MakeWatcher,
+    store: Store,
+    versions: None,
+    generator: FakeGenerator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     watcher = make_watcher()
     await watcher.look()
@@ -148,7 +159,7 @@ async def test_a_broken_live_version_is_not_read_again_at_every_look(
 
 
 async def test_when_redis_goes_away_the_version_stays(
-    make_watcher: Any, store: Store, versions: None, monkeypatch: pytest.MonkeyPatch
+    make_watcher: MakeWatcher, store: Store, versions: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await activate(store, V1)
     watcher = make_watcher()
@@ -169,7 +180,7 @@ async def test_when_redis_goes_away_the_version_stays(
 
 
 async def test_what_a_lost_record_counted_is_not_claimed_of_the_next_one(
-    make_watcher: Any, store: Store, raw_redis: Redis, versions: None
+    make_watcher: MakeWatcher, store: Store, raw_redis: Redis, versions: None
 ) -> None:
     watcher = make_watcher()
     for version in (V1, V2, V1):
@@ -184,7 +195,7 @@ async def test_what_a_lost_record_counted_is_not_claimed_of_the_next_one(
 
 
 async def test_the_replica_reports_what_it_serves(
-    make_watcher: Any, store: Store, versions: None
+    make_watcher: MakeWatcher, store: Store, versions: None
 ) -> None:
     await activate(store, V1)
     watcher = make_watcher()
@@ -197,7 +208,9 @@ async def test_the_replica_reports_what_it_serves(
     assert replica.problem is None
 
 
-async def test_a_pinned_version_survives_the_next_look(make_watcher: Any, generator: Any) -> None:
+async def test_a_pinned_version_survives_the_next_look(
+    make_watcher: MakeWatcher, generator: FakeGenerator
+) -> None:
     watcher = make_watcher()
     await watcher.look()
     await watcher.pin(V3)
@@ -208,7 +221,7 @@ async def test_a_pinned_version_survives_the_next_look(make_watcher: Any, genera
 
 
 async def test_a_look_right_behind_the_load_leaves_a_pinned_version_alone(
-    make_watcher: Any, generator: Any, monkeypatch: pytest.MonkeyPatch
+    make_watcher: MakeWatcher, generator: FakeGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service.following.watcher, "LINGER_SECONDS", 0.0)
     watcher, load = make_watcher(), generator.load
@@ -224,7 +237,7 @@ async def test_a_look_right_behind_the_load_leaves_a_pinned_version_alone(
 
 
 async def test_ten_requests_for_one_version_load_it_once(
-    make_watcher: Any, generator: Any, monkeypatch: pytest.MonkeyPatch
+    make_watcher: MakeWatcher, generator: FakeGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher = make_watcher()
     loads = []
@@ -240,12 +253,12 @@ async def test_ten_requests_for_one_version_load_it_once(
 
 
 async def test_the_looks_go_on_after_an_error(
-    make_watcher: Any,
+    make_watcher: MakeWatcher,
     store: Store,
     versions: None,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    happens: Any,
+    happens: Happens,
 ) -> None:
     watcher = make_watcher()
     calls = 0
@@ -266,12 +279,12 @@ async def test_the_looks_go_on_after_an_error(
 
 
 async def test_a_slow_load_does_not_hold_up_the_next_change(
-    make_watcher: Any,
+    make_watcher: MakeWatcher,
     store: Store,
     versions: None,
-    generator: Any,
+    generator: FakeGenerator,
     monkeypatch: pytest.MonkeyPatch,
-    happens: Any,
+    happens: Happens,
 ) -> None:
     load = generator.load
 
@@ -296,7 +309,11 @@ async def test_a_slow_load_does_not_hold_up_the_next_change(
 
 
 async def test_the_doorbell_tells_of_a_change_long_before_the_next_look(
-    make_watcher: Any, store: Store, versions: None, service_settings: ServiceSettings, happens: Any
+    make_watcher: MakeWatcher,
+    store: Store,
+    versions: None,
+    service_settings: ServiceSettings,
+    happens: Happens,
 ) -> None:
     watcher = make_watcher()
     watcher._settings = service_settings.model_copy(update={"poll_interval": timedelta(seconds=60)})
@@ -310,7 +327,11 @@ async def test_the_doorbell_tells_of_a_change_long_before_the_next_look(
 
 
 async def test_looks_follow_each_other_where_no_doorbell_rings(
-    make_watcher: Any, store: Store, versions: None, monkeypatch: pytest.MonkeyPatch, happens: Any
+    make_watcher: MakeWatcher,
+    store: Store,
+    versions: None,
+    monkeypatch: pytest.MonkeyPatch,
+    happens: Happens,
 ) -> None:
     class Silent:
         async def wait(self) -> bool:
@@ -330,7 +351,7 @@ async def test_looks_follow_each_other_where_no_doorbell_rings(
 
 
 async def test_a_replica_that_leaves_takes_its_record_along(
-    make_watcher: Any, store: Store
+    make_watcher: MakeWatcher, store: Store
 ) -> None:
     watcher = make_watcher()
     await watcher.look()

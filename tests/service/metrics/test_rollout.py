@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -8,7 +8,13 @@ from feedback.types import Audit, Judgement
 from models.versions import Activate, StartCanary
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from feedback.store import Store
+    from tests.support.service.application import RunningApp
+
+    ReadFigures = Callable[[], Awaitable[dict[str, float]]]
+
 
 pytestmark = pytest.mark.anyio
 
@@ -17,7 +23,7 @@ V2 = "v000002-000000000002"
 
 
 @pytest.fixture
-def figures(running: Any) -> Any:
+def figures(running: RunningApp) -> ReadFigures:
     """Return a function that reads the rollout's lines of /metrics."""
 
     async def read() -> dict[str, float]:
@@ -31,7 +37,7 @@ def figures(running: Any) -> Any:
 
 
 async def test_what_is_served_and_tried_is_counted(
-    running: Any, store: Store, figures: Any
+    running: RunningApp, store: Store, figures: ReadFigures
 ) -> None:
     before = await figures()
     assert before['thumbloop_version_info{role="live",version="base"}'] == 1
@@ -54,7 +60,7 @@ async def test_what_is_served_and_tried_is_counted(
 
 
 async def test_a_replica_that_cannot_follow_is_a_figure(
-    running: Any, store: Store, figures: Any
+    running: RunningApp, store: Store, figures: ReadFigures
 ) -> None:
     broken = "v000009-000000000009"
     await store.versions.add(broken, parent="base", manifest={}, state="approved", now=5.0)
@@ -65,7 +71,9 @@ async def test_a_replica_that_cannot_follow_is_a_figure(
     assert (found["thumbloop_rollout_generation"], found["thumbloop_served_generation"]) == (1, 0)
 
 
-async def test_the_judge_s_silence_is_a_figure(running: Any, store: Store, figures: Any) -> None:
+async def test_the_judge_s_silence_is_a_figure(
+    running: RunningApp, store: Store, figures: ReadFigures
+) -> None:
     await store.judging.write(Judgement(1000.0, "hold", votes_needed=12))
     await running.runtime.record.read()
     found = await figures()

@@ -7,6 +7,7 @@ import pytest
 if TYPE_CHECKING:
     from feedback.store import Store
     from service.settings import ServiceSettings
+    from tests.support.service.application import Happens, RunningApp
 
 pytestmark = pytest.mark.anyio
 
@@ -22,14 +23,14 @@ async def versions(store: Store) -> None:
         )
 
 
-async def get(running: Any, path: str) -> Any:
+async def get(running: RunningApp, path: str) -> Any:
     answer = await running.client.get(path)
     assert answer.status_code == 200
     return answer.json()
 
 
 async def test_versions_are_listed_with_what_people_think_of_them(
-    running: Any, versions: None
+    running: RunningApp, versions: None
 ) -> None:
     rows = (await get(running, "/admin/versions"))["data"]
     assert [row["version"] for row in rows] == [V2, V1, "base"]
@@ -42,7 +43,9 @@ async def test_versions_are_listed_with_what_people_think_of_them(
         assert name in newest
 
 
-async def test_a_vote_shows_in_the_approval_of_its_version(running: Any, versions: None) -> None:
+async def test_a_vote_shows_in_the_approval_of_its_version(
+    running: RunningApp, versions: None
+) -> None:
     body = {"model": "policy", "messages": [{"role": "user", "content": "Hi"}]}
     for thumb in ("up", "up", "down"):
         reply = (await running.client.post("/v1/chat/completions", json=body)).json()
@@ -52,7 +55,7 @@ async def test_a_vote_shows_in_the_approval_of_its_version(running: Any, version
     assert (base["up"], base["down"], base["completions"]) == (2, 1, 3)
 
 
-async def test_one_version_comes_with_its_manifest(running: Any, versions: None) -> None:
+async def test_one_version_comes_with_its_manifest(running: RunningApp, versions: None) -> None:
     assert (await get(running, f"/admin/versions/{V1}"))["manifest"] == {"version": V1}
     unknown = await running.client.get("/admin/versions/v000009-000000000009")
     assert unknown.status_code == 404
@@ -60,7 +63,7 @@ async def test_one_version_comes_with_its_manifest(running: Any, versions: None)
 
 
 async def test_activate_makes_the_next_replies_come_from_the_version(
-    running: Any, versions: None, happens: Any
+    running: RunningApp, versions: None, happens: Happens
 ) -> None:
     answer = await running.client.post(
         "/admin/rollout/activate", json={"version": V1, "expected_live": "base"}
@@ -79,7 +82,7 @@ async def test_activate_makes_the_next_replies_come_from_the_version(
     assert rollout["stale"] is False
 
 
-async def test_a_rollout_that_moved_on_is_a_conflict(running: Any, versions: None) -> None:
+async def test_a_rollout_that_moved_on_is_a_conflict(running: RunningApp, versions: None) -> None:
     answer = await running.client.post(
         "/admin/rollout/activate", json={"version": V1, "expected_live": V2}
     )
@@ -90,7 +93,7 @@ async def test_a_rollout_that_moved_on_is_a_conflict(running: Any, versions: Non
         assert unknown.status_code == status
 
 
-async def test_rollback_goes_back_and_the_audit_tells(running: Any, versions: None) -> None:
+async def test_rollback_goes_back_and_the_audit_tells(running: RunningApp, versions: None) -> None:
     nothing = await running.client.post("/admin/rollout/rollback")
     assert nothing.status_code == 409
     await running.client.post("/admin/rollout/activate", json={"version": V1})
@@ -103,7 +106,7 @@ async def test_rollback_goes_back_and_the_audit_tells(running: Any, versions: No
 
 
 async def test_every_replica_says_what_it_serves(
-    running: Any, versions: None, happens: Any
+    running: RunningApp, versions: None, happens: Happens
 ) -> None:
     await running.client.post("/admin/rollout/activate", json={"version": V1})
     watcher = running.runtime.watcher
@@ -114,7 +117,7 @@ async def test_every_replica_says_what_it_serves(
     assert set(rows[0]["loaded"]) == {"base", V1}
 
 
-async def test_an_update_can_be_asked_for(running: Any, store: Store) -> None:
+async def test_an_update_can_be_asked_for(running: RunningApp, store: Store) -> None:
     asked = await running.client.post("/admin/updates")
     assert asked.status_code == 202
     request = asked.json()
@@ -131,7 +134,7 @@ async def test_an_update_can_be_asked_for(running: Any, store: Store) -> None:
 
 
 async def test_a_run_is_shown_with_its_batch(
-    running: Any, store: Store, service_settings: ServiceSettings
+    running: RunningApp, store: Store, service_settings: ServiceSettings
 ) -> None:
     body = {"model": "policy", "messages": [{"role": "user", "content": "Hi"}]}
     reply = (await running.client.post("/v1/chat/completions", json=body)).json()
@@ -150,7 +153,7 @@ async def test_a_run_is_shown_with_its_batch(
     ]
 
 
-async def test_learning_can_be_paused_and_resumed(running: Any, store: Store) -> None:
+async def test_learning_can_be_paused_and_resumed(running: RunningApp, store: Store) -> None:
     paused = (await running.client.post("/admin/learning/pause")).json()
     assert paused["paused"] is True
     assert paused["waiting_votes"] == 0
@@ -163,7 +166,7 @@ async def test_learning_can_be_paused_and_resumed(running: Any, store: Store) ->
 
 
 @pytest.mark.parametrize("limit", [0, 1001, "x"])
-async def test_a_list_has_bounds(running: Any, limit: Any) -> None:
+async def test_a_list_has_bounds(running: RunningApp, limit: Any) -> None:
     answer = await running.client.get("/admin/audit", params={"limit": limit})
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "limit"

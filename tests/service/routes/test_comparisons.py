@@ -10,12 +10,15 @@ if TYPE_CHECKING:
     import httpx
 
     from feedback.store import Store
+    from service.settings import ServiceSettings
+    from tests.support.generators.fake import FakeGenerator
+    from tests.support.service.application import RunningApp, StartApp
 
 pytestmark = pytest.mark.anyio
 ANN = {"user": "ann"}
 
 
-async def ask(running: Any, content: str = "Hi", user: str = "ann", **more: Any) -> Any:
+async def ask(running: RunningApp, content: str = "Hi", user: str = "ann", **more: Any) -> Any:
     body = {
         "model": "policy",
         "messages": [{"role": "user", "content": content}],
@@ -26,29 +29,29 @@ async def ask(running: Any, content: str = "Hi", user: str = "ann", **more: Any)
 
 
 @pytest.fixture
-async def pair(running: Any) -> tuple[str, str]:
+async def pair(running: RunningApp) -> tuple[str, str]:
     first, second = (await ask(running, n=2))["choices"]
     return first["completion_id"], second["completion_id"]
 
 
-async def compare(running: Any, chosen: str, rejected: str, **more: Any) -> httpx.Response:
+async def compare(running: RunningApp, chosen: str, rejected: str, **more: Any) -> httpx.Response:
     body = {"rejected_id": rejected, **ANN, **more}
     return await running.client.put(f"/v1/comparisons/{chosen}", json=body)
 
 
-async def feedback(running: Any, completion_id: str) -> Any:
+async def feedback(running: RunningApp, completion_id: str) -> Any:
     return (await running.client.get(f"/v1/feedback/{completion_id}", params=ANN)).json()
 
 
 async def test_a_comparison_is_a_vote_on_both_sides(
-    running: Any, pair: tuple[str, str], store: Store
+    running: RunningApp, pair: tuple[str, str], store: Store
 ) -> None:
     chosen, rejected = pair
     answer = await compare(running, chosen, rejected, comment="Clearer.")
     assert answer.status_code == 200
     found = answer.json()
     assert found["chosen"].pop("updated_at") == found["rejected"].pop("updated_at") > 0
-    common = {
+    common: dict[str, object] = {
         "thumb": None,
         "rating": None,
         "comment": "Clearer.",
@@ -84,13 +87,15 @@ async def test_a_comparison_is_a_vote_on_both_sides(
 
 
 async def test_the_same_comparison_again_changes_nothing(
-    running: Any, pair: tuple[str, str]
+    running: RunningApp, pair: tuple[str, str]
 ) -> None:
     first = await compare(running, *pair)
     assert (await compare(running, *pair)).json() == first.json()
 
 
-async def test_a_later_thumb_replaces_its_side_only(running: Any, pair: tuple[str, str]) -> None:
+async def test_a_later_thumb_replaces_its_side_only(
+    running: RunningApp, pair: tuple[str, str]
+) -> None:
     chosen, rejected = pair
     await compare(running, chosen, rejected)
     await running.client.put(f"/v1/feedback/{rejected}", json={"thumb": "up", **ANN})
@@ -105,7 +110,7 @@ async def test_a_later_thumb_replaces_its_side_only(running: Any, pair: tuple[st
 
 
 async def test_without_its_chosen_side_there_is_no_comparison(
-    running: Any, pair: tuple[str, str]
+    running: RunningApp, pair: tuple[str, str]
 ) -> None:
     chosen, rejected = pair
     await compare(running, chosen, rejected)
@@ -122,7 +127,7 @@ async def test_without_its_chosen_side_there_is_no_comparison(
 
 
 async def test_withdrawing_takes_both_sides_back(
-    running: Any, pair: tuple[str, str], store: Store
+    running: RunningApp, pair: tuple[str, str], store: Store
 ) -> None:
     await compare(running, *pair)
     url = f"/v1/comparisons/{pair[0]}"
@@ -132,7 +137,9 @@ async def test_withdrawing_takes_both_sides_back(
     assert (await running.client.delete(url, params=ANN)).status_code == 404
 
 
-async def test_a_withdrawn_side_is_shown_as_none(running: Any, pair: tuple[str, str]) -> None:
+async def test_a_withdrawn_side_is_shown_as_none(
+    running: RunningApp, pair: tuple[str, str]
+) -> None:
     chosen, rejected = pair
     await compare(running, chosen, rejected)
     await running.client.delete(f"/v1/feedback/{rejected}", params=ANN)
@@ -140,7 +147,9 @@ async def test_a_withdrawn_side_is_shown_as_none(running: Any, pair: tuple[str, 
     assert (found["rejected"], found["rejected_id"], found["whole"]) == (None, rejected, False)
 
 
-async def test_replies_to_different_messages_cannot_be_compared(running: Any, store: Store) -> None:
+async def test_replies_to_different_messages_cannot_be_compared(
+    running: RunningApp, store: Store
+) -> None:
     one, other = await ask(running, "Hi"), await ask(running, "Hello")
     answer = await compare(running, one["id"], other["id"])
     assert answer.status_code == 400
@@ -149,18 +158,20 @@ async def test_replies_to_different_messages_cannot_be_compared(running: Any, st
     assert await store.votes.count_waiting() == 0
 
 
-async def test_replies_of_two_requests_with_the_same_messages_can(running: Any) -> None:
+async def test_replies_of_two_requests_with_the_same_messages_can(running: RunningApp) -> None:
     one, other = await ask(running), await ask(running)
     assert (await compare(running, one["id"], other["id"])).status_code == 200
 
 
-async def test_a_reply_is_not_compared_with_itself(running: Any, pair: tuple[str, str]) -> None:
+async def test_a_reply_is_not_compared_with_itself(
+    running: RunningApp, pair: tuple[str, str]
+) -> None:
     answer = await compare(running, pair[0], pair[0])
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_vote")
 
 
 async def test_somebody_elses_reply_is_as_unknown_as_one_that_never_was(
-    running: Any, pair: tuple[str, str], store: Store
+    running: RunningApp, pair: tuple[str, str], store: Store
 ) -> None:
     bobs = (await ask(running, user="bob"))["id"]
     mine = pair[0]
@@ -186,7 +197,7 @@ async def test_somebody_elses_reply_is_as_unknown_as_one_that_never_was(
         assert gone.text.replace("chatcmpl-none", "ID") == other.text.replace(mine, "ID")
 
 
-async def test_a_reply_that_was_not_recorded_says_so(running: Any) -> None:
+async def test_a_reply_that_was_not_recorded_says_so(running: RunningApp) -> None:
     kept, unkept = await ask(running), await ask(running, store=False)
     for chosen, rejected in ((kept["id"], unkept["id"]), (unkept["id"], kept["id"])):
         answer = await compare(running, chosen, rejected)
@@ -204,7 +215,7 @@ async def test_a_reply_that_was_not_recorded_says_so(running: Any) -> None:
     ],
 )
 async def test_a_comparison_that_makes_no_sense_is_refused(
-    running: Any, pair: tuple[str, str], body: Any
+    running: RunningApp, pair: tuple[str, str], body: Any
 ) -> None:
     answer = await running.client.put(f"/v1/comparisons/{pair[0]}", json=body)
     assert answer.status_code == 400
@@ -212,7 +223,7 @@ async def test_a_comparison_that_makes_no_sense_is_refused(
 
 
 async def test_comparisons_answer_503_while_redis_is_away(
-    service_settings: Any, generator: Any, away: Store, start_app: Any
+    service_settings: ServiceSettings, generator: FakeGenerator, away: Store, start_app: StartApp
 ) -> None:
     async with start_app(service_settings, generator, away) as running:
         for answer in (
@@ -226,7 +237,7 @@ async def test_comparisons_answer_503_while_redis_is_away(
             )
 
 
-async def test_comparisons_are_counted(running: Any, pair: tuple[str, str]) -> None:
+async def test_comparisons_are_counted(running: RunningApp, pair: tuple[str, str]) -> None:
     await compare(running, *pair)
     figures = (await running.client.get("/metrics")).text
     assert 'thumbloop_votes_total{kind="comparison"} 1.0' in figures

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import io
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import pytest
 
 if TYPE_CHECKING:
     from feedback.store import Store
+    from service.settings import ServiceSettings
+    from tests.support.generators.fake import FakeGenerator
+    from tests.support.service.application import RunningApp, SayHi, StartApp
 
 pytestmark = pytest.mark.anyio
 
@@ -16,7 +19,7 @@ PATH = "/admin/feedback/export"
 
 
 @pytest.fixture
-async def voted(running: Any, chat: Any) -> list[str]:
+async def voted(running: RunningApp, chat: SayHi) -> list[str]:
     """Chat and vote 150 times: more than is read at a time."""
     ids = []
     for number in range(150):
@@ -27,7 +30,7 @@ async def voted(running: Any, chat: Any) -> list[str]:
     return ids
 
 
-async def test_votes_stream_as_lines(running: Any, voted: list[str], store: Store) -> None:
+async def test_votes_stream_as_lines(running: RunningApp, voted: list[str], store: Store) -> None:
     answer = await running.client.get(PATH)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/jsonl"
@@ -48,7 +51,7 @@ async def test_votes_stream_as_lines(running: Any, voted: list[str], store: Stor
     assert (row["id"], row["state"]) == (voted[3], "withdrawn")
 
 
-async def test_votes_stream_as_parquet(running: Any, voted: list[str]) -> None:
+async def test_votes_stream_as_parquet(running: RunningApp, voted: list[str]) -> None:
     answer = await running.client.get(PATH, params={"format": "parquet", "layout": "kto"})
     assert answer.headers["content-type"] == "application/vnd.apache.parquet"
     table = pq.read_table(io.BytesIO(answer.content))
@@ -56,7 +59,7 @@ async def test_votes_stream_as_parquet(running: Any, voted: list[str]) -> None:
     assert table["label"].to_pylist() == [bool(number % 2) for number in range(150)]
 
 
-async def test_nothing_is_a_whole_file_too(running: Any) -> None:
+async def test_nothing_is_a_whole_file_too(running: RunningApp) -> None:
     assert (await running.client.get(PATH)).text == ""
     answer = await running.client.get(PATH, params={"format": "parquet"})
     assert pq.read_table(io.BytesIO(answer.content)).num_rows == 0
@@ -65,13 +68,13 @@ async def test_nothing_is_a_whole_file_too(running: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("format", "csv"), ("layout", "dpo"), ("since", "yesterday")]
 )
-async def test_what_makes_no_sense_is_refused(running: Any, name: str, value: str) -> None:
+async def test_what_makes_no_sense_is_refused(running: RunningApp, name: str, value: str) -> None:
     answer = await running.client.get(PATH, params={name: value})
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == name
 
 
-async def test_only_admins_may(running: Any, store: Store) -> None:
+async def test_only_admins_may(running: RunningApp, store: Store) -> None:
     _, key = await store.keys.create("chat only", frozenset({"chat"}), now=1.0)
     await running.runtime.authenticator.refresh()
     assert (await running.client.get(PATH)).status_code == 401
@@ -80,7 +83,7 @@ async def test_only_admins_may(running: Any, store: Store) -> None:
 
 
 async def test_redis_away_is_a_clear_answer(
-    start_app: Any, service_settings: Any, generator: Any, away: Store
+    start_app: StartApp, service_settings: ServiceSettings, generator: FakeGenerator, away: Store
 ) -> None:
     async with start_app(service_settings, generator, away, started=False) as running:
         answer = await running.client.get(PATH)

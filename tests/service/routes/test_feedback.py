@@ -11,21 +11,23 @@ if TYPE_CHECKING:
 
     from feedback.store import Store
     from service.settings import ServiceSettings
+    from tests.support.generators.fake import FakeGenerator
+    from tests.support.service.application import RunningApp, StartApp
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def completion_id(running: Any) -> str:
+async def completion_id(running: RunningApp) -> str:
     body = {"model": "policy", "messages": [{"role": "user", "content": "Hi"}], "user": "ann"}
     return (await running.client.post("/v1/chat/completions", json=body)).json()["id"]
 
 
-async def put(running: Any, completion_id: str, **vote: Any) -> httpx.Response:
+async def put(running: RunningApp, completion_id: str, **vote: Any) -> httpx.Response:
     return await running.client.put(f"/v1/feedback/{completion_id}", json={"user": "ann", **vote})
 
 
-async def test_a_thumb_is_kept_and_can_be_read(running: Any, completion_id: str) -> None:
+async def test_a_thumb_is_kept_and_can_be_read(running: RunningApp, completion_id: str) -> None:
     answer = await put(running, completion_id, thumb="up", comment="Nice.", tags=["short"])
     assert answer.status_code == 200
     vote = answer.json()
@@ -48,13 +50,15 @@ async def test_a_thumb_is_kept_and_can_be_read(running: Any, completion_id: str)
     assert read.json() == answer.json()
 
 
-async def test_the_same_vote_again_changes_nothing(running: Any, completion_id: str) -> None:
+async def test_the_same_vote_again_changes_nothing(running: RunningApp, completion_id: str) -> None:
     first = await put(running, completion_id, thumb="down")
     again = await put(running, completion_id, thumb="down")
     assert again.json() == first.json()
 
 
-async def test_a_new_vote_replaces_the_old_one_wholly(running: Any, completion_id: str) -> None:
+async def test_a_new_vote_replaces_the_old_one_wholly(
+    running: RunningApp, completion_id: str
+) -> None:
     await put(running, completion_id, thumb="up", comment="Nice.")
     answer = (await put(running, completion_id, rating=0.5)).json()
     assert answer["thumb"] is None
@@ -64,14 +68,16 @@ async def test_a_new_vote_replaces_the_old_one_wholly(running: Any, completion_i
 
 
 async def test_a_comment_alone_is_no_vote_to_learn_from(
-    running: Any, completion_id: str, store: Store
+    running: RunningApp, completion_id: str, store: Store
 ) -> None:
     answer = (await put(running, completion_id, comment="Hm.")).json()
     assert answer["score"] is None
     assert await store.votes.count_waiting() == 0
 
 
-async def test_a_vote_can_be_withdrawn(running: Any, completion_id: str, store: Store) -> None:
+async def test_a_vote_can_be_withdrawn(
+    running: RunningApp, completion_id: str, store: Store
+) -> None:
     await put(running, completion_id, thumb="up")
     url = f"/v1/feedback/{completion_id}"
     answer = await running.client.delete(url, params={"user": "ann"})
@@ -82,7 +88,7 @@ async def test_a_vote_can_be_withdrawn(running: Any, completion_id: str, store: 
 
 @pytest.mark.parametrize("method", ["PUT", "GET", "DELETE"])
 async def test_somebody_elses_completion_is_as_unknown_as_one_that_never_was(
-    running: Any, completion_id: str, method: str
+    running: RunningApp, completion_id: str, method: str
 ) -> None:
     await put(running, completion_id, thumb="up")
     answers = []
@@ -113,7 +119,7 @@ async def test_somebody_elses_completion_is_as_unknown_as_one_that_never_was(
     ],
 )
 async def test_a_vote_that_makes_no_sense_is_refused(
-    running: Any, completion_id: str, store: Store, vote: Any
+    running: RunningApp, completion_id: str, store: Store, vote: Any
 ) -> None:
     answer = await put(running, completion_id, **vote)
     assert answer.status_code == 400
@@ -121,7 +127,7 @@ async def test_a_vote_that_makes_no_sense_is_refused(
 
 
 async def test_of_a_hundred_racing_votes_one_stands_the_last(
-    running: Any, completion_id: str, store: Store
+    running: RunningApp, completion_id: str, store: Store
 ) -> None:
     answers = await asyncio.gather(
         *(
@@ -143,7 +149,7 @@ async def test_of_a_hundred_racing_votes_one_stands_the_last(
 
 
 async def test_rewards_follow_the_settings(
-    service_settings: ServiceSettings, generator: Any, store: Store, start_app: Any
+    service_settings: ServiceSettings, generator: FakeGenerator, store: Store, start_app: StartApp
 ) -> None:
     settings = service_settings.model_copy(update={"reward_down": -0.5, "rating_neutral": 3.0})
     async with start_app(settings, generator, store) as running:
@@ -154,7 +160,7 @@ async def test_rewards_follow_the_settings(
 
 
 async def test_a_vote_whose_reply_expired_can_be_read_and_withdrawn(
-    running: Any, completion_id: str, store: Store, raw_redis: Redis
+    running: RunningApp, completion_id: str, store: Store, raw_redis: Redis
 ) -> None:
     await put(running, completion_id, thumb="up")
     await raw_redis.delete(f"tl:completion:{completion_id}")
@@ -169,7 +175,7 @@ async def test_a_vote_whose_reply_expired_can_be_read_and_withdrawn(
     assert (await running.client.get(url, params=ann)).status_code == 404
 
 
-async def test_votes_are_counted_by_kind(running: Any, completion_id: str) -> None:
+async def test_votes_are_counted_by_kind(running: RunningApp, completion_id: str) -> None:
     await put(running, completion_id, thumb="up")
     await put(running, completion_id, rating=4)
     figures = (await running.client.get("/metrics")).text

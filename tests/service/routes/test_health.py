@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,13 +17,15 @@ from service.schemas.error_answers import describe
 if TYPE_CHECKING:
     from feedback.store import Store
     from service.settings import ServiceSettings
+    from tests.support.generators.fake import FakeGenerator
+    from tests.support.service.application import Happens, RunningApp, StartApp
 
 pytestmark = pytest.mark.anyio
 
 CHAT = {"model": "policy", "messages": [{"role": "user", "content": "Hi"}]}
 
 
-async def test_a_running_server_is_alive_and_ready(running: Any, happens: Any) -> None:
+async def test_a_running_server_is_alive_and_ready(running: RunningApp, happens: Happens) -> None:
     assert (await running.client.get("/livez")).json() == {"status": "ok"}
     await happens(lambda: running.runtime.record.health)
     ready = await running.client.get("/readyz")
@@ -44,7 +46,9 @@ async def test_a_running_server_is_alive_and_ready(running: Any, happens: Any) -
     }
 
 
-async def test_a_server_tells_when_workers_looked_and_swept(running: Any, store: Store) -> None:
+async def test_a_server_tells_when_workers_looked_and_swept(
+    running: RunningApp, store: Store
+) -> None:
     now = time.time()
     await store.learning.looked(now - 3)
     await store.retention.sweep(now=now - 42, seconds=1.0)
@@ -57,7 +61,7 @@ async def test_a_server_tells_when_workers_looked_and_swept(running: Any, store:
 
 
 async def test_silent_workers_are_a_warning_and_the_server_stays_ready(
-    running: Any, store: Store
+    running: RunningApp, store: Store
 ) -> None:
     await store.learning.looked(time.time() - 20)
     await running.runtime.record.read()
@@ -68,7 +72,7 @@ async def test_silent_workers_are_a_warning_and_the_server_stays_ready(
 
 
 async def test_without_redis_the_last_answer_is_told_at_once(
-    running: Any, store: Store, away: Store
+    running: RunningApp, store: Store, away: Store
 ) -> None:
     await store.learning.looked(time.time() - 20)
     record = running.runtime.record
@@ -83,7 +87,9 @@ async def test_without_redis_the_last_answer_is_told_at_once(
     assert ready.json()["warnings"] == [], "the workers may well look"
 
 
-async def test_a_hanging_redis_does_not_hold_up_the_answer(running: Any, happens: Any) -> None:
+async def test_a_hanging_redis_does_not_hold_up_the_answer(
+    running: RunningApp, happens: Happens
+) -> None:
     hangs = asyncio.Event()
     running.runtime.record._store = SimpleNamespace(retention=SimpleNamespace(health=hangs.wait))
     look = asyncio.create_task(running.runtime.record.read())
@@ -95,7 +101,7 @@ async def test_a_hanging_redis_does_not_hold_up_the_answer(running: Any, happens
 
 
 async def test_figures_tell_of_the_record_what_is_known(
-    running: Any, store: Store, happens: Any
+    running: RunningApp, store: Store, happens: Happens
 ) -> None:
     await happens(lambda: running.runtime.record.health)
     text = (await running.client.get("/metrics")).text
@@ -151,7 +157,7 @@ def test_when_sweeps_count_as_missing(swept: SweepReport | None, problem: str | 
 
 
 async def test_while_the_model_loads_the_server_is_alive_but_not_ready(
-    start_app: Any, service_settings: ServiceSettings, generator: Any, store: Store
+    start_app: StartApp, service_settings: ServiceSettings, generator: FakeGenerator, store: Store
 ) -> None:
     loading = asyncio.Event()
     generator.start = loading.wait
@@ -171,7 +177,11 @@ async def test_while_the_model_loads_the_server_is_alive_but_not_ready(
 
 
 async def test_a_model_that_cannot_be_loaded_is_told(
-    start_app: Any, service_settings: ServiceSettings, generator: Any, store: Store, happens: Any
+    start_app: StartApp,
+    service_settings: ServiceSettings,
+    generator: FakeGenerator,
+    store: Store,
+    happens: Happens,
 ) -> None:
     generator.start_error = BaseModelError("The base model is missing.")
     async with start_app(service_settings, generator, store, started=False) as running:
@@ -181,7 +191,7 @@ async def test_a_model_that_cannot_be_loaded_is_told(
         assert (await running.client.get("/livez")).status_code == 200
 
 
-async def test_a_draining_server_is_not_ready_but_serves(running: Any) -> None:
+async def test_a_draining_server_is_not_ready_but_serves(running: RunningApp) -> None:
     running.runtime.lifecycle.draining = True
     ready = await running.client.get("/readyz")
     assert ready.status_code == 503
@@ -189,7 +199,9 @@ async def test_a_draining_server_is_not_ready_but_serves(running: Any) -> None:
     assert (await running.client.post("/v1/chat/completions", json=CHAT)).status_code == 200
 
 
-async def test_figures_count_requests_tokens_and_rows(running: Any, generator: Any) -> None:
+async def test_figures_count_requests_tokens_and_rows(
+    running: RunningApp, generator: FakeGenerator
+) -> None:
     await running.client.post("/v1/chat/completions", json=CHAT)
     await running.client.request("HACK", "/nowhere/in/particular")
     generator.running, generator.waiting, generator.reused = 3, 2, 96
@@ -214,14 +226,14 @@ async def test_figures_count_requests_tokens_and_rows(running: Any, generator: A
         assert line in answer.text
 
 
-async def test_every_answer_has_a_request_id_of_its_own(running: Any) -> None:
+async def test_every_answer_has_a_request_id_of_its_own(running: RunningApp) -> None:
     ids = {(await running.client.get("/livez")).headers["x-request-id"] for _ in range(3)}
     assert len(ids) == 3
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/x", 404), ("PUT", "/livez", 405)])
 async def test_errors_of_the_framework_have_openais_shape(
-    running: Any, method: str, path: str, status: int
+    running: RunningApp, method: str, path: str, status: int
 ) -> None:
     answer = await running.client.request(method, path)
     assert answer.status_code == status

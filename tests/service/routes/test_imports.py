@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from feedback.store import Store
     from service.settings import ServiceSettings
+    from tests.support.generators.fake import FakeGenerator
+    from tests.support.service.application import ListeningApp, RunningApp, StartApp
 
 pytestmark = pytest.mark.anyio
 
@@ -58,7 +60,9 @@ def archive(imports: Path, service_settings: ServiceSettings, tmp_path: Path) ->
     return out.getvalue()
 
 
-async def post(running: Any, content: bytes, kind: str = "application/x-tar", **query: str) -> Any:
+async def post(
+    running: RunningApp, content: bytes, kind: str = "application/x-tar", **query: str
+) -> Any:
     return await running.client.post(
         "/admin/versions", content=content, headers={"content-type": kind}, params=query
     )
@@ -70,7 +74,7 @@ def left(tmp_path: Path) -> list[str]:
 
 
 async def test_an_archive_becomes_a_candidate(
-    running: Any, archive: bytes, store: Store, tmp_path: Path
+    running: RunningApp, archive: bytes, store: Store, tmp_path: Path
 ) -> None:
     answer = await post(running, archive, why="From Ann.", name="anns")
     assert answer.status_code == 201
@@ -95,7 +99,7 @@ async def test_an_archive_becomes_a_candidate(
 
 @pytest.mark.parametrize("path", ["theirs", "./theirs"])
 async def test_a_folder_on_the_server_becomes_a_candidate(
-    running: Any, imports: Path, path: str
+    running: RunningApp, imports: Path, path: str
 ) -> None:
     answer = await running.client.post("/admin/versions", json={"path": path, "why": "x"})
     assert answer.status_code == 201
@@ -106,7 +110,7 @@ async def test_a_folder_on_the_server_becomes_a_candidate(
     "path", ["../tiny", "/etc", "..", ".", "theirs/../../tiny", "link", "\x00", "a" * 999, "no"]
 )
 async def test_only_the_folder_of_imports_can_be_named(
-    running: Any, imports: Path, tmp_path: Path, path: str
+    running: RunningApp, imports: Path, tmp_path: Path, path: str
 ) -> None:
     (imports / "link").symlink_to(tmp_path / "tiny")
     answer = await running.client.post("/admin/versions", json={"path": path})
@@ -118,18 +122,18 @@ async def test_only_the_folder_of_imports_can_be_named(
 @pytest.mark.parametrize(
     "body", ["{", "[]", "{}", '{"path": 3}', '{"path": ""}', '{"path": "x", "y": 1}', "[" * 9999]
 )
-async def test_a_body_that_makes_no_sense_is_refused(running: Any, body: str) -> None:
+async def test_a_body_that_makes_no_sense_is_refused(running: RunningApp, body: str) -> None:
     answer = await post(running, body.encode(), "application/json")
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "invalid_value"
 
 
-async def test_the_json_body_gets_no_more_room_than_elsewhere(running: Any) -> None:
+async def test_the_json_body_gets_no_more_room_than_elsewhere(running: RunningApp) -> None:
     answer = await post(running, b" " * 20_001, "application/json")
     assert answer.status_code == 413
 
 
-async def test_an_upload_over_the_limit_is_refused(running: Any, tmp_path: Path) -> None:
+async def test_an_upload_over_the_limit_is_refused(running: RunningApp, tmp_path: Path) -> None:
     declared = await post(running, bytes(LIMIT + 1))
     assert declared.status_code == 413
 
@@ -154,20 +158,20 @@ async def test_an_upload_over_the_limit_is_refused(running: Any, tmp_path: Path)
         ("POST", "/admin/keys"),
     ],
 )
-async def test_other_routes_keep_their_limit(running: Any, method: str, path: str) -> None:
+async def test_other_routes_keep_their_limit(running: RunningApp, method: str, path: str) -> None:
     answer = await running.client.request(method, path, content=bytes(20_001))
     assert answer.status_code == 413
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x", ""])
-async def test_another_type_is_told_what_to_send(running: Any, kind: str) -> None:
+async def test_another_type_is_told_what_to_send(running: RunningApp, kind: str) -> None:
     answer = await post(running, b"x", kind)
     assert answer.status_code == 400
     assert "application/gzip" in answer.json()["error"]["message"]
 
 
 async def test_a_refused_import_says_why_and_takes_no_number(
-    running: Any, imports: Path, store: Store, tmp_path: Path
+    running: RunningApp, imports: Path, store: Store, tmp_path: Path
 ) -> None:
     write_adapter(imports / "theirs", use_dora=True)
     answer = await running.client.post("/admin/versions", json={"path": "theirs"})
@@ -179,7 +183,7 @@ async def test_a_refused_import_says_why_and_takes_no_number(
     assert await store.versions.next_sequence() == 1
 
 
-async def test_garbage_is_refused(running: Any, tmp_path: Path) -> None:
+async def test_garbage_is_refused(running: RunningApp, tmp_path: Path) -> None:
     answer = await post(running, b"garbage" * 100, "application/octet-stream")
     assert answer.status_code == 400
     assert "an upload cannot be read" in answer.json()["error"]["message"]
@@ -187,7 +191,7 @@ async def test_garbage_is_refused(running: Any, tmp_path: Path) -> None:
 
 
 async def test_a_version_goes_out_and_comes_in_again(
-    running: Any, imports: Path, store: Store, tmp_path: Path
+    running: RunningApp, imports: Path, store: Store, tmp_path: Path
 ) -> None:
     imported = await running.client.post("/admin/versions", json={"path": "theirs"})
     version = imported.json()["version"]
@@ -207,7 +211,7 @@ async def test_a_version_goes_out_and_comes_in_again(
     assert all(name.startswith("v") for name in left(tmp_path))
 
 
-async def test_the_learners_state_can_be_left_out(running: Any, imports: Path) -> None:
+async def test_the_learners_state_can_be_left_out(running: RunningApp, imports: Path) -> None:
     imported = await running.client.post("/admin/versions", json={"path": "theirs"})
     path = f"/admin/versions/{imported.json()['version']}/archive"
     sent = await running.client.get(path, params={"format": "tar", "state": "false"})
@@ -216,7 +220,7 @@ async def test_the_learners_state_can_be_left_out(running: Any, imports: Path) -
 
 
 async def test_what_cannot_be_sent_is_told(
-    running: Any, imports: Path, service_settings: ServiceSettings
+    running: RunningApp, imports: Path, service_settings: ServiceSettings
 ) -> None:
     unknown = await running.client.get("/admin/versions/v000009-000000000009/archive")
     assert unknown.status_code == 404
@@ -232,7 +236,7 @@ async def test_what_cannot_be_sent_is_told(
     assert "THUMBLOOP_KEEP_VERSIONS" in gone.json()["error"]["message"]
 
 
-async def test_a_name_that_is_no_text_is_refused_in_words(running: Any) -> None:
+async def test_a_name_that_is_no_text_is_refused_in_words(running: RunningApp) -> None:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as packed:
         link = tarfile.TarInfo("\udcffconfig")
@@ -244,7 +248,7 @@ async def test_a_name_that_is_no_text_is_refused_in_words(running: Any) -> None:
 
 
 async def test_a_full_disk_is_told_and_leaves_nothing(
-    running: Any, imports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    running: RunningApp, imports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken = await running.client.post("/admin/versions", json={"path": "theirs"})
     version = taken.json()["version"]
@@ -260,7 +264,7 @@ async def test_a_full_disk_is_told_and_leaves_nothing(
 
 
 async def test_only_an_admins_key_may_import_and_export(
-    running: Any, imports: Path, archive: bytes, store: Store, happens: Callable[..., Any]
+    running: RunningApp, imports: Path, archive: bytes, store: Store, happens: Callable[..., Any]
 ) -> None:
     _, key = await store.keys.create("chat only", frozenset({"chat"}), now=1.0)
     await happens(lambda: running.runtime.authenticator.keyed)
@@ -272,9 +276,9 @@ async def test_only_an_admins_key_may_import_and_export(
 
 
 async def test_nothing_is_left_when_redis_is_away(
-    start_app: Any,
+    start_app: StartApp,
     service_settings: ServiceSettings,
-    generator: Any,
+    generator: FakeGenerator,
     away: Store,
     imports: Path,
     tmp_path: Path,
@@ -288,7 +292,7 @@ async def test_nothing_is_left_when_redis_is_away(
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(
-    listening: Any, tmp_path: Path, until: Callable[..., None]
+    listening: ListeningApp, tmp_path: Path, until: Callable[..., None]
 ) -> None:
     import socket
     from urllib.parse import urlsplit

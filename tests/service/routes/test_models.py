@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -8,6 +8,8 @@ from feedback.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
     from feedback.store import Store
+    from tests.support.generators.fake import FakeGenerator
+    from tests.support.service.application import RunningApp
 
 pytestmark = pytest.mark.anyio
 
@@ -21,7 +23,7 @@ async def versions(store: Store) -> None:
 
 
 async def test_the_models_are_the_policy_the_base_and_the_loadable_versions(
-    running: Any, versions: None
+    running: RunningApp, versions: None
 ) -> None:
     answer = (await running.client.get("/v1/models")).json()
     assert answer["object"] == "list"
@@ -34,14 +36,14 @@ async def test_the_models_are_the_policy_the_base_and_the_loadable_versions(
     }
 
 
-async def test_what_operators_try_is_no_offer(running: Any, versions: None) -> None:
+async def test_what_operators_try_is_no_offer(running: RunningApp, versions: None) -> None:
     await running.runtime.watcher.pin(V2)
     models = (await running.client.get("/v1/models")).json()["data"]
     assert [model["id"] for model in models] == ["policy", "base", f"policy@{V1}"]
 
 
 async def test_a_version_without_weights_is_no_offer_unless_it_is_loaded(
-    running: Any, versions: None, store: Store
+    running: RunningApp, versions: None, store: Store
 ) -> None:
     async def listed() -> list[str]:
         models = (await running.client.get("/v1/models")).json()["data"]
@@ -53,7 +55,7 @@ async def test_a_version_without_weights_is_no_offer_unless_it_is_loaded(
     assert await listed() == ["policy", "base", f"policy@{V1}"]
 
 
-async def test_one_model_can_be_read(running: Any, versions: None) -> None:
+async def test_one_model_can_be_read(running: RunningApp, versions: None) -> None:
     assert (await running.client.get(f"/v1/models/policy@{V1}")).json()["created"] == 5
     unknown = await running.client.get("/v1/models/gpt-5")
     assert unknown.status_code == 404
@@ -61,7 +63,7 @@ async def test_one_model_can_be_read(running: Any, versions: None) -> None:
 
 
 async def test_without_redis_the_loaded_versions_are_listed(
-    running: Any, generator: Any, store: Store, monkeypatch: pytest.MonkeyPatch
+    running: RunningApp, generator: FakeGenerator, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def gone() -> None:
         raise StoreUnavailableError("Away.")

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from feedback.errors import StoreUnavailableError
-from service.routes import quick_votes
+from service.routes import feedback, quick_votes
 
 if TYPE_CHECKING:
     import httpx
+
+    from tests.support.service.application import RunningApp
 
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +45,7 @@ BODIES = (
 
 
 @pytest.fixture
-async def completion_id(running: Any) -> str:
+async def completion_id(running: RunningApp) -> str:
     body = {"model": "policy", "messages": [{"role": "user", "content": "Hi"}], "user": "ann"}
     return (await running.client.post("/v1/chat/completions", json=body)).json()["id"]
 
@@ -52,21 +54,21 @@ async def completion_id(running: Any) -> str:
 def votes_past_the_router(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Return what was put by the quick way, as it is."""
     seen: list[Any] = []
-    put_vote: Any = quick_votes.feedback.put_vote
+    put_vote: Any = feedback.put_vote
 
     async def noted(runtime: Any, caller: Any, completion_id: str, body: Any) -> Any:
         seen.append(body)
         return await put_vote(runtime, caller, completion_id, body)
 
     class Feedback:
-        router = quick_votes.feedback.router
+        router = feedback.router
 
     Feedback.put_vote = staticmethod(noted)  # type: ignore[attr-defined]
     monkeypatch.setattr(quick_votes, "feedback", Feedback)
     return seen
 
 
-async def put(running: Any, completion_id: str, body: bytes, kind: str) -> httpx.Response:
+async def put(running: RunningApp, completion_id: str, body: bytes, kind: str) -> httpx.Response:
     return await running.client.put(
         f"/v1/feedback/{completion_id}", content=body, headers={"content-type": kind}
     )
@@ -80,7 +82,7 @@ def said(answer: httpx.Response) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("body", BODIES)
 async def test_both_ways_answer_alike(
-    running: Any, completion_id: str, votes_past_the_router: list[Any], body: bytes
+    running: RunningApp, completion_id: str, votes_past_the_router: list[Any], body: bytes
 ) -> None:
     by_the_route = said(await put(running, completion_id, body, BY_THE_ROUTE))
     assert not votes_past_the_router
@@ -92,12 +94,14 @@ async def test_both_ways_answer_alike(
     assert len(votes_past_the_router) == int(well_formed)
 
 
-async def test_an_id_may_be_spelled_with_percent_signs(running: Any, completion_id: str) -> None:
+async def test_an_id_may_be_spelled_with_percent_signs(
+    running: RunningApp, completion_id: str
+) -> None:
     spelled = completion_id.replace("-", "%2D")
     assert (await put(running, spelled, BODIES[0], QUICK)).json()["completion_id"] == completion_id
 
 
-async def test_a_body_may_come_in_pieces(running: Any, completion_id: str) -> None:
+async def test_a_body_may_come_in_pieces(running: RunningApp, completion_id: str) -> None:
     async def pieces() -> Any:
         for byte in BODIES[0]:
             yield bytes([byte])
@@ -108,7 +112,7 @@ async def test_a_body_may_come_in_pieces(running: Any, completion_id: str) -> No
     assert answer.json()["thumb"] == "up"
 
 
-async def test_a_body_that_is_too_large_is_refused(running: Any, completion_id: str) -> None:
+async def test_a_body_that_is_too_large_is_refused(running: RunningApp, completion_id: str) -> None:
     async def endless() -> Any:
         for _ in range(100):
             yield b" " * 100_000
@@ -120,7 +124,7 @@ async def test_a_body_that_is_too_large_is_refused(running: Any, completion_id: 
 
 
 async def test_without_redis_it_is_a_503_that_says_when_to_come_again(
-    running: Any, completion_id: str, monkeypatch: pytest.MonkeyPatch
+    running: RunningApp, completion_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: Any, **__: Any) -> None:
         raise StoreUnavailableError("Redis cannot be reached.")
@@ -133,7 +137,9 @@ async def test_without_redis_it_is_a_503_that_says_when_to_come_again(
     assert (quick[0], quick[1]["retry-after"]) == (503, "1")
 
 
-async def test_both_ways_are_counted_under_one_route(running: Any, completion_id: str) -> None:
+async def test_both_ways_are_counted_under_one_route(
+    running: RunningApp, completion_id: str
+) -> None:
     for kind in (QUICK, BY_THE_ROUTE):
         await put(running, completion_id, BODIES[0], kind)
     figures = (await running.client.get("/metrics")).text
@@ -141,6 +147,6 @@ async def test_both_ways_are_counted_under_one_route(running: Any, completion_id
     assert f"thumbloop_requests_total{{{route}}} 2.0" in figures
 
 
-async def test_the_route_stays_described(running: Any) -> None:
+async def test_the_route_stays_described(running: RunningApp) -> None:
     described = json.loads((await running.client.get("/openapi.json")).content)
     assert "put" in described["paths"]["/v1/feedback/{completion_id}"]

@@ -9,7 +9,13 @@ from feedback.types import Audit, Judgement
 from models.versions import Activate
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from feedback.store import Store
+    from tests.support.service.application import RunningApp, SayHi
+
+    Post = Callable[..., Awaitable[Any]]
+
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +32,7 @@ async def versions(store: Store) -> None:
 
 
 @pytest.fixture
-def post(running: Any) -> Any:
+def post(running: RunningApp) -> Post:
     """Return a function that posts to a route of the rollout and returns what it answers."""
 
     async def send(what: str, status: int = 200, **body: Any) -> Any:
@@ -38,7 +44,7 @@ def post(running: Any) -> Any:
 
 
 async def test_a_canary_is_started_changed_and_stopped(
-    running: Any, store: Store, post: Any
+    running: RunningApp, store: Store, post: Post
 ) -> None:
     started = await post("canary", version=V2, fraction=0.1, why="a try")
     assert (started["canary"], started["fraction"], started["live"]) == (V2, 0.1, "base")
@@ -56,7 +62,7 @@ async def test_a_canary_is_started_changed_and_stopped(
 
 
 async def test_the_kill_switch_works_without_a_body_and_waits_for_nothing_to_load(
-    running: Any, store: Store, post: Any
+    running: RunningApp, store: Store, post: Post
 ) -> None:
     await post("activate", version=V1)
     await post("canary", version=V2, fraction=0.5)
@@ -67,14 +73,14 @@ async def test_the_kill_switch_works_without_a_body_and_waits_for_nothing_to_loa
     assert [event.action for event in await store.rollout.events(1)] == ["kill"]
 
 
-async def test_the_live_version_is_confirmed(store: Store, post: Any) -> None:
+async def test_the_live_version_is_confirmed(store: Store, post: Post) -> None:
     await store.rollout.do(Activate(V1), Audit("learner", "run 1", 6.0))
     assert (await post("confirm", version=V1))["confirmed"] == V1
     await post("confirm", 409, version=V2)
     await post("confirm", 409, version=V1, expected_confirmed=V2)
 
 
-async def test_a_version_that_cannot_be_loaded_changes_nothing(store: Store, post: Any) -> None:
+async def test_a_version_that_cannot_be_loaded_changes_nothing(store: Store, post: Post) -> None:
     for what, body in (("activate", {}), ("canary", {"fraction": 0.1}), ("rollback", None)):
         named = {"to": BROKEN} if body is None else {"version": BROKEN, **body}
         refused = (await post(what, 409, **named))["error"]
@@ -84,7 +90,7 @@ async def test_a_version_that_cannot_be_loaded_changes_nothing(store: Store, pos
 
 
 async def test_waiting_tells_whether_all_replicas_have_it(
-    running: Any, store: Store, post: Any
+    running: RunningApp, store: Store, post: Post
 ) -> None:
     done = await post("activate", version=V1, wait=10)
     assert done["settled"]["all"]
@@ -94,7 +100,7 @@ async def test_waiting_tells_whether_all_replicas_have_it(
 
 
 @pytest.mark.parametrize("what", ["rollback", "kill"])
-async def test_a_dry_run_says_what_would_change(store: Store, post: Any, what: str) -> None:
+async def test_a_dry_run_says_what_would_change(store: Store, post: Post, what: str) -> None:
     await post("activate", version=V1)
     before = await store.rollout.get()
     dry = await post(what, dry_run=True)
@@ -105,14 +111,18 @@ async def test_a_dry_run_says_what_would_change(store: Store, post: Any, what: s
     assert await store.rollout.get() == before
 
 
-async def test_a_canary_s_end_can_be_tried_out(running: Any, store: Store, post: Any) -> None:
+async def test_a_canary_s_end_can_be_tried_out(
+    running: RunningApp, store: Store, post: Post
+) -> None:
     await post("canary", version=V2, fraction=0.5)
     dry = await running.client.delete("/admin/rollout/canary", params={"dry_run": "true"})
     assert dry.json()["moves"] == [{"version": V2, "old": "canary", "new": "approved"}]
     assert (await store.rollout.get()).canary == V2
 
 
-async def test_the_rollout_comes_with_the_judge_s_last_verdict(running: Any, store: Store) -> None:
+async def test_the_rollout_comes_with_the_judge_s_last_verdict(
+    running: RunningApp, store: Store
+) -> None:
     assert (await running.client.get("/admin/rollout")).json()["judgement"] is None
     judgement = Judgement(7.0, "hold", (V2,), ("base",), ("too few",), 12, {"together": True})
     await store.judging.write(judgement)
@@ -147,7 +157,7 @@ async def test_the_rollout_comes_with_the_judge_s_last_verdict(running: Any, sto
     ],
 )
 async def test_what_is_not_understood_is_refused(
-    store: Store, post: Any, what: str, body: dict[str, Any], param: str
+    store: Store, post: Post, what: str, body: dict[str, Any], param: str
 ) -> None:
     assert (await post(what, 400, **body))["error"]["param"] == param
     assert {event.action for event in await store.rollout.events()} == {"import"}
@@ -170,7 +180,7 @@ async def test_what_is_not_understood_is_refused(
     ],
 )
 async def test_a_query_that_is_not_understood_is_refused(
-    running: Any, path: str, params: dict[str, str], param: str
+    running: RunningApp, path: str, params: dict[str, str], param: str
 ) -> None:
     answer = await running.client.get(path, params=params)
     assert answer.status_code == 400
@@ -179,7 +189,7 @@ async def test_a_query_that_is_not_understood_is_refused(
     assert stopped.status_code == 400
 
 
-async def test_all_of_it_needs_the_scope_admin(running: Any, store: Store) -> None:
+async def test_all_of_it_needs_the_scope_admin(running: RunningApp, store: Store) -> None:
     _, chat = await store.keys.create("chat", frozenset({"chat"}), now=1.0)
     await running.runtime.authenticator.refresh()
     headers = {"authorization": f"Bearer {chat}"}
@@ -205,7 +215,9 @@ async def test_all_of_it_needs_the_scope_admin(running: Any, store: Store) -> No
     assert (await store.rollout.get()).generation == 0
 
 
-async def test_the_audit_is_read_page_by_page(running: Any, store: Store, post: Any) -> None:
+async def test_the_audit_is_read_page_by_page(
+    running: RunningApp, store: Store, post: Post
+) -> None:
     for version in (V1, V2, V1):
         await post("activate", version=version)
 
@@ -225,7 +237,7 @@ async def test_the_audit_is_read_page_by_page(running: Any, store: Store, post: 
         assert (await running.client.get(path)).status_code == 404
 
 
-async def test_who_did_it_is_the_key(running: Any, store: Store, post: Any) -> None:
+async def test_who_did_it_is_the_key(running: RunningApp, store: Store, post: Post) -> None:
     key, whole = await store.keys.create("ops", frozenset({"admin"}), now=1.0)
     await running.runtime.authenticator.refresh()
     running.client.headers["authorization"] = f"Bearer {whole}"
@@ -236,7 +248,7 @@ async def test_who_did_it_is_the_key(running: Any, store: Store, post: Any) -> N
 
 
 async def test_a_reply_is_explained_without_texts_unless_they_are_asked_for(
-    running: Any, store: Store, chat: Any
+    running: RunningApp, store: Store, chat: SayHi
 ) -> None:
     completion_id = (await chat(running, user="ann")).json()["id"]
     vote = {"thumb": "up", "comment": "so so", "user": "ann"}
@@ -253,7 +265,7 @@ async def test_a_reply_is_explained_without_texts_unless_they_are_asked_for(
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "completion_not_found")
 
 
-async def test_a_version_comes_with_what_made_it(running: Any, store: Store) -> None:
+async def test_a_version_comes_with_what_made_it(running: RunningApp, store: Store) -> None:
     made = (await running.client.get(f"/admin/versions/{V2}")).json()["made"]
     assert [step["version"] for step in made["chain"]] == [V2, V1]
     assert (made["whole"], made["votes"], made["chain"][0]["origin"]) == (True, [], "imported")

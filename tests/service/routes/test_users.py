@@ -10,12 +10,14 @@ from feedback.types import Person
 if TYPE_CHECKING:
     from feedback.store import Store
     from service.settings import ServiceSettings
+    from tests.support.generators.fake import FakeGenerator
+    from tests.support.service.application import RunningApp, SayHi, StartApp
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def voted(running: Any, chat: Any) -> str:
+async def voted(running: RunningApp, chat: SayHi) -> str:
     """Have `ann` chat and vote; return her reply's id."""
     completion_id: str = (await chat(running, user="ann/1")).json()["id"]
     vote = {"thumb": "up", "comment": "Mine", "user": "ann/1"}
@@ -24,7 +26,7 @@ async def voted(running: Any, chat: Any) -> str:
     return completion_id
 
 
-async def test_a_user_is_deleted_whole(running: Any, store: Store, voted: str) -> None:
+async def test_a_user_is_deleted_whole(running: RunningApp, store: Store, voted: str) -> None:
     before = await running.client.delete("/admin/users/ann%2F1", params={"dry_run": "true"})
     assert before.json() == {
         "user": "ann/1",
@@ -49,14 +51,14 @@ async def test_a_user_is_deleted_whole(running: Any, store: Store, voted: str) -
     assert (audit["action"], audit["who"], audit["why"]) == ("delete_user", "open", "1 replies")
 
 
-async def test_a_user_that_is_not_there_is_a_404(running: Any, voted: str) -> None:
+async def test_a_user_that_is_not_there_is_a_404(running: RunningApp, voted: str) -> None:
     answer = await running.client.delete("/admin/users/nobody")
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "user_not_found"
 
 
 async def test_with_keys_the_owner_must_be_named_and_the_scope_be_there(
-    start_app: Any, service_settings: ServiceSettings, generator: Any, store: Store
+    start_app: StartApp, service_settings: ServiceSettings, generator: FakeGenerator, store: Store
 ) -> None:
     _, admin = await store.keys.create("ops", frozenset({"admin"}), now=1.0)
     key, shop = await store.keys.create("shop", frozenset({"chat"}), now=1.0)
@@ -82,7 +84,11 @@ async def test_with_keys_the_owner_must_be_named_and_the_scope_be_there(
 
 
 async def test_without_redis_a_deletion_is_a_503(
-    start_app: Any, service_settings: ServiceSettings, generator: Any, store: Store, away: Store
+    start_app: StartApp,
+    service_settings: ServiceSettings,
+    generator: FakeGenerator,
+    store: Store,
+    away: Store,
 ) -> None:
     async with start_app(service_settings, generator, store) as running:
         running.runtime.store = away

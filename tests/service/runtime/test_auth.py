@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -8,14 +9,21 @@ import pytest
 from feedback.errors import StoreUnavailableError
 from service.errors import ConfigurationError, NotReadyError, UnauthorizedError
 from service.following.last_known import LastKnown
-from service.runtime import auth
 from service.runtime.auth import Authenticator
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     import httpx
 
     from feedback.store import Store
+    from feedback.types import ApiKey, Scope
     from service.settings import ServiceSettings
+    from tests.support.generators.fake import FakeGenerator
+    from tests.support.service.application import Happens, RunningApp, StartApp
+
+    MakeKey = Callable[..., Awaitable[tuple[ApiKey, str]]]
+
 
 pytestmark = pytest.mark.anyio
 
@@ -23,8 +31,8 @@ CHAT = {"model": "policy", "messages": [{"role": "user", "content": "Hi"}]}
 
 
 @pytest.fixture
-async def make_key(store: Store) -> Any:
-    async def make(*scopes: Any) -> Any:
+async def make_key(store: Store) -> MakeKey:
+    async def make(*scopes: Scope) -> tuple[ApiKey, str]:
         return await store.keys.create("k", frozenset(scopes), now=1.0)
 
     return make
@@ -39,16 +47,16 @@ def bearer(key: Any) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
-async def ask(running: Any, key: str | None, path: str = "/v1/models") -> httpx.Response:
+async def ask(running: RunningApp, key: str | None, path: str = "/v1/models") -> httpx.Response:
     return await running.client.get(path, headers=bearer(key) if key else {})
 
 
-async def keyed(running: Any) -> None:
+async def keyed(running: RunningApp) -> None:
     await running.runtime.authenticator.refresh()
 
 
 async def test_the_first_key_closes_the_server_while_it_runs(
-    running: Any, make_key: Any, happens: Any
+    running: RunningApp, make_key: MakeKey, happens: Happens
 ) -> None:
     assert (await ask(running, None)).status_code == 200
     _, key = await make_key("chat")
@@ -60,14 +68,16 @@ async def test_the_first_key_closes_the_server_while_it_runs(
     assert (await ask(running, key)).status_code == 200
 
 
-async def test_a_key_made_over_http_counts_at_once(running: Any) -> None:
+async def test_a_key_made_over_http_counts_at_once(running: RunningApp) -> None:
     made = await running.client.post("/admin/keys", json={"name": "front", "scopes": ["chat"]})
     assert made.status_code == 201
     assert (await ask(running, None)).status_code == 401
     assert (await ask(running, made.json()["key"])).status_code == 200
 
 
-async def test_no_operators_route_opens_to_a_key_for_chats(running: Any, make_key: Any) -> None:
+async def test_no_operators_route_opens_to_a_key_for_chats(
+    running: RunningApp, make_key: MakeKey
+) -> None:
     paths = (await running.client.get("/openapi.json")).json()["paths"]
     _, key = await make_key("chat")
     await running.runtime.authenticator.refresh()
@@ -85,7 +95,7 @@ async def test_no_operators_route_opens_to_a_key_for_chats(running: Any, make_ke
     [(["chat"], 200, 403), (["admin"], 403, 200), (["chat", "admin"], 200, 200)],
 )
 async def test_each_scope_opens_its_own_routes(
-    running: Any, make_key: Any, scopes: Any, chat: int, admin: int
+    running: RunningApp, make_key: MakeKey, scopes: Any, chat: int, admin: int
 ) -> None:
     _, key = await make_key(*scopes)
     await keyed(running)
@@ -96,7 +106,9 @@ async def test_each_scope_opens_its_own_routes(
         assert answer.json()["error"]["code"] == "insufficient_scope"
 
 
-async def test_every_route_but_the_public_ones_asks_for_a_key(running: Any, make_key: Any) -> None:
+async def test_every_route_but_the_public_ones_asks_for_a_key(
+    running: RunningApp, make_key: MakeKey
+) -> None:
     await make_key("chat")
     await keyed(running)
     schema = (await running.client.get("/openapi.json")).json()
@@ -113,7 +125,9 @@ async def test_every_route_but_the_public_ones_asks_for_a_key(running: Any, make
 @pytest.mark.parametrize(
     "key", ["x", "tl_", "tl_0123456789abcdef_" + "x" * 43, "sk-123", "tl_é_é", ""]
 )
-async def test_a_key_that_is_none_is_refused(running: Any, make_key: Any, key: Any) -> None:
+async def test_a_key_that_is_none_is_refused(
+    running: RunningApp, make_key: MakeKey, key: Any
+) -> None:
     await make_key("chat")
     await keyed(running)
     answer = await running.client.get(
@@ -123,7 +137,7 @@ async def test_a_key_that_is_none_is_refused(running: Any, make_key: Any, key: A
 
 
 async def test_a_revoked_key_is_refused_at_once_and_opens_nothing(
-    running: Any, make_key: Any
+    running: RunningApp, make_key: MakeKey
 ) -> None:
     key, whole = await make_key("chat", "admin")
     await keyed(running)
@@ -135,7 +149,7 @@ async def test_a_revoked_key_is_refused_at_once_and_opens_nothing(
 
 
 async def test_requests_with_one_key_share_a_check_that_outlives_whoever_leaves(
-    authenticator: Authenticator, store: Store, make_key: Any, monkeypatch: pytest.MonkeyPatch
+    authenticator: Authenticator, store: Store, make_key: MakeKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, whole = await make_key("chat")
     await authenticator.refresh()
@@ -165,7 +179,9 @@ async def test_requests_with_one_key_share_a_check_that_outlives_whoever_leaves(
         await authenticator.identify({"authorization": f"Bearer {whole}"})
 
 
-async def test_keys_are_listed_without_their_secrets(running: Any, make_key: Any) -> None:
+async def test_keys_are_listed_without_their_secrets(
+    running: RunningApp, make_key: MakeKey
+) -> None:
     _, whole = await make_key("admin")
     await keyed(running)
     answer = await ask(running, whole, "/admin/keys")
@@ -175,7 +191,9 @@ async def test_keys_are_listed_without_their_secrets(running: Any, make_key: Any
     assert unknown.status_code == 404
 
 
-async def test_completions_belong_to_the_key_that_asked(running: Any, make_key: Any) -> None:
+async def test_completions_belong_to_the_key_that_asked(
+    running: RunningApp, make_key: MakeKey
+) -> None:
     _, first = await make_key("chat")
     _, second = await make_key("chat")
     await keyed(running)
@@ -187,7 +205,7 @@ async def test_completions_belong_to_the_key_that_asked(running: Any, make_key: 
 
 
 async def test_a_key_seen_within_the_hour_works_while_redis_is_away(
-    authenticator: Authenticator, store: Store, make_key: Any, monkeypatch: pytest.MonkeyPatch
+    authenticator: Authenticator, store: Store, make_key: MakeKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, seen = await make_key("chat")
     _, unseen = await make_key("chat")
@@ -201,14 +219,14 @@ async def test_a_key_seen_within_the_hour_works_while_redis_is_away(
     assert await authenticator.identify(bearer(seen)) == caller
     with pytest.raises(NotReadyError, match="cannot be checked"):
         await authenticator.identify(bearer(unseen))
-    now = auth.time.monotonic()
-    monkeypatch.setattr(auth.time, "monotonic", lambda: now + 3601)
+    now = time.monotonic()
+    monkeypatch.setattr("service.runtime.auth.time.monotonic", lambda: now + 3601)
     with pytest.raises(NotReadyError, match="cannot be checked"):
         await authenticator.identify(bearer(seen))
 
 
 async def test_a_key_seen_to_be_revoked_is_not_remembered(
-    authenticator: Authenticator, store: Store, make_key: Any, monkeypatch: pytest.MonkeyPatch
+    authenticator: Authenticator, store: Store, make_key: MakeKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, whole = await make_key("chat")
     await authenticator.refresh()
@@ -227,9 +245,9 @@ async def test_a_key_seen_to_be_revoked_is_not_remembered(
 
 @pytest.mark.parametrize(("remembered", "outcome"), [(True, 503), (False, 200), (None, 503)])
 async def test_a_start_without_redis_believes_what_was_remembered(
-    start_app: Any,
+    start_app: StartApp,
     service_settings: ServiceSettings,
-    generator: Any,
+    generator: FakeGenerator,
     away: Store,
     remembered: Any,
     outcome: int,
@@ -258,13 +276,13 @@ async def test_open_mode_is_for_this_machine_only(
 
 
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:8000", "127.0.0.2:80"])
-async def test_open_mode_answers_to_this_machines_names(running: Any, host: str) -> None:
+async def test_open_mode_answers_to_this_machines_names(running: RunningApp, host: str) -> None:
     answer = await running.client.get("/v1/models", headers={"host": host})
     assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:8000", "[", ""])
-async def test_open_mode_refuses_a_rebound_name(running: Any, host: str) -> None:
+async def test_open_mode_refuses_a_rebound_name(running: RunningApp, host: str) -> None:
     answer = await running.client.get("/v1/models", headers={"host": host})
     assert answer.status_code == 403
     assert answer.json()["error"]["code"] == "host_not_allowed"
@@ -281,7 +299,7 @@ async def test_open_mode_refuses_a_rebound_name(running: Any, host: str) -> None
     ],
 )
 async def test_open_mode_refuses_pages_of_other_origins(
-    running: Any, origin: str, status: int
+    running: RunningApp, origin: str, status: int
 ) -> None:
     answer = await running.client.post(
         "/v1/chat/completions", json=CHAT, headers={"origin": origin}
@@ -290,7 +308,9 @@ async def test_open_mode_refuses_pages_of_other_origins(
     assert "access-control-allow-origin" not in answer.headers
 
 
-async def test_with_keys_any_host_and_origin_may_call(running: Any, make_key: Any) -> None:
+async def test_with_keys_any_host_and_origin_may_call(
+    running: RunningApp, make_key: MakeKey
+) -> None:
     _, key = await make_key("chat")
     await keyed(running)
     headers = bearer(key) | {"host": "api.example", "origin": "https://app.example"}
@@ -298,7 +318,7 @@ async def test_with_keys_any_host_and_origin_may_call(running: Any, make_key: An
 
 
 async def test_an_allowed_origin_may_call_and_ask_before(
-    start_app: Any, service_settings: ServiceSettings, generator: Any, store: Store
+    start_app: StartApp, service_settings: ServiceSettings, generator: FakeGenerator, store: Store
 ) -> None:
     origin = "https://app.example"
     settings = service_settings.model_copy(update={"cors_origins": (origin,)})

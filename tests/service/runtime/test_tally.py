@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from feedback.judging import Replies
     from feedback.store import Store
+    from tests.support.service.application import RunningApp
 
     Chat = Callable[..., Awaitable[httpx.Response]]
 
@@ -28,7 +29,7 @@ async def base_replies(store: Store) -> Replies:
     return tally.replies
 
 
-async def test_replies_are_counted(running: Any, store: Store, chat: Chat) -> None:
+async def test_replies_are_counted(running: RunningApp, store: Store, chat: Chat) -> None:
     whole = await chat(running)
     tokens = whole.json()["usage"]["completion_tokens"]
     cut = await chat(running, max_tokens=1)
@@ -42,7 +43,7 @@ async def test_replies_are_counted(running: Any, store: Store, chat: Chat) -> No
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_reply_that_fails_is_an_error(
-    running: Any, store: Store, chat: Chat, stream: bool
+    running: RunningApp, store: Store, chat: Chat, stream: bool
 ) -> None:
     running.generator.fail_after = 2
     await chat(running, stream=stream)
@@ -52,7 +53,7 @@ async def test_a_reply_that_fails_is_an_error(
 
 
 async def test_replies_of_a_version_that_was_named_are_not_counted(
-    running: Any, store: Store, chat: Chat
+    running: RunningApp, store: Store, chat: Chat
 ) -> None:
     reply = await chat(running, model="base")
     running.generator.fail_after = 2
@@ -64,7 +65,9 @@ async def test_replies_of_a_version_that_was_named_are_not_counted(
     assert recorded.pinned
 
 
-async def test_a_refusal_is_no_error_of_the_version(running: Any, store: Store, chat: Chat) -> None:
+async def test_a_refusal_is_no_error_of_the_version(
+    running: RunningApp, store: Store, chat: Chat
+) -> None:
     running.generator.max_running = 0
     assert (await chat(running)).status_code == 429
     await running.runtime.tally.flush()

@@ -60,7 +60,7 @@ def take_time(progress: Callable[[Progress], None]) -> None:
 
 def make_learner(settings: WorkerSettings) -> UpdateLearner:
     if "--torch" in sys.argv:
-        from models.learning.learner import UpdateLearner as TorchLearner
+        from models.learning.learner import Learner as TorchLearner
 
         return TorchLearner(settings)
     return CarefulLearner(AdapterStore(settings.adapters_dir), during=take_time)

@@ -214,7 +214,7 @@ async def check_chain(store: Store, runs: list[Run]) -> None:
     audit = [(event.action, event.new) for event in await store.rollout.events(100_000)]
     for action in ("commit", "approve", "activate"):
         assert sorted(new for did, new in audit if did == action) == sorted(
-            run.version for run in runs
+            run.version or "" for run in runs
         )
 
 

@@ -80,7 +80,9 @@ def write_base(folder: Path) -> None:
     """Write a base of which only configuration and weights' shapes are real."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"vocab_size": 50, "model_type": "llama"}))
-    weights = {f"{name}.weight": np.zeros(shape, np.float32) for name, shape in LINEARS.items()}
+    weights: dict[str, np.ndarray] = {
+        f"{name}.weight": np.zeros(shape, np.float32) for name, shape in LINEARS.items()
+    }
     weights["model.embed_tokens.weight"] = np.zeros((50, 4), np.float32)
     weights["model.norm.weight"] = np.zeros(4, np.float32)
     save_file(weights, folder / "model.safetensors")

@@ -44,5 +44,6 @@ def batches(draw: st.DrawFn, *, holes: bool = True, empty_rows: bool = True) -> 
         "thumbs": rng.choice([-1.0, 1.0], rows),
         "ratings": rng.integers(0, 6, rows) / 2.5 - 1,
     }[votes]
-    arrays = [new, start, reference, behaviour, rng.normal(0, 1, (rows, tokens))]
-    return Batch(mask, *(np.where(mask, a, np.nan) for a in arrays), rewards)
+    values = rng.normal(0, 1, (rows, tokens))
+    kept = [np.where(mask, a, np.nan) for a in (new, start, reference, behaviour, values)]
+    return Batch(mask, kept[0], kept[1], kept[2], kept[3], kept[4], rewards)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from feedback.store import keys
 from feedback.types import Person
@@ -27,7 +27,9 @@ async def commit(store: Store, run: Run, version: str = V1) -> None:
     )
 
 
-async def finish(store: Store, run: Run, state: str, reason: str | None = None) -> None:
+async def finish(
+    store: Store, run: Run, state: Literal["approved", "rejected"], reason: str | None = None
+) -> None:
     await store.runs.finish(run, state, figures={"kl": 1.5}, reason=reason, now=3200.0)
 
 
