@@ -14,15 +14,24 @@ from models.base.loading import ensure_base, load_base
 from models.policy.policy import Policy
 from models.probes.questions import ProbeQuestion, plain_text, questions
 from models.settings import LearnerSettings, ModelSettings
+from tests.support.models.tokenizers import TokenizersReadOnce
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(scope="session")
 def shared_data_dir() -> Path:
     """The checkout's own data folder: the base model is imported there once, as `make run` does."""
     return Path(__file__).parents[2] / "var"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tokenizers_read_once() -> Iterator[None]:
+    """Let each base load with a tokenizer that was read before, if it was."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("models.base.loading.AutoTokenizer", TokenizersReadOnce())
+        yield
 
 
 @pytest.fixture(scope="session")
