@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
@@ -29,6 +30,11 @@ UNKNOWN = "v999999-0123456789ab"
 
 def commands(versions: Sequence[str]) -> st.SearchStrategy[Command]:
     """Any command about these versions, ``base``, or one that there is not."""
+    return _commands(tuple(versions))
+
+
+@cache  # to make a strategy takes longer than to draw from it
+def _commands(versions: tuple[str, ...]) -> st.SearchStrategy[Command]:
     name = st.sampled_from([*versions, "base", UNKNOWN] if versions else ["base", UNKNOWN])
     maybe = st.none() | name
     seldom = st.one_of(st.none(), st.none(), st.none(), name)
