@@ -8,7 +8,7 @@ TESTS ?=
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-faults check format docs pages bench-feedback bench-training bench-peers clean distclean
+.PHONY: help setup setup-dev run test test-all test-faults check format docs pages bench-feedback bench-training bench-peers clean distclean
 
 help:  ## Say what can be made
 	@awk 'BEGIN { FS = ":.*## "; print "make <what>\n" } \
@@ -24,9 +24,16 @@ setup-dev:  ## The same, with what tests and checks need
 run: setup  ## Set up, then start everything: http://127.0.0.1:8000
 	@exec $(BIN)/thumbloop up
 
-test: setup-dev  ## Set up, then the checks, then all tests
+# Each file of tests is run by one process, the long files first
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+test: setup-dev  ## Set up, then the checks, then all tests but the long ones
 	@$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(PYTEST) $(TESTS)
+
+test-all: setup-dev  ## The same with the long tests (half an hour)
+	@$(MAKE) --no-print-directory check
+	$(PYTEST) -m "" $(TESTS)
 
 bench-feedback: setup-dev  ## Votes over HTTP beside a bare route and Redis alone; memory; claims
 	$(BIN)/python -m bench.votes

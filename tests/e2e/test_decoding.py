@@ -56,7 +56,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> Expected:
     return Expected(data_dir, manifest.version, jobs, tuple(replies))
 
 
-@pytest.mark.parametrize("runner", ["native", "transformers"])
+@pytest.mark.parametrize("runner", ["native", pytest.param("transformers", marks=pytest.mark.long)])
 def test_replies_of_base_and_adapter_in_one_batch_are_those_of_transformers(
     runner: str, expected: Expected
 ) -> None:

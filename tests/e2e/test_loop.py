@@ -84,6 +84,7 @@ def test_the_live_version_survives_a_restart(site: Any, learned: Any) -> None:
     assert site.chat().system_fingerprint == learned.version
 
 
+@pytest.mark.long
 def test_a_batch_whose_learner_was_killed_becomes_exactly_one_version(
     site: Any, learned: Any
 ) -> None:

@@ -64,6 +64,7 @@ async def site(make_site: Callable[..., Site], proxy: Proxy) -> Site:
     return made
 
 
+@pytest.mark.long
 async def test_workers_leave_a_black_hole(
     site: Site, store: Store, voters: Voters, proxy: Proxy
 ) -> None:

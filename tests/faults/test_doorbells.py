@@ -83,6 +83,7 @@ async def test_two_beats_make_one_run_of_each_batch(
     assert (runs, versions, learned) == (batches, batches, batches)
 
 
+@pytest.mark.long
 async def test_lost_doubled_and_late_doorbells_change_nothing(
     site: Site, store: Store, voters: Voters
 ) -> None:

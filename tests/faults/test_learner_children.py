@@ -31,6 +31,7 @@ async def start_workers(site: Site, learn_seconds: float) -> Child:
     return site.start_worker("learn")
 
 
+@pytest.mark.long
 async def test_a_learner_killed_for_its_memory_is_followed_by_another(
     site: Site, store: Store
 ) -> None:

@@ -51,7 +51,7 @@ def electorate(store: Store) -> Electorate:
 @pytest.mark.parametrize(
     ("rounds", "points"),
     [
-        pytest.param(1, OTHERS, id="those-left-by-one-batch"),
+        pytest.param(1, OTHERS, id="those-left-by-one-batch", marks=pytest.mark.long),
         pytest.param(7, tuple(FAILPOINTS), id="all-7-times", marks=pytest.mark.long),
     ],
 )

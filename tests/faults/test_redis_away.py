@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from tests.support.faults.site import Site
     from tests.support.faults.voters import Voters
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 
 @pytest.mark.parametrize(
     ("how", "seconds"),
     [
         ("dead", 6),
-        pytest.param("dead", 60, marks=pytest.mark.long),
-        pytest.param("stopped", 60, marks=pytest.mark.long),
+        ("dead", 60),
+        ("stopped", 60),
     ],
 )
 async def test_chat_goes_on_without_redis(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.support.faults.site import Site
     from tests.support.faults.voters import Voters
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 
 async def test_full_memory_refuses_votes_and_evicts_nothing(

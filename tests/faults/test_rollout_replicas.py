@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from models.adapters import Manifest
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.anyio, pytest.mark.long, pytest.mark.timeout(600)]
 
 REPLICAS = 3
 STREAMS = 50

@@ -279,8 +279,14 @@ async def test_without_redis_the_chat_goes_on(
 
 
 async def test_a_redis_that_never_answers_delays_a_reply_only_so_long(
-    start_app: StartApp, service_settings: ServiceSettings, generator: FakeGenerator, chat: SayHi
+    start_app: StartApp,
+    service_settings: ServiceSettings,
+    generator: FakeGenerator,
+    chat: SayHi,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Longer than the reply may be delayed; the store's end waits for it.
+    monkeypatch.setattr("feedback.store.client._TIMEOUT", 1.2)
     (service_settings.data_dir / "live.json").write_text('{"keyed": false}')
     settings = service_settings.model_copy(
         update={"record_timeout": timedelta(seconds=0.2), "poll_interval": timedelta(seconds=60)}
