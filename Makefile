@@ -24,7 +24,7 @@ setup-dev:  ## The same, with what tests and checks need
 run: setup  ## Set up, then start everything: http://127.0.0.1:8000
 	@exec $(BIN)/thumbloop up
 
-# Each file of tests is run by one process, the long files first
+# The tests of one file run in one process, in their order
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: setup-dev  ## Set up, then the checks, then all tests but the long ones
