@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from models.adapters import AdapterStore, Origin
-from models.base.loading import ensure_base, load_base
+from models.base.loading import load_base
 from models.policy.policy import Policy
 from models.probes.questions import ProbeQuestion, plain_text, questions
-from models.settings import LearnerSettings, ModelSettings
+from models.settings import LearnerSettings
+from tests.support.models.tiny_model import CHECKOUT_DATA, make_model
 from tests.support.models.tokenizers import TokenizersReadOnce
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
 def shared_data_dir() -> Path:
     """The checkout's own data folder: the base model is imported there once, as `make run` does."""
-    return Path(__file__).parents[2] / "var"
+    return CHECKOUT_DATA
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,27 +35,9 @@ def tokenizers_read_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory, shared_data_dir: Path) -> Path:
-    tokenizer = AutoTokenizer.from_pretrained(
-        ensure_base(ModelSettings(data_dir=shared_data_dir), print)
-    )
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-        initializer_range=0.2,
-    )
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    make_model(folder)
     return folder
 
 

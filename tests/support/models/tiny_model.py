@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+CHECKOUT_DATA = Path(__file__).parents[3] / "var"
+"""The checkout's own data folder: the base is imported there once, as `make run` does."""
+
 
 def make_model(folder: Path) -> None:
     import torch
@@ -12,8 +15,7 @@ def make_model(folder: Path) -> None:
     from models.base.loading import ensure_base
     from models.settings import ModelSettings
 
-    checkout = Path(__file__).parents[3]
-    imported = ensure_base(ModelSettings(data_dir=checkout / "var"), print)
+    imported = ensure_base(ModelSettings(data_dir=CHECKOUT_DATA), print)
     tokenizer = AutoTokenizer.from_pretrained(imported)
     torch.manual_seed(0)
     config = LlamaConfig(
