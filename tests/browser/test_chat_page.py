@@ -72,7 +72,7 @@ async def test_a_reply_appears_while_it_is_written_and_stops_on_demand(
     await expect(reply).to_contain_text("word word")
     await expect(reply).to_have_attribute("aria-busy", "true")
     await page.get_by_role("button", name="Stop").click()
-    await expect(reply).to_contain_text("Stopped before its end")
+    await expect(reply).to_contain_text("This reply was stopped")
     await expect(reply.get_by_role("button", name="Good reply")).to_be_disabled()
     await expect(page.get_by_role("button", name="Send")).to_be_visible()
 

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from tests.support.faults.site import Site
     from tests.support.faults.voters import Voters
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 WITHIN_SECONDS = 60.0
 
 
-@pytest.mark.parametrize("restarts", [3, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("restarts", [3, 20])
 @pytest.mark.timeout(900)
 async def test_workers_and_beat_survive_restarts_of_redis(
     site: Site, store: Store, voters: Voters, restarts: int
@@ -64,7 +64,6 @@ async def site(make_site: Callable[..., Site], proxy: Proxy) -> Site:
     return made
 
 
-@pytest.mark.long
 async def test_workers_leave_a_black_hole(
     site: Site, store: Store, voters: Voters, proxy: Proxy
 ) -> None:
