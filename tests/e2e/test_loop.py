@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from typing import Any
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
+if TYPE_CHECKING:
+    from tests.support.e2e.site import LearnedVersion, WholeSite
+
 pytestmark = [pytest.mark.real_model, pytest.mark.timeout(420)]
 
 
-def test_openais_client_chats_with_the_base(site: Any) -> None:
+def test_openais_client_chats_with_the_base(site: WholeSite) -> None:
     assert site.server.get("/readyz")["serving"] == "base"
     reply = site.chat(temperature=0)
     assert reply.system_fingerprint == "base"
@@ -22,7 +25,7 @@ def test_openais_client_chats_with_the_base(site: Any) -> None:
     assert site.server.get("/admin/updates")["data"] == []
 
 
-def test_openais_client_streams_the_same_reply(site: Any) -> None:
+def test_openais_client_streams_the_same_reply(site: WholeSite) -> None:
     question = [{"role": "user", "content": "What is the capital of France?"}]
     asked = {"model": "policy", "messages": question, "max_tokens": 12, "temperature": 0}
     with site.client() as client:
@@ -34,7 +37,9 @@ def test_openais_client_streams_the_same_reply(site: Any) -> None:
     assert "Paris" in text
 
 
-def test_thumbs_become_a_new_live_version_that_speaks(site: Any, learned: Any) -> None:
+def test_thumbs_become_a_new_live_version_that_speaks(
+    site: WholeSite, learned: LearnedVersion
+) -> None:
     assert re.fullmatch(r"v000001-[0-9a-f]{12}", learned.version)
     assert learned.run["parent"] == "base"
     assert site.chat().system_fingerprint == learned.version
@@ -48,13 +53,13 @@ def test_thumbs_become_a_new_live_version_that_speaks(site: Any, learned: Any) -
         assert {chunk.system_fingerprint for chunk in chunks} == {learned.version}
 
 
-def test_votes_name_the_version_that_learned_them(site: Any, learned: Any) -> None:
+def test_votes_name_the_version_that_learned_them(site: WholeSite, learned: LearnedVersion) -> None:
     for completion_id in learned.completion_ids:
         vote = site.feedback(completion_id)
         assert (vote["state"], vote["version"]) == ("learned", learned.version)
 
 
-def test_a_run_reports_what_it_did(learned: Any) -> None:
+def test_a_run_reports_what_it_did(learned: LearnedVersion) -> None:
     report = learned.run["report"]
     assert (report["votes"], report["up"], report["down"]) == (6, 3, 3)
     assert report["dropped_missing"] == report["dropped_mismatched"] == 0
@@ -66,7 +71,7 @@ def test_a_run_reports_what_it_did(learned: Any) -> None:
 
 
 def test_the_command_line_lists_the_version_as_live_with_its_approval(
-    site: Any, learned: Any
+    site: WholeSite, learned: LearnedVersion
 ) -> None:
     reply = site.chat()
     site.vote(reply.id, "up")
@@ -77,7 +82,7 @@ def test_the_command_line_lists_the_version_as_live_with_its_approval(
     assert (base["approval"], base["up"], base["down"]) == (0.5, 3, 3)
 
 
-def test_the_live_version_survives_a_restart(site: Any, learned: Any) -> None:
+def test_the_live_version_survives_a_restart(site: WholeSite, learned: LearnedVersion) -> None:
     assert site.server.stop() == 0
     assert site.server.processes() == []
     site.server.start()
@@ -86,7 +91,7 @@ def test_the_live_version_survives_a_restart(site: Any, learned: Any) -> None:
 
 @pytest.mark.long
 def test_a_batch_whose_learner_was_killed_becomes_exactly_one_version(
-    site: Any, learned: Any
+    site: WholeSite, learned: LearnedVersion
 ) -> None:
     site.server.command("learning", "pause")
     site.chat_and_vote(6)
@@ -128,7 +133,9 @@ def learn_workers(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [*parents, *children]
 
 
-def test_rollback_on_the_command_line_lets_the_base_speak(site: Any, learned: Any) -> None:
+def test_rollback_on_the_command_line_lets_the_base_speak(
+    site: WholeSite, learned: LearnedVersion
+) -> None:
     site.server.command("learning", "pause")
     back = ("--to", "base", "--why", "a test", "--yes")
     rollout = site.server.command("versions", "rollback", *back)
@@ -141,7 +148,7 @@ def test_rollback_on_the_command_line_lets_the_base_speak(site: Any, learned: An
     assert pinned.system_fingerprint == learned.version
 
 
-def test_sigterm_stops_everything(site: Any, learned: Any) -> None:
+def test_sigterm_stops_everything(site: WholeSite, learned: LearnedVersion) -> None:
     before = site.server.processes()
     assert len(before) >= 6  # up, Redis, the API, beat and two workers
     assert site.server.stop() == 0

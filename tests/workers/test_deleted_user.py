@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from feedback.store import Store
     from models.types import Progress
+    from tests.support.workers.fake_learner import FakeLearner
+    from workers.resources import UpdateResources
 
     VoteOn = Callable[..., Awaitable[list[str]]]
 
@@ -25,7 +27,7 @@ pytestmark = pytest.mark.anyio
 ANN = Person("k1", "ann")
 
 
-async def interrupt(workplace: Any) -> None:
+async def interrupt(workplace: tuple[UpdateResources, FakeLearner]) -> None:
     """Claim the votes that wait in an update that is stopped before it has learned."""
     place, learner = workplace
 
@@ -40,7 +42,7 @@ async def interrupt(workplace: Any) -> None:
 
 
 async def test_a_claimed_run_ends_without_the_votes_of_a_deleted_user(
-    store: Store, workplace: Any, vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     await vote_on("uu")
     await vote_on("d", start=2, user="bob")
@@ -58,7 +60,7 @@ async def test_a_claimed_run_ends_without_the_votes_of_a_deleted_user(
 
 
 async def test_a_user_who_is_deleted_while_the_learner_learns_is_not_marked_as_learned(
-    store: Store, raw_redis: Redis, workplace: Any, vote_on: VoteOn
+    store: Store, raw_redis: Redis, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     await vote_on("uu")
     place, learner = workplace
@@ -76,7 +78,7 @@ async def test_a_user_who_is_deleted_while_the_learner_learns_is_not_marked_as_l
 
 
 async def test_a_batch_of_which_nothing_is_left_makes_way_for_the_next(
-    store: Store, workplace: Any, vote_on: VoteOn
+    store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     await vote_on("uu")
     place, _ = workplace

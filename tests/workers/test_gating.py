@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from feedback.store import Store
+    from tests.support.store.fixtures import RecordVotes as VoteOn
     from tests.support.workers.fake_learner import FakeLearner
     from workers.resources import UpdateResources
 
@@ -137,7 +138,7 @@ async def test_the_learner_goes_on_while_a_gate_rests(
     store: Store,
     raw_redis: Redis,
     workplace: tuple[UpdateResources, FakeLearner],
-    vote_on: Any,
+    vote_on: VoteOn,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     place, learner = workplace

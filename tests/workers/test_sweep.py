@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
     from redis import Redis
 
+    InStore = Callable[[Callable[[Store], Awaitable[Any]]], Any]
+
 
 @pytest.fixture
 def in_store(
     empty_redis: Redis, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Callable[[Store], Awaitable[Any]]], Any]:
+) -> InStore:
     """Point the task at an empty Redis; return a function that does something there."""
     monkeypatch.setenv("THUMBLOOP_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("THUMBLOOP_REDIS_URL", redis_url)
@@ -46,7 +48,7 @@ def in_store(
 
 
 def test_a_sweep_is_done_remembered_and_told(
-    empty_redis: Redis, in_store: Callable[..., Any], caplog: pytest.LogCaptureFixture
+    empty_redis: Redis, in_store: InStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     empty_redis.zadd(keys.user("k1", "ann"), {"gone": 1})
     with caplog.at_level(logging.INFO, "workers"):
@@ -57,7 +59,7 @@ def test_a_sweep_is_done_remembered_and_told(
 
 
 def test_a_rewrite_that_redis_refuses_is_told(
-    empty_redis: Redis, in_store: Callable[..., Any], caplog: pytest.LogCaptureFixture
+    empty_redis: Redis, in_store: InStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     def may(rule: str) -> None:
         empty_redis.execute_command("ACL SETUSER", "default", rule)
@@ -96,7 +98,7 @@ def test_beat_sweeps_as_often_as_the_setting_says() -> None:
 
 
 def test_a_sweep_that_hangs_is_given_up(
-    in_store: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    in_store: InStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def hangs(*_: Any, **__: Any) -> None:
         await asyncio.Event().wait()

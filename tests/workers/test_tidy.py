@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +16,7 @@ from workers.tidy import tidy
 if TYPE_CHECKING:
     from feedback.store import Store
     from feedback.types import Run
+    from tests.support.store.fixtures import RecordVotes as VoteOn
     from tests.support.workers.fake_learner import FakeLearner
     from workers.resources import UpdateResources
 
@@ -48,7 +49,7 @@ async def versions(store: Store, workplace: tuple[UpdateResources, FakeLearner])
 
 
 @pytest.fixture
-async def run(store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: Any) -> Run:
+async def run(store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn) -> Run:
     place, _ = workplace
     await vote_on("ud")
     batch = await next_batch(store, place.settings)

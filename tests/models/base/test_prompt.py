@@ -15,6 +15,8 @@ from models.types import Message
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from transformers import PreTrainedTokenizerBase
+
 PLAIN = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -36,30 +38,32 @@ def conversations(contents: st.SearchStrategy[str]) -> st.SearchStrategy[list[Me
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tiny_folder: Path) -> Any:
+def tokenizer(tiny_folder: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(tiny_folder)
 
 
 @pytest.fixture(scope="module", params=["own", "plain", "trimming"])
-def templated(request: pytest.FixtureRequest, tiny_folder: Path) -> Any:
+def templated(request: pytest.FixtureRequest, tiny_folder: Path) -> PreTrainedTokenizerBase:
     found = AutoTokenizer.from_pretrained(tiny_folder)
     templates = {"own": found.chat_template, "plain": PLAIN, "trimming": TRIMMING}
     found.chat_template = templates[request.param]
     return found
 
 
-def rendered(tokenizer: Any, messages: list[Message]) -> str:
+def rendered(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:
     turns = [{"role": m.role, "content": m.content} for m in messages]
     return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
 
 
-def transformers_ids(tokenizer: Any, messages: list[Message]) -> tuple[int, ...]:
+def transformers_ids(
+    tokenizer: PreTrainedTokenizerBase, messages: list[Message]
+) -> tuple[int, ...]:
     turns = [{"role": m.role, "content": m.content} for m in messages]
     found = tokenizer.apply_chat_template(turns, tokenize=True, add_generation_prompt=True)
     return tuple(found["input_ids"])
 
 
-def control(tokenizer: Any, ids: tuple[int, ...]) -> list[int]:
+def control(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...]) -> list[int]:
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     return [i for i in ids if i in special]
 
@@ -67,7 +71,7 @@ def control(tokenizer: Any, ids: tuple[int, ...]) -> list[int]:
 @settings(max_examples=60, deadline=None)
 @given(messages=conversations(ORDINARY))
 def test_ordinary_contents_give_transformers_own_ids_either_way(
-    templated: Any, messages: list[Message]
+    templated: PreTrainedTokenizerBase, messages: list[Message]
 ) -> None:
     expected = transformers_ids(templated, messages)
     assert encode_chat(templated, messages) == expected
@@ -76,7 +80,9 @@ def test_ordinary_contents_give_transformers_own_ids_either_way(
 
 @settings(max_examples=60, deadline=None)
 @given(messages=conversations(ANYTHING))
-def test_no_content_gives_a_control_token(templated: Any, messages: list[Message]) -> None:
+def test_no_content_gives_a_control_token(
+    templated: PreTrainedTokenizerBase, messages: list[Message]
+) -> None:
     ids = encode_chat(templated, messages)
     plain = [Message(message.role, "x") for message in messages]
     assert control(templated, ids) == control(templated, transformers_ids(templated, plain))
@@ -85,7 +91,9 @@ def test_no_content_gives_a_control_token(templated: Any, messages: list[Message
     )
 
 
-def test_spelled_control_tokens_are_tokenised_with_the_text_around_them(tokenizer: Any) -> None:
+def test_spelled_control_tokens_are_tokenised_with_the_text_around_them(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
     ordinary = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     ordinary.encode_special_tokens = True
 
@@ -122,7 +130,9 @@ def test_names_of_control_tokens_cannot_be_guessed(tiny_folder: Path) -> None:
     assert not set(first.values()) & set(second.values())
 
 
-def test_a_control_token_cannot_be_spelled_by_way_of_the_normalizer(tokenizer: Any) -> None:
+def test_a_control_token_cannot_be_spelled_by_way_of_the_normalizer(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
     spec = json.loads(tokenizer.backend_tokenizer.to_str())
     spec["normalizer"] = {"type": "NFKC"}
     for token in spec["added_tokens"]:

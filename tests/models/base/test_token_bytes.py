@@ -13,23 +13,27 @@ from models.base.token_bytes import token_bytes
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from transformers import PreTrainedTokenizerBase
+
 
 @pytest.fixture(scope="module")
-def tokenizer(tiny_folder: Path) -> Any:
+def tokenizer(tiny_folder: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(tiny_folder)
 
 
 @settings(max_examples=100, deadline=None)
 @given(text=st.text(max_size=30))
 @example(text=" été\n\t 漢字 🙂🏽  end ")
-def test_the_bytes_of_a_texts_tokens_join_to_the_text(tokenizer: Any, text: str) -> None:
+def test_the_bytes_of_a_texts_tokens_join_to_the_text(
+    tokenizer: PreTrainedTokenizerBase, text: str
+) -> None:
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     # This vocabulary lacks the bytes that the rarest characters begin with.
     assume(tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text)
     assert b"".join(token_bytes(tokenizer, i) for i in ids) == text.encode()
 
 
-def test_a_part_of_a_character_has_its_own_bytes(tokenizer: Any) -> None:
+def test_a_part_of_a_character_has_its_own_bytes(tokenizer: PreTrainedTokenizerBase) -> None:
     ids = tokenizer("🙂", add_special_tokens=False)["input_ids"]
     assert len(ids) > 1
     parts = [token_bytes(tokenizer, i) for i in ids]
@@ -37,11 +41,11 @@ def test_a_part_of_a_character_has_its_own_bytes(tokenizer: Any) -> None:
     assert all(parts)
 
 
-def test_special_tokens_are_spelled_out(tokenizer: Any) -> None:
+def test_special_tokens_are_spelled_out(tokenizer: PreTrainedTokenizerBase) -> None:
     assert token_bytes(tokenizer, tokenizer.eos_token_id) == b"<|im_end|>"
 
 
-def test_an_id_beyond_the_vocabulary_has_none(tokenizer: Any) -> None:
+def test_an_id_beyond_the_vocabulary_has_none(tokenizer: PreTrainedTokenizerBase) -> None:
     assert token_bytes(tokenizer, len(tokenizer) + 5) == b""
 
 

@@ -17,8 +17,6 @@ from models.types import Message
 from models.versions import RecordGateVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from service.settings import ServiceSettings
     from tests.support.generators.fake import FakeGenerator
     from tests.support.service.application import Happens, ReadEvents, RunningApp, SayHi, StartApp
@@ -217,7 +215,7 @@ async def test_a_version_can_be_pinned(running: RunningApp, store: Store, chat: 
 
 @pytest.mark.parametrize("state", ["candidate", "rejected", "approved", None])
 async def test_only_operators_may_try_what_the_gate_has_not_passed(
-    running: RunningApp, store: Store, chat: SayHi, happens: Callable[..., Any], state: Any
+    running: RunningApp, store: Store, chat: SayHi, happens: Happens, state: Any
 ) -> None:
     if state is not None:
         await store.versions.add(V2, parent="base", manifest={}, state="candidate", now=1.0)

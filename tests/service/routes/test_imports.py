@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from feedback.store import Store
     from service.settings import ServiceSettings
     from tests.support.generators.fake import FakeGenerator
-    from tests.support.service.application import ListeningApp, RunningApp, StartApp
+    from tests.support.service.application import Happens, ListeningApp, RunningApp, StartApp
 
 pytestmark = pytest.mark.anyio
 
@@ -264,7 +264,7 @@ async def test_a_full_disk_is_told_and_leaves_nothing(
 
 
 async def test_only_an_admins_key_may_import_and_export(
-    running: RunningApp, imports: Path, archive: bytes, store: Store, happens: Callable[..., Any]
+    running: RunningApp, imports: Path, archive: bytes, store: Store, happens: Happens
 ) -> None:
     _, key = await store.keys.create("chat only", frozenset({"chat"}), now=1.0)
     await happens(lambda: running.runtime.authenticator.keyed)

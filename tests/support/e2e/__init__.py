@@ -1,0 +1,1 @@
+"""The whole of Thumbloop, as its users start it."""
