@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.support.machine import describe, write_results
-from feedback.export.records import VoteRecord, as_row
+from feedback.export.records import as_row
 from feedback.export.writers import encode_line
 from feedback.rewards import reward
 from feedback.store import EmbeddedRedis
 from feedback.types import Completion, Person, Vote
+from feedback.vote_record import VoteRecord
 from models.types import Message, Sampling
 
 PROMPT_TOKENS, REPLY_TOKENS = 200, 100

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from feedback.export.layouts import Format, Layout, Row
-    from feedback.export.records import VoteRecord
     from feedback.store import Store
+    from feedback.vote_record import VoteRecord
 
 CHUNK = 100
 """Entries of the log, and so at most completions, that are in memory at a time."""

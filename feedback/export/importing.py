@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from feedback.export.reading import read_records
-from feedback.export.row import TOMBSTONES
+from feedback.vote_record import TOMBSTONES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from feedback.export.records import VoteRecord
     from feedback.store import Store
     from feedback.types import VoteState
+    from feedback.vote_record import VoteRecord
 
 BATCH_ROWS = 50
 BATCH_BYTES = 1024 * 1024

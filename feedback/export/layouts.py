@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from feedback.export.records import VoteRecord, as_messages, as_row
+from feedback.export.records import as_messages, as_row
 from feedback.export.row import MessagePart, RecordRow
 
 if TYPE_CHECKING:
     from feedback.export.pairs import PreferencePair
+    from feedback.vote_record import VoteRecord
     from models.types import Message
 
 Layout = Literal["records", "kto", "preference", "reward", "sft", "triplets"]

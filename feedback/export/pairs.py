@@ -17,8 +17,8 @@ from feedback.export.records import as_messages
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from feedback.export.records import VoteRecord
     from feedback.types import Completion
+    from feedback.vote_record import VoteRecord
     from models.types import Message
 
 WINDOW = 10_000

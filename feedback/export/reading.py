@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from feedback.errors import TransferError
-from feedback.export.records import BadRowError, VoteRecord, from_row
+from feedback.export.records import BadRowError, from_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from feedback.vote_record import VoteRecord
 
 _PARQUET_MAGIC = b"PAR1"
 _PARQUET_ROWS = 100

@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from feedback.errors import InvalidVoteError
-from feedback.export.row import COLUMNS, TOMBSTONES, RecordRow
+from feedback.export.row import COLUMNS, RecordRow
 from feedback.types import Completion, Person, Vote
+from feedback.vote_record import TOMBSTONES, VoteRecord
 
 if TYPE_CHECKING:
-    from feedback.export.row import RecordState
     from models.types import Message
 
 
 class BadRowError(ValueError):
     """A row is not a vote of an export; the message gives the column and the reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class VoteRecord:
-    """One vote, or what is left of it, as an export knows it. Times are seconds since the epoch.
-
-    Attributes:
-        revision: Rises with every change of the vote.
-        version: The version that wrote the reply.
-        scored_revision: The revision that last changed the score.
-        voted_at: When the score last changed; waiting votes stand in this order.
-        learned_by: The version that learned the vote; of a tombstone, the one that had.
-        returned: How often it went back to waiting, as a version was refused or taken back.
-        completion: The reply; None once it has expired.
-    """
-
-    id: str
-    state: RecordState
-    revision: int
-    updated_at: float
-    learned_by: str | None = None
-    person: Person | None = None
-    version: str | None = None
-    vote: Vote | None = None
-    score: float | None = None
-    scored_revision: int | None = None
-    voted_at: float | None = None
-    reason: str | None = None
-    returned: int = 0
-    completion: Completion | None = None
 
 
 _VOTE = TypeAdapter(Vote)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from feedback.types import Side, Thumb, VoteState
+from feedback.types import Side, Thumb  # noqa: TC001 - pydantic reads them
+from feedback.vote_record import TOMBSTONES, RecordState
 from models.types import FinishReason, Role  # noqa: TC001 - pydantic reads them
 from models.versions import is_version_id
-
-RecordState = Literal[VoteState, "withdrawn", "deleted"]
-TOMBSTONES: frozenset[RecordState] = frozenset({"withdrawn", "deleted"})
-"""States of rows that only say that a vote is no more."""
 
 
 def _whole(text: str) -> str:

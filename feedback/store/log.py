@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
-from feedback.export.records import VoteRecord
 from feedback.retention import position
 from feedback.store import keys
 from feedback.store.completions import decode_completion
 from feedback.store.vote_codec import decode_vote
 from feedback.types import Person
+from feedback.vote_record import VoteRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from feedback.export.row import RecordState
     from feedback.store.client import Client
+    from feedback.vote_record import RecordState
 
 START = "0-0"
 """Before the log's first entry."""

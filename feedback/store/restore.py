@@ -12,9 +12,9 @@ from feedback.store.vote_codec import encode_vote
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from feedback.export.records import VoteRecord
     from feedback.settings import FeedbackSettings
     from feedback.store.client import Client
+    from feedback.vote_record import VoteRecord
 
 
 class Restore:

@@ -10,8 +10,8 @@ import pytest
 
 from feedback.export.layouts import PAIRED, Layout, pair_row, single_rows
 from feedback.export.pairs import Match, Pairing, resolve
-from feedback.export.records import VoteRecord
 from feedback.types import Completion, Person, Vote
+from feedback.vote_record import VoteRecord
 from models.types import Message, Sampling
 
 PAGE = Path(__file__).parents[2] / "docs" / "tasks" / "export.md"

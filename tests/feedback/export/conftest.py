@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from feedback.export.records import VoteRecord
 from feedback.rewards import reward
 from feedback.types import Completion, Person, Vote
+from feedback.vote_record import VoteRecord
 from models.types import Message, Sampling
 
 if TYPE_CHECKING:

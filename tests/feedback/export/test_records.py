@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback.export.records import BadRowError, VoteRecord, as_row, from_row
+from feedback.export.records import BadRowError, as_row, from_row
 from feedback.export.row import COLUMNS
 from feedback.export.writers import encode_line
 from feedback.rewards import reward
 from feedback.types import RATING_STEPS, Comparison, Completion, Person, Vote
+from feedback.vote_record import VoteRecord
 from models.types import Message, Sampling
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ import pytest
 from feedback.export import writers
 from feedback.export.layouts import PAIRED, Layout, pair_row, single_rows
 from feedback.export.pairs import PreferencePair
-from feedback.export.records import VoteRecord, as_row
+from feedback.export.records import as_row
 from feedback.export.row import COLUMNS
 from feedback.export.schema import schema
 from feedback.export.writers import ParquetStream, encode_line
+from feedback.vote_record import VoteRecord
 from models.types import Message
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from feedback.types import Person, Vote
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from feedback.export.records import VoteRecord
     from feedback.store import Store
+    from feedback.vote_record import VoteRecord
     from tests.support.store.fixtures import ClaimVotes, MakeCompletion, RecordVotes
 
 pytestmark = pytest.mark.anyio

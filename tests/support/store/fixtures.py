@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from feedback.export.records import VoteRecord
 from feedback.types import Completion, Run
+from feedback.vote_record import VoteRecord
 
 MakeCompletion = Callable[..., Completion]
 """``completion``: makes a completion; fields of the test's own win."""
