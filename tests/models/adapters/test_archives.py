@@ -4,6 +4,8 @@ import gzip
 import io
 import stat
 import tarfile
+import time
+import tracemalloc
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +45,24 @@ def make_zip(path: Path, *members: tuple[zipfile.ZipInfo | str, bytes]) -> Path:
         for name, content in members:
             archive.writestr(name, content)
     return path
+
+
+def block(content: bytes) -> bytes:
+    return content + bytes(-len(content) % tarfile.BLOCKSIZE)
+
+
+def header(name: str, kind: bytes, size: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+def record(key: str) -> bytes:
+    """Return a record of an extended header, with an empty value."""
+    length = len(key) + 3
+    while len(str(length)) + len(key) + 3 != length:
+        length += 1
+    return f"{length} {key}=\n".encode()
 
 
 BOTH = ((CONFIG_FILE, b"{}"), (WEIGHTS_FILE, b"w"))
@@ -157,6 +177,58 @@ def test_a_header_that_fills_the_memory_is_refused(
         take_files(tmp_path / "a", target, LIMIT << 10)
 
 
+@pytest.mark.parametrize("kind", [b"x", b"L"])
+def test_a_folder_that_claims_bytes_allows_no_longer_header(
+    tmp_path: Path, target: Path, kind: bytes
+) -> None:
+    raw = header("folder/", tarfile.DIRTYPE, 1 << 30) + header("long", kind, 64 << 20)
+    (tmp_path / "a").write_bytes(gzip.compress(raw + bytes(64 << 20)))
+    with pytest.raises(ImportRefusedError, match="far too long"):
+        take_files(tmp_path / "a", target, LIMIT << 10)
+
+
+def test_headers_of_many_members_do_not_add_up(tmp_path: Path, target: Path) -> None:
+    """The reader keeps its members, and gives each of them all global headers before it."""
+    raw = b""
+    for number in range(MAX_MEMBERS):
+        records = b"".join(record(f"{number}.{each}") for each in range(1000))
+        raw += header("global", tarfile.XGLTYPE, len(records)) + block(records)
+        raw += header(f"f{number}", tarfile.REGTYPE, 0)
+    (tmp_path / "a").write_bytes(gzip.compress(raw + bytes(1024)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImportRefusedError, match=f"holds no {CONFIG_FILE}"):
+            take_files(tmp_path / "a", target, LIMIT << 10)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "records",
+    [b"1" * 60_000, record("a" + "1" * 60_000), b"3 \n" * 20_000 + b"=", b"4 a\n", b"5 a=b"],
+    ids=["digits", "digits in a record", "no end", "no value", "no line's end"],
+)
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE])
+def test_a_damaged_extended_header_is_refused_before_the_reader_searches_it(
+    tmp_path: Path, target: Path, records: bytes, kind: bytes
+) -> None:
+    """Before Python 3.11.10 the search takes seconds, or hundreds of megabytes."""
+    raw = header("x", kind, len(records)) + block(records) + header("f", tarfile.REGTYPE, 0)
+    (tmp_path / "a").write_bytes(raw + bytes(1024))
+    started = time.process_time()
+    with pytest.raises(ImportRefusedError, match="damaged"):
+        take_files(tmp_path / "a", target, LIMIT)
+    assert time.process_time() - started < 0.5
+
+
+def test_a_path_that_no_program_could_unpack_is_refused(tmp_path: Path, target: Path) -> None:
+    """To see where it leads takes the square of its length."""
+    path = make_tar(tmp_path / "a", *BOTH, ("a/" * 20_000 + "b", b""))
+    with pytest.raises(ImportRefusedError, match="path that is far too long"):
+        take_files(path, target, LIMIT)
+
+
 @pytest.mark.parametrize("key", ["GNU.sparse.major", "size"])
 def test_a_sparse_file_is_refused(tmp_path: Path, target: Path, key: str) -> None:
     info = tarfile.TarInfo(WEIGHTS_FILE)
@@ -172,7 +244,7 @@ def test_a_map_of_a_sparse_file_that_fills_the_memory_is_refused(
     info = tarfile.TarInfo(WEIGHTS_FILE)
     info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "w"}
     content = b"9999999\n" + b"0\n" * (4 << 20)
-    with pytest.raises(ImportRefusedError, match="far too long"):
+    with pytest.raises(ImportRefusedError, match="sparse or huge"):
         take_files(make_tar(tmp_path / "a", (info, content), mode="w:gz"), target, LIMIT << 10)
 
 
