@@ -147,6 +147,17 @@ async def test_both_ways_are_counted_under_one_route(
     assert f"thumbloop_requests_total{{{route}}} 2.0" in figures
 
 
+@pytest.mark.parametrize("method", ["POST", "PATCH", "HEAD"])
+async def test_other_methods_are_counted_under_the_route_too(
+    running: RunningApp, completion_id: str, method: str
+) -> None:
+    answer = await running.client.request(method, f"/v1/feedback/{completion_id}")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "PUT")
+    figures = (await running.client.get("/metrics")).text
+    route = f'method="{method}",route="/v1/feedback/{{completion_id}}",status="405"'
+    assert f"thumbloop_requests_total{{{route}}} 1.0" in figures
+
+
 async def test_the_route_stays_described(running: RunningApp) -> None:
     described = json.loads((await running.client.get("/openapi.json")).content)
     assert "put" in described["paths"]["/v1/feedback/{completion_id}"]
