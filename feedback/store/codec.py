@@ -23,14 +23,20 @@ _SCALARS = (str, int, float, bool)
 
 
 class JsonCodec(Generic[T]):
-    """A dataclass as one JSON text; equal values have equal texts."""
+    """A dataclass as one JSON text.
 
-    def __init__(self, kind: type[T]) -> None:
+    Args:
+        kind: The dataclass.
+        sort_keys: Whether equal values have equal texts whatever the order of their fields.
+    """
+
+    def __init__(self, kind: type[T], *, sort_keys: bool = False) -> None:
         self._adapter = TypeAdapter(kind)
+        self._sort_keys = sort_keys
 
     def encode(self, value: T) -> str:
         """Return the text of a value."""
-        return json.dumps(self._adapter.dump_python(value, mode="json"))
+        return json.dumps(self._adapter.dump_python(value, mode="json"), sort_keys=self._sort_keys)
 
     def decode(self, text: str) -> T:
         """Return the value of a text."""

@@ -7,7 +7,7 @@ from typing import Any
 from feedback.store.codec import HashCodec, JsonCodec
 from feedback.types import Feedback, Vote
 
-_VOTE = JsonCodec(Vote)
+_VOTE = JsonCodec(Vote, sort_keys=True)  # comparison_withdraw.lua relies on the order
 _FEEDBACK = HashCodec(Feedback, without={"completion_id"})
 
 EXPIRED = "The reply expired before an update could learn from this vote."

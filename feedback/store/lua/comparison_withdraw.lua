@@ -13,9 +13,10 @@
 
 -- Returns the id on the other side of a comparison in which the vote is on this side, if it is.
 -- Only the comparison is decoded: the words of a vote may be no valid Unicode. No comment matches
--- the pattern, because quotation marks inside a text are escaped.
+-- the pattern, because quotation marks inside a text are escaped; nor does a part of an id, because
+-- the keys are sorted, so that 'side', which has no such marks, follows the id.
 local function other_of(vote, side)
-  local text = (vote or ''):match('"comparison": ({"side": "%a+", "other": ".-"})')
+  local text = (vote or ''):match('"comparison": ({"other": ".-", "side": "%a+"})')
   local comparison = text and cjson.decode(text) or {}
   return comparison.side == side and comparison.other or nil
 end

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from feedback.store.codec import HashCodec, JsonCodec, flat
+from feedback.store.vote_codec import encode_vote
+from feedback.types import Comparison, Vote
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,14 @@ def test_a_value_reads_as_it_was_stored(value: Whole) -> None:
     in_json, in_hash = JsonCodec(Whole), HashCodec(Whole)
     assert in_json.decode(in_json.encode(value)) == value
     assert in_hash.decode(in_hash.encode(value)) == value
+
+
+def test_the_keys_of_a_vote_are_sorted_as_its_script_expects() -> None:
+    vote = Vote(comment="c", comparison=Comparison("chosen", "b"))
+    assert encode_vote(vote, 1.0)[0] == (
+        '{"comment": "c", "comparison": {"other": "b", "side": "chosen"}, "correction": null, '
+        '"rating": null, "tags": [], "thumb": null}'
+    )
 
 
 def test_a_hash_holds_text_and_numbers_as_they_are_and_all_else_as_json() -> None:

@@ -119,6 +119,17 @@ async def test_no_comment_is_taken_for_a_comparison(
     assert await store.votes.count_waiting() == 0
 
 
+@pytest.mark.parametrize("other", ['x"}', 'x", "side": "rejected"}', "x\\", "{}", "ü"])
+async def test_whatever_the_id_of_the_other_side_the_comparison_is_found(
+    store: Store, three: None, other: str
+) -> None:
+    """An import may bring any text: only the id of the vote itself is checked."""
+    vote = Vote(comparison=Comparison("chosen", other))
+    await store.votes.put("a", ANN, vote, 1.0, now=2000.0)
+    await store.votes.withdraw_comparison("a", ANN, now=2001.0)
+    assert await store.votes.count_waiting() == 0
+
+
 async def test_a_side_whose_reply_was_deleted_is_gone(store: Store, three: None) -> None:
     await store.votes.compare("a", "b", ANN, now=2000.0)
     await store.completions.delete("b", ANN)
