@@ -193,7 +193,7 @@ def load(path: Path) -> Recipe:
         if key not in known:
             closest = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {closest[0]}?" if closest else f"known are {', '.join(known)}."
-            raise RecipeError(f"{path}: no recipe has the key {key}: {hint}")
+            raise RecipeError(f"{path}: no recipe has the key {key!r}: {hint}")
     try:
         return TypeAdapter(Recipe).validate_python({**asdict(NAMED[base]), **given})
     except ValidationError as error:
@@ -208,7 +208,7 @@ def _read(path: Path) -> dict[str, Any]:
             f"The recipe {path} cannot be read ({error.strerror}): name {_either(NAMED)}, or the "
             "path of a TOML file."
         ) from error
-    except ValueError as error:  # also of bytes that are no UTF-8
+    except (ValueError, RecursionError) as error:  # also of bytes that are no UTF-8
         raise RecipeError(f"The recipe {path} is not TOML: {error}.") from error
 
 

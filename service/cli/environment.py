@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import os
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from feedback.settings import FeedbackSettings
 from models import failpoints
+from models.recipe import Recipe
 from models.settings import LearnerSettings, ModelSettings
 from service.cli.errors import CommandError
 from service.settings import ServiceSettings
@@ -46,11 +48,17 @@ def known_names() -> frozenset[str]:
 
 def _unknown(name: str, known: frozenset[str]) -> str:
     word = name.upper().removeprefix(PREFIX)
+    if word.lower() in {field.name for field in fields(Recipe)}:
+        return (
+            f"The environment variable {name} is not a setting of Thumbloop, but {word.lower()} is "
+            f"a key of a recipe: write it in a TOML file, and set {PREFIX}RECIPE to its path."
+        )
     closest = difflib.get_close_matches(word, [each.removeprefix(PREFIX) for each in known], n=1)
     if closest:
         hint = f"Did you mean {PREFIX}{closest[0]}?"
     else:
-        hint = f"The settings are: {', '.join(sorted(known))}."
+        alike = [each for each in known if each.startswith(f"{PREFIX}{word.partition('_')[0]}_")]
+        hint = f"The settings are: {', '.join(sorted(alike or known))}."
     return f"The environment variable {name} is not a setting of Thumbloop. {hint}"
 
 
@@ -61,4 +69,4 @@ def _ill_typed(error: ValidationError) -> str:
     setting, *within = map(str, first["loc"])
     name = " ".join([PREFIX + setting.upper(), *within])
     reason = first["msg"].removeprefix("Value error, ")
-    return f"{name} cannot be {first['input']!r}: {reason.rstrip('.')}."
+    return f"{name} cannot be {first['input']!r}: {reason}{'' if reason[-1:] in '.?' else '.'}"

@@ -59,8 +59,9 @@ def test_the_recipe_with_a_critic_of_the_documentation_can_be_read() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("minibatches = 4", "no recipe has the key minibatches: did you mean minibatch?"),
-        ("qqq = 4", "no recipe has the key qqq: known are learning_rate, rate_warmup_steps,"),
+        ("minibatches = 4", "no recipe has the key 'minibatches': did you mean minibatch?"),
+        ("qqq = 4", "no recipe has the key 'qqq': known are learning_rate, rate_warmup_steps,"),
+        ('"a\\nb" = 4', r"no recipe has the key 'a\nb': known are learning_rate,"),
         ("epochs = 0", "epochs cannot be 0: Input should be greater than or equal to 1."),
         ('epochs = "4"', "epochs cannot be '4': Input should be a valid integer."),
         ("epochs = true", "epochs cannot be True: Input should be a valid integer."),
@@ -72,6 +73,7 @@ def test_the_recipe_with_a_critic_of_the_documentation_can_be_read() -> None:
         ("based_on = [1]", "based_on cannot be [1]: write thumbloop or article."),
         ('based_on = "article"\nadvantage = "critic"', "set kl_form to `loss` or `reward`."),
         ("clip = ", "mine.toml is not TOML: Invalid value"),
+        ("clip = " + "[" * 10_000, "mine.toml is not TOML: maximum recursion depth exceeded"),
     ],
 )
 def test_what_a_file_has_wrong_is_said_in_a_line(file: Path, text: str, message: str) -> None:

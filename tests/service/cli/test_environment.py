@@ -23,6 +23,11 @@ def test_the_settings_of_all_folders_are_known() -> None:
     [
         ("THUMBLOOP_PROT", "Did you mean THUMBLOOP_PORT?"),
         ("thumbloop_min_vote", "Did you mean THUMBLOOP_MIN_VOTES?"),
+        (
+            "THUMBLOOP_GATE_MAX_KL",
+            "The settings are: THUMBLOOP_GATE_ADVISORY, THUMBLOOP_GATE_BOUNDS",
+        ),
+        ("THUMBLOOP_MINIBATCH", "minibatch is a key of a recipe: write it in a TOML file, and set"),
         ("THUMBLOOP_QQQQQQ", "The settings are: THUMBLOOP_ADAPTER_STORE, THUMBLOOP_AUDIT_EVENTS"),
     ],
 )
@@ -94,5 +99,5 @@ def test_a_recipe_that_cannot_be_read_stops_every_command_with_one_line(
     monkeypatch.setenv("THUMBLOOP_RECIPE", str(file))
     result = operator.run("keys", "list", code=1)
     assert "THUMBLOOP_RECIPE" in result.stderr
-    assert "no recipe has the key minibatches: did you mean minibatch?" in result.stderr
+    assert result.stderr.endswith("has the key 'minibatches': did you mean minibatch?\n")
     assert len(result.stderr.strip().splitlines()) == 1
