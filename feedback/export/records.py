@@ -32,6 +32,7 @@ def as_row(record: VoteRecord) -> dict[str, Any]:
     if record.completion is not None:
         row |= _COMPLETION.dump_python(record.completion, mode="json", include=_OF_COMPLETION)
         row["reply"] = record.completion.text
+        row["metadata"] = record.completion.metadata  # pydantic replaces some letters of keys
     if record.vote is not None:
         row |= _VOTE.dump_python(record.vote, mode="json")
     if record.person is not None:

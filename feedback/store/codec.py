@@ -1,7 +1,8 @@
 """Dataclasses as JSON and as Redis hashes, converted and checked by pydantic.
 
-JSON goes through the ``json`` module, not through pydantic's own: what people write may hold half
-of a surrogate pair, which pydantic's JSON refuses.
+JSON goes through the ``json`` module, not through pydantic's own mode for it: what people write may
+hold half of a surrogate pair, which pydantic refuses in some places and replaces in the keys of a
+dict.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class JsonCodec(Generic[T]):
 
     def encode(self, value: T) -> str:
         """Return the text of a value."""
-        return json.dumps(self._adapter.dump_python(value, mode="json"), sort_keys=self._sort_keys)
+        return _json(self._adapter.dump_python(value), sort_keys=self._sort_keys)
 
     def decode(self, text: str) -> T:
         """Return the value of a text."""
@@ -68,7 +69,7 @@ class HashCodec(Generic[T]):
 
     def encode(self, value: T) -> dict[str, str]:
         """Return the fields of a value."""
-        found = self._adapter.dump_python(value, mode="json", exclude=self._without or None)
+        found = self._adapter.dump_python(value, exclude=self._without or None)
         return {name: _encoded(each) for name, each in found.items() if each is not None}
 
     def decode(self, found: Mapping[str, str], **known: Any) -> T:
@@ -90,7 +91,12 @@ def flat(found: Mapping[str, str]) -> list[str]:
 def _encoded(value: Any) -> str:
     if isinstance(value, str):
         return value
-    return str(int(value)) if isinstance(value, bool) else json.dumps(value)
+    return str(int(value)) if isinstance(value, bool) else _json(value)
+
+
+def _json(value: Any, *, sort_keys: bool = False) -> str:
+    """Return the JSON of a value; a set is a sorted list."""
+    return json.dumps(value, sort_keys=sort_keys, default=sorted)
 
 
 def _is_scalar(hint: Any) -> bool:

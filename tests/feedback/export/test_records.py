@@ -42,6 +42,14 @@ def test_a_record_comes_back_from_its_row(record: MakeRecord, said: dict[str, An
     assert from_row(through_json(row)) == made
 
 
+def test_halves_of_surrogate_pairs_are_left_to_whoever_writes_the_row(record: MakeRecord) -> None:
+    made = record(1, thumb="up")
+    assert made.completion is not None
+    odd = {"a": "b", "\ud800": "\udc00"}
+    row = as_row(replace(made, completion=replace(made.completion, metadata=odd)))
+    assert row["metadata"] == odd
+
+
 def test_what_became_of_a_vote_comes_back_too(record: MakeRecord) -> None:
     learned = replace(record(1, thumb="up", state="learned"), learned_by=VERSION)
     discarded = replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import pytest
@@ -25,6 +26,7 @@ class Whole:
     on: bool
     parts: tuple[Part, ...] = ()
     figures: dict[str, float] = field(default_factory=dict)
+    names: frozenset[str] = frozenset()
     note: str | None = None
     best: Part | None = None
     whose: str = "nobody"
@@ -34,6 +36,9 @@ VALUES = (
     Whole("a", 1, None, on=False),
     Whole("", -3, 0.1, on=True, parts=(Part('"', 2), Part("ü")), figures={"kl": 1e-9}, note="n"),
     Whole("half of a pair: \ud800", 2**60, 1e300, on=True, best=Part("\ud800"), whose="ann"),
+    Whole(
+        "a", 2**70, -0.0, on=True, figures={"\ud800": math.inf}, names=frozenset({"\ud800", "b"})
+    ),
 )
 
 
@@ -54,7 +59,9 @@ def test_the_keys_of_a_vote_are_sorted_as_its_script_expects() -> None:
 
 def test_a_hash_holds_text_and_numbers_as_they_are_and_all_else_as_json() -> None:
     codec = HashCodec(Whole, without={"whose"})
-    found = codec.encode(Whole("a", 1, 0.5, on=True, parts=(Part("b"),)))
+    found = codec.encode(
+        Whole("a", 1, 0.5, on=True, parts=(Part("b"),), names=frozenset({"c", "b"}))
+    )
     assert found == {
         "name": "a",
         "number": "1",
@@ -62,6 +69,7 @@ def test_a_hash_holds_text_and_numbers_as_they_are_and_all_else_as_json() -> Non
         "on": "1",
         "parts": '[{"text": "b", "count": 0}]',
         "figures": "{}",
+        "names": '["b", "c"]',
     }
     assert flat(found)[:4] == ["name", "a", "number", "1"]
 
