@@ -47,8 +47,9 @@ class JsonCodec(Generic[T]):
 class HashCodec(Generic[T]):
     """A dataclass as a Redis hash, one field for each attribute.
 
-    Text and numbers are stored as they are, True and False as 1 and 0, all else as JSON. An
-    attribute that is None has no field, and an empty field is None where None is allowed.
+    Text and numbers are stored as they are, True and False as 1 and 0, all else as JSON without
+    spaces, as a reply holds lists of a number for each token. An attribute that is None has no
+    field, and an empty field is None where None is allowed.
 
     Args:
         kind: The dataclass.
@@ -91,12 +92,12 @@ def flat(found: Mapping[str, str]) -> list[str]:
 def _encoded(value: Any) -> str:
     if isinstance(value, str):
         return value
-    return str(int(value)) if isinstance(value, bool) else _json(value)
+    return str(int(value)) if isinstance(value, bool) else _json(value, separators=(",", ":"))
 
 
-def _json(value: Any, *, sort_keys: bool = False) -> str:
+def _json(value: Any, **form: Any) -> str:
     """Return the JSON of a value; a set is a sorted list."""
-    return json.dumps(value, sort_keys=sort_keys, default=sorted)
+    return json.dumps(value, default=sorted, **form)
 
 
 def _is_scalar(hint: Any) -> bool:

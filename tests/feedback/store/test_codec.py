@@ -67,9 +67,9 @@ def test_a_hash_holds_text_and_numbers_as_they_are_and_all_else_as_json() -> Non
         "number": "1",
         "share": "0.5",
         "on": "1",
-        "parts": '[{"text": "b", "count": 0}]',
+        "parts": '[{"text":"b","count":0}]',
         "figures": "{}",
-        "names": '["b", "c"]',
+        "names": '["b","c"]',
     }
     assert flat(found)[:4] == ["name", "a", "number", "1"]
 
