@@ -25,6 +25,9 @@ _REFRESH_SECONDS = 0.5
 _LINE_SECONDS = 15.0
 """Between two lines when the output is not a terminal."""
 
+_VERSION_WIDTH = 20
+"""Characters of a version's id."""
+
 _ROLLING_VOTES = 32
 
 
@@ -74,7 +77,7 @@ def _counts(plan: SimulationPlan, tally: SimulationProgress) -> tuple[int, int]:
 
 def _note(tally: SimulationProgress) -> str:
     approval = tally.recent_approval()
-    parts = [f"live {tally.live}", f"{max(0, len(tally.live_since) - 1)} new versions so far"]
+    parts = [f"live {tally.live}", f"new versions so far: {max(0, len(tally.live_since) - 1)}"]
     if approval is not None:
         parts.append(f"{approval:.0%} of the last votes are up")
     if tally.updating:
@@ -88,8 +91,9 @@ def print_result(console: Console, result: SimulationResult) -> None:
     """Print the approval of each measured version, and what happened on the way."""
     plan = result.plan
     table = Table(title=f"Approval of fresh replies, taste {plan.taste.name}")
-    for heading in ("version", "after votes", "replies", "approval", "95 % interval", "words"):
-        table.add_column(heading, justify="left" if heading == "version" else "right")
+    table.add_column("version", min_width=_VERSION_WIDTH)  # whole, so that it can be copied
+    for heading in ("after votes", "replies", "approval", "95 % interval", "words"):
+        table.add_column(heading, justify="right")
     for score in result.scores:
         low, high = score.interval
         table.add_row(
@@ -103,8 +107,9 @@ def print_result(console: Console, result: SimulationResult) -> None:
     console.print(table)
     console.print(
         f"{len(result.clicks)} votes on {result.chats} replies by {plan.users} users, "
-        f"{plan.flip:.0%} of the clicks flipped; {len(result.versions_live)} versions went live "
-        f"on the way; {len(result.failures)} failed requests; {result.seconds:.0f} s."
+        f"{plan.flip:.0%} of the clicks flipped; versions that went live on the way: "
+        f"{len(result.versions_live)}; failed requests: {len(result.failures)}; "
+        f"{result.seconds:.0f} s."
     )
     for failure in list(dict.fromkeys(result.failures))[:3]:
         console.print(f"  failed: {failure}", markup=False)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from service.settings import ServiceSettings
 from service.simulate.client import Api
 from service.simulate.prompts import Prompts, builtin_prompts, read_prompts
 from service.simulate.records import SimulationPlan, SimulationResult
@@ -44,7 +45,9 @@ def simulate(
     score_replies: Annotated[
         int, typer.Option(min=1, help="Fresh replies on which a version is measured.")
     ] = 100,
-    url: Annotated[str, typer.Option(help="The server.")] = "http://127.0.0.1:8000",
+    url: Annotated[
+        str | None, typer.Option(help="The server; by default the one of THUMBLOOP_HOST and _PORT.")
+    ] = None,
     key: Annotated[
         str | None, typer.Option(help="An API key with the scopes chat and admin.")
     ] = None,
@@ -70,8 +73,9 @@ def simulate(
     )
     if plot is not None:
         require_matplotlib()
+    server = url or ServiceSettings().local_url
     questions = read_prompts(prompts) if prompts else builtin_prompts(plan.taste)
-    result = asyncio.run(_run(Console(stderr=True), plan, questions, url, key))
+    result = asyncio.run(_run(Console(stderr=True), plan, questions, server, key))
     if plot is not None:
         plot_result(result, plot)
     if as_json:

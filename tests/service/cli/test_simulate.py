@@ -66,13 +66,15 @@ def app() -> typer.Typer:
 def test_the_table_has_each_version_with_its_interval(
     plan: SimulationPlan, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_result(Console(width=120), make_result(plan))
+    print_result(Console(width=80), make_result(plan))
     printed = capsys.readouterr().out
     assert "30.0%" in printed
     # Wilson at 95 % for 30 of 100.
     assert "21.9% … 39.6%" in printed
     assert LAST in printed
-    assert "40 votes on 41 replies by 20 users, 10% of the clicks flipped; 1 versions" in printed
+    words = " ".join(printed.split())
+    assert "40 votes on 41 replies by 20 users, 10% of the clicks flipped;" in words
+    assert "versions that went live on the way: 1; failed requests: 1;" in words
     assert "failed: PUT /v1/feedback/x: 503 [away]" in printed
 
 
@@ -95,6 +97,25 @@ def test_json_is_all_that_goes_to_standard_output(
     assert printed["taste"] == "polite"
     assert printed["versions_live"] == [LAST]
     assert printed["scores"][1]["approval"] == 0.7
+
+
+@pytest.mark.parametrize(
+    ("options", "server"),
+    [([], "http://127.0.0.1:8123"), (["--url", "http://other"], "http://other")],
+)
+def test_the_server_is_that_of_the_settings_unless_one_is_named(
+    app: typer.Typer, monkeypatch: pytest.MonkeyPatch, options: list[str], server: str
+) -> None:
+    asked: list[str] = []
+
+    async def run(_: Any, plan: SimulationPlan, __: Any, url: str, ___: Any) -> SimulationResult:
+        asked.append(url)
+        return make_result(plan)
+
+    monkeypatch.setattr(command, "_run", run)
+    monkeypatch.setenv("THUMBLOOP_PORT", "8123")
+    CliRunner().invoke(app, ["simulate", *options])
+    assert asked == [server]
 
 
 def test_a_server_that_is_away_is_one_line_and_exit_code_1(app: typer.Typer) -> None:
