@@ -96,7 +96,7 @@ async def _check_replicas(store: Store, rollout: Rollout) -> Finding:
     replicas = await store.replicas.list()
     behind = [each for each in replicas if each.generation < rollout.generation]
     if not behind:
-        found = f"{len(replicas)} report, and serve what they should"
+        found = f"{len(replicas)} of {len(replicas)} serve what they should"
         return Finding("replicas", ok=True, found=found)
     told = "; ".join(
         f"{each.id} serves {each.serving} ({each.problem or 'it is still loading'})"
