@@ -20,14 +20,25 @@ TextsFlag = Annotated[
 
 
 def print_checks(checks: Sequence[Mapping[str, Any]]) -> None:
-    """Print what the gate measured, each figure with its bound."""
+    """Print what the gate measured, each figure with its bound and the base's own figure."""
     if not checks:
         return
     rows = [
-        (c["name"], _number(c["value"]), _number(c["bound"]), _passed(c), c["reason"])
+        (c["name"], *map(_number, (c["value"], c["bound"], c.get("base"))), _passed(c), c["reason"])
         for c in checks
     ]
-    print_table(("gate", "found", "bound", "passed", "what the check is for"), rows, "")
+    print_table(("gate", "found", "bound", "base", "passed", "what the check is for"), rows, "")
+    typer.echo()
+
+
+def print_samples(samples: Sequence[Mapping[str, Any]]) -> None:
+    """Print the beginnings of a few replies to the gate's own questions."""
+    if not samples:
+        return
+    typer.echo("What it replies to questions of the gate:")
+    for sample in samples:
+        typer.echo(f"  question: {sample['prompt']!r}")
+        typer.echo(f"  reply: {sample['text']!r}")
     typer.echo()
 
 

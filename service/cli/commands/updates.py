@@ -14,6 +14,8 @@ from service.cli.output import JsonFlag, ago, print_fields, print_json, print_ta
 from service.cli.record import operator, with_store
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from feedback.store import Store
     from feedback.types import UpdateRequest
 
@@ -63,8 +65,25 @@ def show(
     run = with_store(lambda store: store.runs.get(number))
     if as_json:
         print_json(run)
-    else:
-        print_fields({**asdict(run), "votes": len(run.votes)})
+        return
+    times = {"claimed_at": ago(run.claimed_at), "finished_at": ago(run.finished_at)}
+    fields = {**asdict(run), **times, "votes": len(run.votes)}
+    del fields["report"]
+    print_fields(fields)
+    if run.report:
+        typer.echo("\nreport")
+        print_fields(_flat(run.report))
+
+
+def _flat(report: Mapping[str, object], path: str = "") -> dict[str, object]:
+    """Return a report without nesting, as in ``seconds.learn``, and without its lists of ids."""
+    flat: dict[str, object] = {}
+    for name, value in report.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{path}{name}.")
+        elif name != "practice_vote_ids":
+            flat[path + name] = f"{value:.4g}" if isinstance(value, float) else value
+    return flat
 
 
 async def _ask(store: Store) -> UpdateRequest:

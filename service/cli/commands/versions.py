@@ -28,7 +28,7 @@ from service.cli.output import (
     print_table,
 )
 from service.cli.record import with_store
-from service.cli.traces import TextsFlag, print_checks, print_made
+from service.cli.traces import TextsFlag, print_checks, print_made, print_samples
 from service.operating.approval import version_row
 
 if TYPE_CHECKING:
@@ -70,10 +70,11 @@ def show(version: VersionArgument, *, texts: TextsFlag = False, as_json: JsonFla
     if as_json:
         print_json({**row, "made": asdict(trace)})
         return
-    checks = row.pop("figures").get("checks", [])
-    print_fields({name: value for name, value in row.items() if name != "manifest"})
+    figures = row["figures"]
+    print_fields(_fields(row))
     typer.echo()
-    print_checks(checks)
+    print_checks(figures.get("checks", []))
+    print_samples(figures.get("samples", []))
     print_made(trace)
 
 
@@ -156,6 +157,18 @@ def confirm(
 ) -> None:
     """Confirm the live version: later versions are compared with it."""
     change(Confirm(version), why=why, wait=wait, as_json=as_json)
+
+
+def _fields(row: dict[str, Any]) -> dict[str, object]:
+    """Return what ``show`` prints in front of the gate's figures, in words."""
+    left_out = {"manifest", "figures", "interval", "live"}
+    return {name: value for name, value in row.items() if name not in left_out} | {
+        "created_at": ago(row["created_at"] or None),
+        "changed_at": ago(row["changed_at"]),
+        "stopped_at": ago(row["stopped_at"]),
+        "approval": approval(row),
+        "roles": ", ".join(row["roles"]) or None,
+    }
 
 
 def _cells(row: dict[str, Any]) -> tuple[object, ...]:

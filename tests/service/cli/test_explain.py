@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,15 +46,18 @@ def learned(operator: Operator) -> str:
         run = await store.runs.claim(votes, parent="base", min_votes=1, now=3000.0)
         assert run is not None
         version = "v000001-000000000001"
-        await store.runs.commit(run, version=version, manifest={}, report={}, now=3001.0)
+        report = {"reward_mean": 0.25, "seconds": {"learn": 12.3456}, "practice_vote_ids": ["c1"]}
+        await store.runs.commit(run, version=version, manifest={}, report=report, now=3001.0)
         check = {
             "name": "KL to base",
             "value": 1.5,
             "bound": 25.0,
+            "base": 0.5,
             "passed": True,
             "reason": "drift",
         }
-        figures = {"kl_per_reply": 1.5, "checks": [check]}
+        sample = {"prompt": "How are you?", "text": "Well."}
+        figures = {"kl_per_reply": 1.5, "checks": [check], "samples": [sample]}
         await store.runs.finish(run, "approved", figures=figures, reason=None, now=3002.0)
         await store.rollout.do(Activate(version), Audit("learner", "run 1", 3003.0))
         await store.completions.record(reply("mine", version))
@@ -101,7 +105,9 @@ def test_a_version_shows_its_run_and_votes(operator: Operator, learned: str) -> 
     assert "run 1" in shown
     assert "Run 1 learned these 2 votes" in shown
     row = next(line for line in shown.splitlines() if line.startswith("KL to base"))
-    assert row.split() == ["KL", "to", "base", "1.5", "25", "yes", "drift"]
+    assert row.split() == ["KL", "to", "base", "1.5", "25", "0.5", "yes", "drift"]
+    assert "  question: 'How are you?'\n  reply: 'Well.'\n" in shown
+    assert re.search(r"^roles +live$", shown, re.MULTILINE)
     assert [
         v["completion_id"] for v in operator.ask("versions", "show", learned)["made"]["votes"]
     ] == [
@@ -109,6 +115,14 @@ def test_a_version_shows_its_run_and_votes(operator: Operator, learned: str) -> 
         "c2",
     ]
     assert "no vote had a part in it" in operator.run("versions", "show", "base").stdout
+
+
+def test_an_update_shows_its_report_line_by_line(operator: Operator, learned: str) -> None:
+    shown = operator.run("updates", "show", "1").stdout
+    assert re.search(rf"^version +{learned}$", shown, re.MULTILINE)
+    assert re.search(r"^claimed_at +\d+ d ago$", shown, re.MULTILINE)
+    assert shown.endswith("report\nreward_mean    0.25\nseconds.learn  12.35\n")
+    assert operator.ask("updates", "show", "1")["report"]["practice_vote_ids"] == ["c1"]
 
 
 def test_an_unknown_reply_is_one_clear_line(operator: Operator) -> None:
