@@ -38,7 +38,7 @@ function drawMade(made) {
   if (!made.whole) steps.push(h('li', { className: 'muted' }, 'and so on'));
   const votes = made.votes.map((each) => h('li', {},
     h('span', { className: 'mono' }, each.completion_id), ` ${each.score > 0 ? '+' : ''}${each.score}`,
-    each.stands ? '' : h('span', { className: 'muted' }, ' was changed or withdrawn since')));
+    each.stands ? '' : h('span', { className: 'muted' }, ' was changed or withdrawn since, or waits again')));
   return [
     h('p', { className: 'muted' }, 'It is built on these versions, newest first:'),
     h('ol', { className: 'trace' }, ...steps),
@@ -61,5 +61,5 @@ function learned({ learned_by: runs }) {
     `Run ${each.run} ${each.how === 'practice' ? 'fitted its reward model to it' : 'learned it'}`,
     each.version ? [': ', h('span', { className: 'mono' }, each.version), ' ', h('span', { className: 'chip' }, words(each.state))] : ` (${words(each.run_state)})`,
     each.served_in.length ? `, in what is ${each.served_in.join(' and ')}` : ', in nothing that is served',
-    each.stands ? '' : '; the vote has changed since')));
+    each.stands ? '' : '; the vote was changed or withdrawn since, or waits again')));
 }
