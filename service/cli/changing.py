@@ -134,7 +134,7 @@ def _consequences(plan: Transition | None, before: Rollout) -> list[str]:
 
 def _said(rollout: Rollout) -> str:
     canary = (
-        f", {rollout.canary} the canary for {rollout.fraction:.3g} of the users"
+        f", {rollout.canary} the canary for {100 * rollout.fraction:.3g} % of the users"
         if rollout.canary
         else ""
     )

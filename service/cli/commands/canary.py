@@ -81,9 +81,10 @@ def status(*, as_json: JsonFlag = False) -> None:
     if rollout.canary is None:
         typer.echo(f"There is no canary; {rollout.live} serves everyone.")
     else:
+        began = ago(rollout.canary_since) or "at an unknown time"
         typer.echo(
-            f"{rollout.canary} serves {rollout.fraction:.3g} of the users, {rollout.live} the "
-            f"others; it began {ago(rollout.canary_since) or 'at an unknown time'}."
+            f"{rollout.canary} serves {100 * rollout.fraction:.3g} % of the users, "
+            f"{rollout.live} the others; it began {began}."
         )
     print_judgement(judgement)
 

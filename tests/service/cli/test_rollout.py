@@ -56,7 +56,7 @@ def test_a_canary_is_started_changed_and_stopped(operator: Operator, two: tuple[
     assert operator.ask("canary", "start", second, "--fraction", "0.5")["fraction"] == 0.5
     status = operator.ask("canary", "status")
     assert (status["canary"], status["fraction"], status["judgement"]) == (second, 0.5, None)
-    assert f"{second} serves 0.5 of the users" in operator.run("canary", "status").stdout
+    assert f"{second} serves 50 % of the users" in operator.run("canary", "status").stdout
     assert operator.ask("canary", "stop", "--yes")["canary"] is None
     assert state(operator, second) == "approved"
     assert "There is no canary" in operator.run("canary", "status").stdout
