@@ -21,6 +21,8 @@ from feedback.judging.evidence import (
 from feedback.judging.guards import guards
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from feedback.judging.bounds import JudgeBounds
@@ -172,10 +174,9 @@ def _figures(
 def _in_words(figures: dict[str, Any]) -> str:
     """Return the approval of both sides in words."""
     test, control = figures["test"], figures["control"]
-    sides = (
-        f"{_percent(test['approval'])} of {test['votes']} votes by {test['people']} people, "
-        f"against {_percent(control['approval'])} of {control['votes']} by {control['people']}"
-    )
+    if not test["votes"] and not control["votes"]:
+        return "neither side has any yet"
+    sides = f"{_side(test)}, against {_side(control)}"
     if "interval" not in figures:
         return sides
     low, high = figures["interval"]
@@ -185,8 +186,10 @@ def _in_words(figures: dict[str, Any]) -> str:
     )
 
 
-def _percent(share: float | None) -> str:
-    return "none" if share is None else f"{share:.0%}"
+def _side(side: Mapping[str, Any]) -> str:
+    if side["approval"] is None:
+        return "no votes"
+    return f"{side['approval']:.0%} of {side['votes']} votes by {side['people']} people"
 
 
 def _too_few(measured: str, needed: int | None, comparison: VersionComparison) -> str:

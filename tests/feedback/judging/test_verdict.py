@@ -77,7 +77,8 @@ def test_a_verdict_says_what_it_rests_on() -> None:
     low, high = figures["interval"]
     assert -0.5 < low < -0.3 < high < 0
     assert verdict.reasons[0].startswith(
-        "People like it less: 40% of 300 votes by 100 people, against 70% of 300 by 100;"
+        "People like it less: "
+        "40% of 300 votes by 100 people, against 70% of 300 votes by 100 people;"
     )
     assert "-30 points" in verdict.reasons[0]
 
@@ -100,6 +101,9 @@ def test_before_the_first_vote_it_says_how_many_it_will_take() -> None:
     held = judge(compare(VersionTally(), VersionTally()), BOUNDS)
     assert held.votes_needed is not None
     assert 500 < held.votes_needed < 2000
+    assert held.reasons == (
+        f"About {held.votes_needed} more votes are needed: neither side has any yet.",
+    )
     assert held.figures["test"]["approval"] is None
 
 
