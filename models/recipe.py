@@ -200,6 +200,24 @@ def load(path: Path) -> Recipe:
         raise RecipeError(f"{path}: {_first(error)}.") from error
 
 
+def described(recipe: Recipe) -> dict[str, Any]:
+    """Return the named recipe that one is nearest to, and the fields in which it differs.
+
+    The result is JSON-able and has the form of a file: ``{"based_on": "article", "epochs": 2}``.
+    """
+    values = asdict(recipe)
+    differences = [
+        {_BASED_ON: name, **{key: _plain(values[key]) for key in values if values[key] != own[key]}}
+        for name, own in ((name, asdict(each)) for name, each in NAMED.items())
+    ]
+    return min(differences, key=len)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it, which has no infinity."""
+    return "inf" if value == math.inf else value
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

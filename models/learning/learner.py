@@ -39,6 +39,7 @@ from models.policy.batch import check_samples
 from models.policy.policy import Policy
 from models.ppo.critic import ValueHead
 from models.probes.probe import probe_policy
+from models.recipe import described
 from models.timing import Stopwatch, peak_memory_mib
 from models.types import BASE, Progress
 
@@ -139,6 +140,7 @@ class Learner:
             **update_figures(found),
             **recovery_figures(samples, known),
             "practice": practised,
+            "recipe": described(self._recipe),
             "setbacks": setbacks,
             "seconds": stopwatch.seconds,
             "peak_memory_mib": peak_memory_mib(),

@@ -10,7 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from models.errors import RecipeError
-from models.recipe import ARTICLE, THUMBLOOP, Recipe, find, load
+from models.recipe import ARTICLE, THUMBLOOP, Recipe, described, find, load
 
 OF_THE_DOCS = Path(__file__).parents[2] / "docs" / "recipes"
 
@@ -49,6 +49,13 @@ def test_a_process_reads_a_file_once(file: Path) -> None:
     found = find(str(file))
     file.write_text("minibatch = ")
     assert find(str(file)) is found
+
+
+def test_a_recipe_is_described_by_the_named_one_that_it_is_nearest_to() -> None:
+    assert described(THUMBLOOP) == {"based_on": "thumbloop"}
+    assert described(replace(ARTICLE, epochs=2)) == {"based_on": "article", "epochs": 2}
+    unbounded = replace(THUMBLOOP, max_drift=math.inf)
+    assert described(unbounded) == {"based_on": "thumbloop", "max_drift": "inf"}
 
 
 def test_the_recipe_with_a_critic_of_the_documentation_can_be_read() -> None:

@@ -15,6 +15,7 @@ from models.gate import judge
 from models.learning.learner import Learner
 from models.learning.state import load_state
 from models.policy.batch import collate
+from models.recipe import described
 from models.types import Sample
 from tests.support.models.recipes import changed
 
@@ -131,6 +132,7 @@ def test_each_setback_shortens_the_step_and_doubles_beta_for_this_update_alone(
             samples, parent=first, seed=2, progress=lambda _: None, setbacks=setbacks
         )
         assert learned.report["setbacks"] == setbacks
+        assert learned.report["recipe"] == described(learner._recipe)  # not the cautious one
         found.append((learned.report["beta"], (weights() - start).norm().item()))
         version = _publish(learner, learned, 2 + setbacks)
         moments = load_state(learner._store.path(version)).first.values()
