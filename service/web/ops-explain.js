@@ -60,6 +60,6 @@ function learned({ learned_by: runs }) {
   return h('ul', { className: 'trace' }, ...runs.map((each) => h('li', {},
     `Run ${each.run} ${each.how === 'practice' ? 'fitted its reward model to it' : 'learned it'}`,
     each.version ? [': ', h('span', { className: 'mono' }, each.version), ' ', h('span', { className: 'chip' }, words(each.state))] : ` (${words(each.run_state)})`,
-    each.served_in.length ? `, in what is ${each.served_in.join(' and ')}` : ', in nothing that is served',
+    each.served_in.length ? `, part of what is ${each.served_in.join(' and ')} now` : ', part of nothing that serves now',
     each.stands ? '' : '; the vote was changed or withdrawn since, or waits again')));
 }

@@ -113,7 +113,7 @@ function flatten(value, path = '') {
   if (value === null || typeof value !== 'object') {
     return [[path, typeof value === 'number' ? number(value, 5) : String(value)]];
   }
-  if (Array.isArray(value)) return [[path, JSON.stringify(value)]];
+  if (Array.isArray(value)) return [[path, value.map((each) => (typeof each === 'number' ? number(each, 4) : JSON.stringify(each))).join(', ')]];
   return Object.entries(value).flatMap(([key, inner]) => flatten(inner, path ? `${path}.${key}` : key));
 }
 
@@ -122,7 +122,7 @@ function gateLines(figures) {
   const checks = Array.isArray(figures?.checks) ? figures.checks : [];
   return checks.map((check) => [
     `gate: ${check.name}`,
-    `${number(check.value)} (bound ${number(check.bound)}) ${check.passed ? 'passed' : 'failed'}`,
+    `${number(check.value)} (bound ${number(check.bound)}) ${check.passed ? 'passed' : check.blocking === false ? 'failed, but only warns' : 'failed'}`,
   ]);
 }
 

@@ -280,7 +280,7 @@ async def test_a_reply_is_explained(site: PageSite, versions: None, page: Page) 
     await expect(shown).to_contain_text("v000001 wrote this reply")
     await expect(shown).to_contain_text("The vote on this reply is thumb up, learned.")
     await expect(shown).to_contain_text(f"Run {run.number} learned it: {version} live")
-    await expect(shown).to_contain_text("in what is live")
+    await expect(shown).to_contain_text("part of what is live now")
 
     await page.get_by_label("Id of the reply").fill("chatcmpl-none")
     await page.keyboard.press("Enter")
