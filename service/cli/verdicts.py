@@ -7,16 +7,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from service.cli.output import ago
+from service.operating.checks.rollout import VERDICTS
 
 if TYPE_CHECKING:
     from feedback.types import Judgement
-
-VERDICTS = {
-    "idle": "nothing to judge",
-    "hold": "undecided",
-    "promote": "liked no less",
-    "roll_back": "to be rolled back",
-}
 
 
 def print_judgement(judgement: Judgement | None) -> None:

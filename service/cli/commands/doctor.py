@@ -37,7 +37,7 @@ async def _collect(*, show: bool) -> list[Finding]:
 def _print(finding: Finding) -> None:
     console = Console(highlight=False)
     mark, style = ("ok", "green") if finding.ok else ("wrong", "red")
-    line = f"{mark:<6} {finding.check:<13} {finding.found}"
+    line = f"{mark:<6} {finding.check:<17} {finding.found}"
     console.print(line, style=style, markup=False, soft_wrap=True)
     if finding.mend:
-        console.print(f"{'':<20} {finding.mend}", markup=False, soft_wrap=True)
+        console.print(f"{'':<24} {finding.mend}", markup=False, soft_wrap=True)

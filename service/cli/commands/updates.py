@@ -82,8 +82,15 @@ def _flat(report: Mapping[str, object], path: str = "") -> dict[str, object]:
         if isinstance(value, dict):
             flat |= _flat(value, f"{path}{name}.")
         elif name != "practice_vote_ids":
-            flat[path + name] = f"{value:.4g}" if isinstance(value, float) else value
+            flat[path + name] = _short(value)
     return flat
+
+
+def _short(value: object) -> object:
+    """Return a value with four digits of each float."""
+    if isinstance(value, list):
+        return ", ".join(str(_short(each)) for each in value)
+    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 async def _ask(store: Store) -> UpdateRequest:

@@ -16,14 +16,22 @@ from service.operating.checks.findings import Finding
 from service.runtime.record_health import worker_problem
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from feedback.store import Store
-    from feedback.types import Judgement, Rollout
+    from feedback.types import Judgement, JudgementState, Rollout
     from service.settings import ServiceSettings
 
 _MISSED_LOOKS = 6
 _LEAST_SILENCE_SECONDS = 60.0
+
+VERDICTS: Mapping[JudgementState, str] = {
+    "idle": "nothing to judge",
+    "hold": "undecided",
+    "promote": "liked no less",
+    "roll_back": "to be rolled back",
+}
+"""The states of the judge's verdict in words."""
 
 
 async def check_rollout(store: Store, settings: ServiceSettings) -> AsyncIterator[Finding]:
@@ -54,7 +62,7 @@ def check_judge(
     silence = max(_LEAST_SILENCE_SECONDS, _MISSED_LOOKS * interval)
     if last is not None and now - last.at < silence:
         needed = f", about {last.votes_needed} more votes needed" if last.votes_needed else ""
-        return Finding("judge", ok=True, found=f"{last.state.replace('_', ' ')}{needed}")
+        return Finding("judge", ok=True, found=f"{VERDICTS[last.state]}{needed}")
     since = "has not run yet" if last is None else f"last ran {now - last.at:.0f} s ago"
     if rollout.canary is None and rollout.live == (rollout.confirmed or BASE):
         return Finding("judge", ok=True, found=f"it {since}, and there is nothing to judge")

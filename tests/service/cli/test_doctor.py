@@ -154,7 +154,7 @@ def test_a_silent_judge_is_a_problem_where_there_is_something_to_judge() -> None
         return check_judge(last, rollout, interval=10.0, now=1000.0)
 
     needs = Judgement(995.0, "hold", votes_needed=40)
-    assert check(needs, "v1").found == "hold, about 40 more votes needed"
+    assert check(needs, "v1").found == "undecided, about 40 more votes needed"
     assert check(None, "base").ok
     for silent in (None, Judgement(900.0, "hold")):
         found = check(silent, "v1")

@@ -46,7 +46,12 @@ def learned(operator: Operator) -> str:
         run = await store.runs.claim(votes, parent="base", min_votes=1, now=3000.0)
         assert run is not None
         version = "v000001-000000000001"
-        report = {"reward_mean": 0.25, "seconds": {"learn": 12.3456}, "practice_vote_ids": ["c1"]}
+        report = {
+            "reward_mean": 0.25,
+            "practice": {"shared": [0.123456, 0.5]},
+            "seconds": {"learn": 12.3456},
+            "practice_vote_ids": ["c1"],
+        }
         await store.runs.commit(run, version=version, manifest={}, report=report, now=3001.0)
         check = {
             "name": "KL to base",
@@ -121,7 +126,9 @@ def test_an_update_shows_its_report_line_by_line(operator: Operator, learned: st
     shown = operator.run("updates", "show", "1").stdout
     assert re.search(rf"^version +{learned}$", shown, re.MULTILINE)
     assert re.search(r"^claimed_at +\d+ d ago$", shown, re.MULTILINE)
-    assert shown.endswith("report\nreward_mean    0.25\nseconds.learn  12.35\n")
+    assert shown.endswith(
+        "report\nreward_mean      0.25\npractice.shared  0.1235, 0.5\nseconds.learn    12.35\n"
+    )
     assert operator.ask("updates", "show", "1")["report"]["practice_vote_ids"] == ["c1"]
 
 
