@@ -189,7 +189,11 @@ def _in_words(figures: dict[str, Any]) -> str:
 def _side(side: Mapping[str, Any]) -> str:
     if side["approval"] is None:
         return "no votes"
-    return f"{side['approval']:.0%} of {side['votes']} votes by {side['people']} people"
+    votes, people = side["votes"], side["people"]
+    return (
+        f"{side['approval']:.0%} of {votes} vote{'s' if votes > 1 else ''} "
+        f"by {people} {'people' if people > 1 else 'person'}"
+    )
 
 
 def _too_few(measured: str, needed: int | None, comparison: VersionComparison) -> str:

@@ -107,6 +107,11 @@ def test_before_the_first_vote_it_says_how_many_it_will_take() -> None:
     assert held.figures["test"]["approval"] is None
 
 
+def test_one_vote_is_one_vote() -> None:
+    held = judge(compare(tally(0, 1, 1), VersionTally()), BOUNDS)
+    assert held.reasons[0].endswith("0% of 1 vote by 1 person, against no votes.")
+
+
 def test_where_the_confirmed_version_has_too_few_votes_it_says_so() -> None:
     held = judge(compare(tally(7, whom="a"), tally(7, 8, 2, whom="b"), together=False), BOUNDS)
     assert (held.state, held.votes_needed) == ("hold", None)
