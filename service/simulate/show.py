@@ -7,6 +7,7 @@ import importlib.util
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -90,7 +91,8 @@ def _note(tally: SimulationProgress) -> str:
 def print_result(console: Console, result: SimulationResult) -> None:
     """Print the approval of each measured version, and what happened on the way."""
     plan = result.plan
-    table = Table(title=f"Approval of fresh replies, taste {plan.taste.name}")
+    title = f"Approval of fresh replies, taste {plan.taste.name}"
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)  # 80 columns hold it
     table.add_column("version", min_width=_VERSION_WIDTH)  # whole, so that it can be copied
     for heading in ("after votes", "replies", "approval", "95 % interval", "words"):
         table.add_column(heading, justify="right")

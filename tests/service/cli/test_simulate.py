@@ -72,6 +72,7 @@ def test_the_table_has_each_version_with_its_interval(
     # Wilson at 95 % for 30 of 100.
     assert "21.9% … 39.6%" in printed
     assert LAST in printed
+    assert "12.5" in printed  # the last column
     words = " ".join(printed.split())
     assert "40 votes on 41 replies by 20 users, 10% of the clicks flipped;" in words
     assert "versions that went live on the way: 1; failed requests: 1;" in words
