@@ -87,6 +87,8 @@ class Learners:
         self.site = site
         self.kills: dict[str, int] = {}
         site.environment["THUMBLOOP_LEASE"] = str(LEASE_SECONDS)
+        # Every version keeps its weights, so that the books can verify each of them.
+        site.environment["THUMBLOOP_KEEP_VERSIONS"] = "1000"
         self._names = (f"learner-{i}" for i in itertools.count())
 
     @property
