@@ -22,7 +22,7 @@ import torch
 from bench.support.machine import describe, write_results
 from models.native.processor import processor
 from models.policy import products
-from models.policy.native import library
+from models.policy.native import bindings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,10 +44,10 @@ def arms(folder: Path) -> dict[str, tuple[Multiply, torch.dtype, str]]:
 
     Ours by fp32 is what it is without AVX512-FP16. Where bf16 is fast, ours are torch's.
     """
-    ours = library.NativeKernels(folder)
+    ours = bindings.NativeKernels(folder)
     less = replace(processor(), flags=processor().flags - {"avx512_fp16"})
-    with patch.object(library, "processor", lambda: less):
-        by_fp32 = library.NativeKernels(folder)
+    with patch.object(bindings, "processor", lambda: less):
+        by_fp32 = bindings.NativeKernels(folder)
     return {
         "ours": (ours.multiply, torch.bfloat16, "highest"),
         "ours, by fp32": (by_fp32.multiply, torch.bfloat16, "highest"),

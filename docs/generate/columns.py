@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 from textwrap import fill
+
+from writing import write_or_check
 
 from feedback.export.row import RecordRow
 from feedback.export.schema import schema
 
-PAGE = Path(__file__).parents[1] / "reference" / "columns.md"
 INTRODUCTION = """\
 # Columns of a record
 
@@ -43,17 +43,5 @@ def _named(kind: str) -> str:
     return re.sub(r"\b(element|item): ", "", kind)
 
 
-def main() -> int:
-    """Write or check the page; return the exit code."""
-    current = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(page(), encoding="utf-8")
-        return 0
-    if current != page():
-        sys.stderr.write("docs/reference/columns.md is not current; run: make pages\n")
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check("columns.md", page()))

@@ -5,18 +5,17 @@ from __future__ import annotations
 
 import sys
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
+from writing import write_or_check
 
 from service.cli import app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGE = Path(__file__).parents[1] / "reference" / "commands.md"
 PROGRAM = "thumbloop"
 INTRODUCTION = """\
 # Commands
@@ -92,17 +91,5 @@ def _cell(text: str | None) -> str:
     return " ".join((text or "").split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-def main() -> int:
-    """Write or check the page; return the exit code."""
-    current = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(page(), encoding="utf-8")
-        return 0
-    if current != page():
-        sys.stderr.write("docs/reference/commands.md is not current; run: make pages\n")
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check("commands.md", page()))

@@ -7,11 +7,11 @@ import sys
 from dataclasses import fields
 from datetime import timedelta
 from html import escape
-from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from pydantic import TypeAdapter
+from writing import write_or_check
 
 from feedback.settings import FeedbackSettings, JudgeSettings
 from models import failpoints
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
-PAGE = Path(__file__).parents[1] / "reference" / "settings.md"
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("The data folder", Settings),
     ("The HTTP service", ServiceSettings),
@@ -142,17 +141,5 @@ def _default(value: Any) -> str:
     return f"`{value}`"
 
 
-def main() -> int:
-    """Write or check the page; return the exit code."""
-    current = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(page(), encoding="utf-8")
-        return 0
-    if current != page():
-        sys.stderr.write("docs/reference/settings.md is not current; run: make pages\n")
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check("settings.md", page()))

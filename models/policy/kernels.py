@@ -11,7 +11,7 @@ from torch.nn.functional import rms_norm, silu
 from models.errors import EngineError
 from models.native.llama import LANES, unsupported
 from models.policy.attention import Heads, attend, attend_backward
-from models.policy.native.library import NativeKernels
+from models.policy.native.bindings import NativeKernels
 from models.policy.products import multiply
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from models.errors import EngineError
 from models.learning.learner import Learner
 from models.policy.kernels import TorchKernels
-from models.policy.native.library import NativeKernels
+from models.policy.native.bindings import NativeKernels
 from models.types import BASE, Sample
 from tests.support.models.recipes import changed
 

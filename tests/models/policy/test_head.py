@@ -8,7 +8,7 @@ import torch
 from models.policy import head as head_module
 from models.policy.head import token_logprobs
 from models.policy.kernels import TorchKernels
-from models.policy.native.library import NativeKernels
+from models.policy.native.bindings import NativeKernels
 from models.ppo import kl
 
 if TYPE_CHECKING:

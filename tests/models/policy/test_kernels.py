@@ -15,8 +15,8 @@ from models.policy import kernels as kernels_module
 from models.policy.attention import Heads
 from models.policy.batch import collate
 from models.policy.kernels import TorchKernels, make_kernels
-from models.policy.native import library
-from models.policy.native.library import NativeKernels
+from models.policy.native import bindings
+from models.policy.native.bindings import NativeKernels
 from models.policy.packing import pack
 from models.types import Sample
 
@@ -178,8 +178,8 @@ def converting(
 ) -> Iterator[NativeKernels]:
     """Kernels for one thread of a processor that multiplies other numbers faster."""
     flags = frozenset({"fpu", request.param})
-    monkeypatch.setattr(library, "processor", lambda: Processor(flags=flags))
-    monkeypatch.setattr(library, "multiply", None)  # torch's is not asked
+    monkeypatch.setattr(bindings, "processor", lambda: Processor(flags=flags))
+    monkeypatch.setattr(bindings, "multiply", None)  # torch's is not asked
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield NativeKernels(build_dir)
@@ -239,12 +239,12 @@ def test_torch_multiplies_where_it_is_faster(
     converting: NativeKernels, build_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr(library, "multiply", lambda *given: asked.append(given))
+    monkeypatch.setattr(bindings, "multiply", lambda *given: asked.append(given))
     a, b = _random(torch.bfloat16, 3, 4), _random(torch.bfloat16, 4, 5)
     converting.multiply(a.float(), b.float())
     assert len(asked) == 1
     flags = frozenset({"amx_bf16"})
-    monkeypatch.setattr(library, "processor", lambda: Processor(flags=flags))
+    monkeypatch.setattr(bindings, "processor", lambda: Processor(flags=flags))
     with_tiles = NativeKernels(build_dir)
     with_tiles.multiply(a, b)
     assert len(asked) == 2

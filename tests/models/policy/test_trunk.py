@@ -12,7 +12,7 @@ from models.base.loading import Base
 from models.policy import trunk
 from models.policy.batch import collate
 from models.policy.kernels import TorchKernels
-from models.policy.native.library import NativeKernels
+from models.policy.native.bindings import NativeKernels
 from models.policy.policy import Policy
 from models.policy.workers import Workers
 from models.types import Sample
