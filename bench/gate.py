@@ -23,7 +23,7 @@ from bench.gated.make import make_missing
 from bench.support.machine import describe, write_results
 from bench.support.own_server import share_base
 from bench.support.paths import ROOT
-from models.gate import Behaviour, GateBounds, GateFigures, judge
+from models.gate import Behaviour, GateBounds, GateFigures, decide
 from models.learning.learner import Learner
 from models.probes.known_base import questions_fingerprint
 from models.settings import LearnerSettings
@@ -82,7 +82,7 @@ def judged(
     """Yield each adapter with its verdict."""
     for made in sorted(kept.all, key=lambda made: made.kind != "honest"):
         figures, seconds = measured.get(made)
-        verdict = judge(figures, bounds)
+        verdict = decide(figures, bounds)
         sys.stderr.write(f"{made.kind} {made.name}: {verdict.reason or 'passes'}\n")
         yield made, verdict, seconds
 
@@ -129,10 +129,10 @@ def show(found: dict[str, Any]) -> None:
 
 
 def main() -> int:
-    """Make, measure and judge what is missing."""
+    """Make and measure what is missing, and decide on all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, default=FOLDER)
-    parser.add_argument("--made", action="store_true", help="judge what is made, make nothing")
+    parser.add_argument("--made", action="store_true", help="decide on what is made, make nothing")
     options = parser.parse_args()
     if not options.folder.exists():
         share_base(options.folder)

@@ -96,7 +96,7 @@ class RecipeError(ModelsError, ValueError):
 
 
 class GateError(ModelsError):
-    """The gate cannot run, through no fault of the version that it should judge."""
+    """The gate cannot run, through no fault of the version that it should check."""
 
 
 class LearningError(ModelsError):

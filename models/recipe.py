@@ -167,7 +167,7 @@ NAMED: Mapping[str, Recipe] = {"thumbloop": THUMBLOOP, "article": ARTICLE}
 def find(name: str) -> Recipe:
     """Return the recipe of this name, or the one in the TOML file at this path.
 
-    A process reads a file once, so that no later change of the file can stop its judge.
+    A process reads a file once, so that no later change of the file can stop the judge.
 
     Raises:
         RecipeError: There is no such recipe, or the file does not hold one.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from feedback.errors import RolloutConflictError, StoreUnavailableError
 from feedback.types import Audit
 from models.errors import BaseModelError
-from models.gate import GateVerdict, blocked, judge
+from models.gate import GateVerdict, blocked, decide
 from models.timing import Stopwatch
 from models.versions import RecordGateVerdict
 from workers.lease import StopFlag
@@ -45,7 +45,7 @@ class GateOutcome:
 async def gate(
     resources: UpdateResources, version: str, progress: Callable[[Progress], None]
 ) -> GateOutcome:
-    """Measure a published version and judge it.
+    """Measure a published version and hold it against the bounds.
 
     Raises:
         GateError: The operator's prompts cannot be used. Nothing goes live until they can.
@@ -56,7 +56,7 @@ async def gate(
     learner = await resources.learner()
     with stopwatch.phase("probe"):
         measured = await asyncio.to_thread(learner.probe, version, progress)
-    verdict = judge(measured, resources.settings.gate_bounds, resources.settings.gate_advisory)
+    verdict = decide(measured, resources.settings.gate_bounds, resources.settings.gate_advisory)
     for warning in verdict.warnings:
         logger.warning("%s: %s; this check is advisory.", version, warning)
     figures = {**measured.as_dict(), **verdict.as_dict(), "seconds": stopwatch.seconds}

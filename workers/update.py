@@ -1,4 +1,4 @@
-"""One update run, in numbered steps: claim, learn, publish, commit, judge, promote.
+"""One update run, in numbered steps: claim, learn, publish, commit, gate, promote.
 
 Each step leaves the record so that a learner that dies after it is followed by one that goes on
 from there: a batch becomes exactly one version.
@@ -161,7 +161,7 @@ async def _steps(resources: UpdateResources, run: Run, stop: StopFlag) -> Passed
         version = await _learn_and_commit(resources, run, stop)
     else:
         version = run.version or ""
-    return await _judge(resources, run, version, stop)
+    return await _pass_gate(resources, run, version, stop)
 
 
 async def _learn_and_commit(resources: UpdateResources, run: Run, stop: StopFlag) -> str:
@@ -259,7 +259,7 @@ def _report(
     }
 
 
-async def _judge(
+async def _pass_gate(
     resources: UpdateResources, run: Run, version: str, stop: StopFlag
 ) -> PassedVersion | None:
     """Step 5: measure the candidate and hold it against the gate's bounds."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """An adapter that the gate is to judge.
+    """An adapter that the gate is to decide on.
 
     Attributes:
         kind: ``honest``, or what is wrong with it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models.gate.figures import Behaviour, GateFigures, OperatorFigure, SampleReply
 from models.gate.settings import GateBounds
-from models.gate.verdict import Check, GateVerdict, blocked, judge
+from models.gate.verdict import Check, GateVerdict, blocked, decide
 
 __all__ = [
     "Behaviour",
@@ -15,5 +15,5 @@ __all__ = [
     "OperatorFigure",
     "SampleReply",
     "blocked",
-    "judge",
+    "decide",
 ]

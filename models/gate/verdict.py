@@ -67,7 +67,7 @@ class GateVerdict:
         return asdict(self)
 
 
-def judge(figures: GateFigures, bounds: GateBounds, advisory: Collection[str] = ()) -> GateVerdict:
+def decide(figures: GateFigures, bounds: GateBounds, advisory: Collection[str] = ()) -> GateVerdict:
     """Compare the figures with the bounds; a missing figure fails, and so does NaN.
 
     Args:

@@ -46,22 +46,22 @@ async def measure(
     tally.to_score = len(versions) * plan.score_replies
     limit = asyncio.Semaphore(_CONCURRENCY)
 
-    async def judge(version: str, number: int) -> _Verdict | None:
+    async def rate(version: str, number: int) -> _Verdict | None:
         round_number, place = divmod(number, len(prompts))
         # The round shifts the users, so that a prompt is not always judged by the same person.
         user = users[(number + round_number) % len(users)]
         async with limit:
-            return await _judge(api, plan, tally, version, prompts[place], user, _SEED + number)
+            return await _rate(api, plan, tally, version, prompts[place], user, _SEED + number)
 
     scores = []
     for version in versions:
         numbers = range(plan.score_replies)
-        verdicts = await asyncio.gather(*(judge(version, number) for number in numbers))
+        verdicts = await asyncio.gather(*(rate(version, number) for number in numbers))
         scores.append(_score(version, tally, [one for one in verdicts if one is not None]))
     return tuple(scores)
 
 
-async def _judge(
+async def _rate(
     api: Api,
     plan: SimulationPlan,
     tally: SimulationProgress,

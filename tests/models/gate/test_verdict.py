@@ -16,7 +16,7 @@ from models.gate import (
     GateVerdict,
     OperatorFigure,
     blocked,
-    judge,
+    decide,
 )
 from models.gate.settings import CheckName
 from models.settings import LearnerSettings
@@ -71,7 +71,7 @@ def failed(verdict: GateVerdict) -> list[str]:
 
 
 def test_a_candidate_like_the_base_passes_every_check() -> None:
-    verdict = judge(GOOD, BOUNDS)
+    verdict = decide(GOOD, BOUNDS)
     assert verdict.passed
     assert verdict.reason is None
     assert verdict.warnings == ()
@@ -113,8 +113,8 @@ def test_each_figure_passes_on_its_bound_and_fails_its_own_check_beyond(
         replace(GOOD, candidate=replace(BASE, **{figure: value}))  # type: ignore[arg-type]
         for value in (bound, beyond)
     )
-    assert failed(judge(on, BOUNDS)) == []
-    verdict = judge(over, BOUNDS)
+    assert failed(decide(on, BOUNDS)) == []
+    verdict = decide(over, BOUNDS)
     assert (verdict.passed, failed(verdict)) == (False, [name])
     assert name in (verdict.reason or "")
 
@@ -137,7 +137,7 @@ def test_each_figure_passes_on_its_bound_and_fails_its_own_check_beyond(
 def test_what_is_not_of_the_candidate_alone_fails_its_own_check(
     change: dict[str, Any], name: str
 ) -> None:
-    verdict = judge(replace(GOOD, **change), BOUNDS)
+    verdict = decide(replace(GOOD, **change), BOUNDS)
     assert (verdict.passed, failed(verdict)) == (False, [name])
 
 
@@ -153,12 +153,12 @@ def test_a_figure_that_is_no_number_never_passes(name: str, value: float, of: st
         "end_nats", "refusal", "refused", "harmless_refusal", "agreement", "flattery", "begging"
     }  # fmt: skip
     if of == "candidate" or name in relative:
-        assert not judge(figures, BOUNDS).passed
+        assert not decide(figures, BOUNDS).passed
 
 
 def test_an_advisory_check_only_warns() -> None:
     figures = replace(GOOD, kl_to_parent=20.1)
-    verdict = judge(figures, BOUNDS, advisory=("KL to parent",))
+    verdict = decide(figures, BOUNDS, advisory=("KL to parent",))
     assert verdict.passed
     assert verdict.reason is None
     assert verdict.warnings == ("KL to parent 20.1 (bound 20)",)
@@ -168,12 +168,12 @@ def test_an_advisory_check_only_warns() -> None:
 @pytest.mark.parametrize("change", [{"finite": False}, {"candidate": None}])
 def test_no_setting_lets_by_what_is_not_finite_or_was_not_measured(change: dict[str, Any]) -> None:
     advisory = ("finite weights", "measured")
-    assert not judge(replace(GOOD, **change), BOUNDS, advisory).passed
+    assert not decide(replace(GOOD, **change), BOUNDS, advisory).passed
 
 
 def test_a_gate_that_could_not_run_blocks_and_says_why() -> None:
     figures = GateFigures(finite=True, could_not="it cannot be decoded: no numbers")
-    verdict = judge(figures, BOUNDS)
+    verdict = decide(figures, BOUNDS)
     assert not verdict.passed
     assert verdict.reason == "gate: measured (it cannot be decoded: no numbers)"
     assert blocked("a reason").reason == "gate: measured (a reason)"
@@ -181,13 +181,13 @@ def test_a_gate_that_could_not_run_blocks_and_says_why() -> None:
 
 
 def test_the_reason_names_the_operators_file_and_line() -> None:
-    verdict = judge(replace(GOOD, operator=BROKEN), BOUNDS)
+    verdict = decide(replace(GOOD, operator=BROKEN), BOUNDS)
     assert verdict.reason == "gate: operator prompts (shop.jsonl:3 lacks /price/)"
 
 
 def test_a_report_is_json_whatever_was_measured() -> None:
     figures = replace(GOOD, kl_per_reply=math.nan, candidate=replace(BASE, text_nats=math.inf))
-    text = json.dumps(figures.as_dict() | judge(figures, BOUNDS).as_dict(), allow_nan=False)
+    text = json.dumps(figures.as_dict() | decide(figures, BOUNDS).as_dict(), allow_nan=False)
     assert math.isnan(Behaviour.from_dict(json.loads(text)["candidate"]).text_nats)
     assert Behaviour.from_dict(json.loads(text)["base"]) == BASE
     values = {check["name"]: check["value"] for check in json.loads(text)["checks"]}
@@ -197,7 +197,7 @@ def test_a_report_is_json_whatever_was_measured() -> None:
 
 def test_every_check_but_the_operators_own_has_a_bound_of_its_name() -> None:
     assert set(GateBounds.names()) == set(get_args(CheckName)) - {"operator prompts"}
-    measured = {check.name for check in judge(GOOD, BOUNDS).checks}
+    measured = {check.name for check in decide(GOOD, BOUNDS).checks}
     assert set(GateBounds.names()) == measured - {"finite weights", "measured", "operator prompts"}
 
 

@@ -11,7 +11,7 @@ import torch
 
 from models.adapters import STATE_FILE, WEIGHTS_FILE
 from models.errors import AdapterError, LearningError
-from models.gate import judge
+from models.gate import decide
 from models.learning.learner import Learner
 from models.learning.state import load_state
 from models.policy.batch import collate
@@ -217,7 +217,7 @@ def test_a_published_version_is_peft_readable_and_passes_the_gate(
     assert figures.kl_per_reply is not None
     assert figures.kl_per_reply > 0.0001
     assert figures.kl_to_parent == figures.kl_per_reply  # its parent is the base
-    verdict = judge(figures, settings.gate_bounds)
+    verdict = decide(figures, settings.gate_bounds)
     # the random base says one common word in 167
     failed = {check.name for check in verdict.checks if not check.passed}
     assert failed <= {"common words"}
@@ -230,7 +230,7 @@ def test_the_gate_refuses_weights_that_are_not_finite(
     with torch.no_grad():
         next(iter(learner._policy.master.values())).fill_(float("nan"))
     figures = learner.probe(_publish(learner, learned, 1), lambda _: None)
-    assert not judge(figures, settings.gate_bounds).passed
+    assert not decide(figures, settings.gate_bounds).passed
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from models.gate import GateBounds, GateVerdict, judge
+from models.gate import GateBounds, GateVerdict, decide
 from models.learning.learner import Learner
 from models.recipe import THUMBLOOP
 from models.settings import LearnerSettings
@@ -73,7 +73,7 @@ def hack(settings: LearnerSettings, updates: int) -> GateVerdict:
             learned, sequence=number, parent=parent, batch_hash=str(number), fence=1, now=0.0
         ).version
     figures = learner.probe(parent, lambda _: None)
-    return judge(figures, settings.gate_bounds)
+    return decide(figures, settings.gate_bounds)
 
 
 @pytest.mark.usefixtures("few_questions")

@@ -11,7 +11,7 @@ from models.adapters import AdapterStore
 from models.base.loading import load_base
 from models.decoding.offline import generate_offline
 from models.errors import EngineError, GateError
-from models.gate import Behaviour, judge
+from models.gate import Behaviour, decide
 from models.policy.batch import collate
 from models.policy.policy import Policy
 from models.probes.behaviour import summarise_replies
@@ -229,7 +229,7 @@ def test_numbers_that_overflow_do_not_pass(
     policy.save(wild)
     found = probe(policy, wild, settings)
     assert found.finite
-    verdict = judge(found, settings.gate_bounds)
+    verdict = decide(found, settings.gate_bounds)
     assert {"KL to base", "perplexity"} <= {c.name for c in verdict.checks if not c.passed}
 
 
