@@ -35,9 +35,9 @@ LEARN_TASK = "thumbloop.learn"
 LOOK_SECONDS = 2.0
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 DOORBELL_SECONDS = 10.0
-"""A doorbell that no worker takes expires; the next look for work sends another."""
+"""A doorbell that no worker takes expires; the next check for work sends another."""
 LOOK_LIMIT_SECONDS = 30
-"""A look for work that takes longer hangs, and is given up."""
+"""A check for work that takes longer hangs, and is given up."""
 UPDATE_SOFT_LIMIT_SECONDS = 3300
 """An update that takes longer is stopped, and its run given back."""
 UPDATE_LIMIT_SECONDS = 3600

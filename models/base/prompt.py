@@ -60,7 +60,7 @@ def _control_tokens(tokenizer: Any) -> _ControlTokens:
 
 
 class _ControlTokens:
-    """The control tokens of one tokenizer, told apart from user text with the same characters."""
+    """The control tokens of one tokenizer, kept distinct from user text of the same characters."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer

@@ -98,9 +98,9 @@ class MinibatchPart:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a minibatch: some are computed side by side, the others one after another."""
+    """The parts of a minibatch: some are computed in parallel, the others one after another."""
 
-    beside: Sequence[MinibatchPart]
+    parallel: Sequence[MinibatchPart]
     alone: Sequence[MinibatchPart]
 
 
@@ -206,8 +206,8 @@ class Epochs:
             len(rows), self._scored.minibatch(rows, self._recipe), self._divisors(rows)
         )
         of_part, parts = partial(self._of_part, step), self._parts(rows)
-        found = list(self._workers.map(of_part, parts.beside))
-        for part in parts.beside:
+        found = list(self._workers.map(of_part, parts.parallel))
+        for part in parts.parallel:
             if isinstance(part.gradients, SeparateGradients):
                 part.gradients.add_to_masters()
         return sum_of([*found, *map(of_part, parts.alone)])
@@ -220,7 +220,7 @@ class Epochs:
         size = self._scored.together
         questions = [list(block) for _, block in groupby(short, lambda row: row // size)]
         lengths = [sum(map(self._token_count, block)) for block in questions]
-        beside = [
+        parallel = [
             MinibatchPart([row for i in share for row in questions[i]], most, gradients)
             for share, gradients in zip(
                 divide(lengths, self._workers.count), self._gradients, strict=False
@@ -231,7 +231,7 @@ class Epochs:
             for row in rows
             if not fits[row]
         ]
-        return Parts(beside, alone)
+        return Parts(parallel, alone)
 
     def _token_count(self, row: int) -> int:
         """Return the length of a row, or of its correction if that is longer."""

@@ -106,9 +106,9 @@ async def _check_replicas(store: Store, rollout: Rollout) -> Finding:
     if not behind:
         found = f"{len(replicas)} of {len(replicas)} serve what they should"
         return Finding("replicas", ok=True, found=found)
-    told = "; ".join(
+    behind_in_words = "; ".join(
         f"{each.id} serves {each.serving} ({each.problem or 'it is still loading'})"
         for each in behind
     )
     mend = "Mend what the replica names; it tries again by itself. See docs/tasks/operate.md."
-    return Finding("replicas", ok=False, found=told, mend=mend)
+    return Finding("replicas", ok=False, found=behind_in_words, mend=mend)

@@ -142,8 +142,8 @@ def test_a_questions_replies_go_to_one_worker(settings: LearnerSettings, togethe
     random = torch.Generator()
     epochs = Epochs(policy, samples, scored, schedule, random, THUMBLOOP, settings)
     parts = epochs._parts(range(len(samples)))
-    assert [len(part.rows) for part in parts.beside] == [2 * together, 2 * together]
-    for part in parts.beside:
+    assert [len(part.rows) for part in parts.parallel] == [2 * together, 2 * together]
+    for part in parts.parallel:
         prompts = [samples[row].prompt_ids for row in part.rows]
         assert len(set(prompts)) == 2
     assert parts.alone == []
