@@ -57,6 +57,7 @@ ARMS: Mapping[str, Arm] = {
         "up to three rounds of replies of its own, rated by a reward model", {"practice_rounds": 3}
     ),
     "practice-5": Arm("up to five rounds of such replies", {"practice_rounds": 5}),
+    "without-practice": Arm("from votes alone", {"practice_rounds": 0}),
     # Without one thing each.
     "no-kl": Arm("without KL to the base", {"kl_coefficient": 0.0}),
     "fixed-kl": Arm("β fixed at 0.05, however near the base", {"kl_power": 0.0}),

@@ -55,12 +55,12 @@ class Yardstick:
         self._world, self._replies = world, replies
         held_out = world.held_out
         self._prompts = [held_out[number % len(held_out)] for number in range(count)]
-        self._base = [world.approval(reply.text) for reply in self._ask(BASE)]
+        self._base = [world.approval(r.prompt, r.text) for r in self._ask(BASE)]
 
     def measure(self, version: str) -> Measured:
         """Measure one version."""
         replies = self._ask(version)
-        approval = [self._world.approval(reply.text) for reply in replies]
+        approval = [self._world.approval(r.prompt, r.text) for r in replies]
         wins = [(a > b) + (a == b) / 2 for a, b in zip(approval, self._base, strict=True)]
         own = [sum(reply.logprobs) for reply in replies]
         base = self._replies.base_logprobs(replies)
@@ -85,7 +85,7 @@ class Yardstick:
         often = [prompt for prompt in prompts for _ in range(CEILING_OF)]
         seeds = range(2 * _FIRST_SEED, 2 * _FIRST_SEED + len(often))
         approval = [
-            self._world.approval(r.text) for r in self._replies.ask(often, BASE, list(seeds))
+            self._world.approval(r.prompt, r.text) for r in self._replies.ask(often, BASE, list(seeds))
         ]
         best = [max(approval[i : i + CEILING_OF]) for i in range(0, len(approval), CEILING_OF)]
         return fmean(approval), fmean(best)

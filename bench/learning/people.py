@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Literal
 
-from service.simulate.people import Turn, approves, click, make_turn, make_users
-from service.simulate.prompts import builtin_prompts
+from bench.learning.questions import questions_of
+from service.simulate.people import Turn, approves, click, make_turn, make_users, margin_of
 from service.simulate.tastes import TASTES
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class World:
         self.seed = seed
         self.taste = TASTES[taste]
         self.users = make_users(self.taste, users, seed=seed)
-        prompts = builtin_prompts(self.taste)
+        prompts = questions_of(self.taste)
         self._asked, self.held_out = prompts.chat, prompts.score
         enemies = round(habits.adversaries * users)
         self._enemies = {user.name for user in self.users[:enemies]}
@@ -117,15 +117,15 @@ class World:
             return False
         return Random(f"writes-{self.seed}-{cast.turn.number}").random() < self.habits.writes
 
-    def approval(self, text: str) -> float:
+    def approval(self, question: str, reply: str) -> float:
         """Return the share of the honest users who would truly like a reply, in [0, 1]."""
         honest = [user for user in self.users if user.name not in self._enemies]
-        return share_of_approval(honest, text)
+        return share_of_approval(honest, question, reply)
 
 
-def share_of_approval(users: Sequence[SimulatedUser], text: str) -> float:
-    """Return how many of the users would like a text, as a share; 1 for no users."""
-    return sum(approves(user, text) for user in users) / max(1, len(users))
+def share_of_approval(users: Sequence[SimulatedUser], question: str, reply: str) -> float:
+    """Return how many of the users would like a reply, as a share; 1 for no users."""
+    return sum(approves(user, question, reply) for user in users) / max(1, len(users))
 
 
 def said_of(turn: Turn, texts: Sequence[str], form: Form) -> list[float]:
@@ -140,14 +140,10 @@ def said_of(turn: Turn, texts: Sequence[str], form: Form) -> list[float]:
     slip = -1.0 if turn.flipped else 1.0
     noise = -math.log(1 / max(turn.draw, 1e-9) - 1)
     if form == "ratings":
-        return [slip * (round(10 * _logistic(_margin(turn, t) - noise)) / 5 - 1) for t in texts]
-    first, second = (_margin(turn, text) for text in texts)
+        return [slip * (round(10 * _logistic(margin_of(turn.user, turn.prompt, t) - noise)) / 5 - 1) for t in texts]
+    first, second = (margin_of(turn.user, turn.prompt, text) for text in texts)
     better = slip if first - second > noise else -slip
     return [better, -better]
-
-
-def _margin(turn: Turn, text: str) -> float:
-    return (turn.user.taste.utility(text) - turn.user.threshold) / turn.user.taste.scale
 
 
 def _logistic(margin: float) -> float:

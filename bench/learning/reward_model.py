@@ -107,7 +107,9 @@ def fit(world: World, pool: Pool, votes: int) -> tuple[float, float, float] | No
     model = fit_reward_model(pool.of(rows), rewards, [turn.user.name for turn in turns])
     held_out = [row for question in dict.fromkeys(world.held_out) for row in pool.rows[question]]
     expected = model.expect(pool.of(held_out))
-    approval = torch.tensor([world.approval(pool.replies[row].text) for row in held_out]).double()
+    approval = torch.tensor([
+            world.approval(pool.replies[row].prompt, pool.replies[row].text) for row in held_out
+        ]).double()
     return model.explained, float(_apart(expected).std()), within(expected, approval)
 
 

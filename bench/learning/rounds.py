@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.learning.measure import CEILING_OF
@@ -89,7 +90,7 @@ def _best(replies: Replies, turn: Turn) -> str:
     """Return what a turn's user would rather have read: the best of the base's sixteen replies."""
     seeds = [turn.seed + number for number in range(CEILING_OF)]
     texts = [reply.text for reply in replies.ask([turn.prompt] * CEILING_OF, BASE, seeds)]
-    return max(texts, key=turn.user.taste.utility)
+    return max(texts, key=partial(turn.user.taste.worth, turn.prompt))
 
 
 def _voted(reply: Reply, cast: Cast, version: str, correction: str) -> Voted:

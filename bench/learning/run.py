@@ -22,7 +22,7 @@ from bench.learning.arms import ARMS, make_student
 from bench.learning.figures import GATE_NATS
 from bench.learning.measure import Yardstick
 from bench.learning.people import USERS, Habits, World
-from bench.learning.replies import MEMORY, TOKENS, Replies
+from bench.learning.replies import MEMORY, Replies
 from bench.learning.results import FILE, SEARCH_SEED, Job, Run, append, read
 from bench.learning.rounds import rounds
 from bench.learning.trl_rounds import trl_rounds
@@ -30,9 +30,10 @@ from bench.support.machine import describe
 from bench.support.own_server import share_base
 from bench.support.paths import RESULTS
 from bench.support.progress import say
+from service.simulate.tastes import TASTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from bench.learning.rounds import Learned
     from models.settings import LearnerSettings
@@ -48,12 +49,12 @@ SHORT = {
 """What stands in for the hours of the full form where minutes are to be had."""
 
 
-def run(job: Job, every: int, until: float) -> Run:
+def run(job: Job, at: Sequence[int], until: float) -> Run:
     """Do one run on a throwaway data folder.
 
     Args:
         job: What to do.
-        every: Labels between two measurements.
+        at: After how many labels a version is measured.
         until: The share of the gap from base to ceiling whose first sight ends the run, where the
             gate would let the version pass.
     """
@@ -63,15 +64,15 @@ def run(job: Job, every: int, until: float) -> Run:
         settings = arm.settings(Path(folder) / "data", job.rate)
         habits = Habits(lag=job.lag, adversaries=job.adversaries, **arm.habits)
         world = World(job.taste, job.seed, USERS, habits)
-        replies = Replies(settings, TOKENS, MEMORY)
+        replies = Replies(settings, world.taste.tokens, MEMORY)
         yardstick = Yardstick(world, replies, HELD_OUT)
         (base, ceiling), curve = yardstick.bounds(), []
         say(f"{job}: base {base:.2f}, ceiling {ceiling:.2f}")
-        due, enough = every, base + until * (ceiling - base)
+        due, enough = sorted(at), base + until * (ceiling - base)
         for learned in learning(job, settings, world, replies):
-            if learned.labels < due:
+            if not due or learned.labels < due[0]:
                 continue
-            due = learned.labels + every
+            due = [labels for labels in due if labels > learned.labels]
             point = yardstick.measure(learned.version)
             curve.append({"labels": learned.labels, **point.as_dict(), "report": learned.report})
             who = f"{job.arm} {job.taste} {job.seed}"
@@ -95,7 +96,7 @@ def learning(
         "rate": job.rate,
         "labels": job.labels,
         "users": USERS,
-        "tokens": TOKENS,
+        "tokens": TASTES[job.taste].tokens,
         "adversaries": job.adversaries,
         "lag": job.lag,
     }
@@ -113,12 +114,21 @@ def main() -> int:
     """Do what is missing."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
-    parser.add_argument("--tastes", nargs="+", default=["brief", "plain", "polite"])
+    parser.add_argument(
+        "--tastes",
+        nargs="+",
+        choices=list(TASTES),
+        default=[name for name, taste in TASTES.items() if taste.half == "control"],
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
     parser.add_argument("--rates", nargs="+", type=float, help="instead of each arm's own rate")
     parser.add_argument("--labels", type=int, default=320, help="the most that a run learns from")
     parser.add_argument(
-        "--measure-every", type=int, default=32, help="labels between two measurements"
+        "--at",
+        nargs="+",
+        type=int,
+        default=list(range(32, 1025, 32)),
+        help="after how many labels a version is measured",
     )
     parser.add_argument(
         "--until",
@@ -147,7 +157,7 @@ def main() -> int:
         if job in done:
             continue
         say(f"run {number}/{len(wanted)}")
-        append(run(job, options.measure_every, options.until), options.out)
+        append(run(job, options.at, options.until), options.out)
     return 0
 
 

@@ -4,4 +4,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout. Benches start their own processes here, as `python -m bench.…`."""
+SHARED_DATA = ROOT.parent / "shared" / "data"
+"""Questions that people wrote; the folder next to the checkout need not be there."""
 RESULTS = ROOT / "bench" / "results"

@@ -6,11 +6,10 @@ import json
 import sys
 from pathlib import Path
 
-from bench.support.paths import ROOT
+from bench.support.paths import ROOT, SHARED_DATA
 
 OWN = ROOT / "service" / "simulate" / "prompts.jsonl"
-GIVEN = ROOT.parent / "shared" / "data" / "prompts_train.jsonl"
-"""Prompts that people wrote; the folder next to the checkout need not have them."""
+GIVEN = SHARED_DATA / "prompts_train.jsonl"
 
 
 def chosen_file(path: Path) -> str | None:

@@ -83,7 +83,7 @@ async def _rate(
         return None
     tally.succeeded()
     tally.scored += 1
-    return _Verdict(approves(user, reply.text), len(reply.text.split()))
+    return _Verdict(approves(user, prompt, reply.text), len(reply.text.split()))
 
 
 def _score(version: str, tally: SimulationProgress, verdicts: Sequence[_Verdict]) -> Score:

@@ -20,7 +20,7 @@ _STEEPEST = 500.0
 
 @dataclass(frozen=True, slots=True)
 class SimulatedUser:
-    """Someone with a taste; likes a reply when its utility is above the threshold."""
+    """Someone with a taste; likes a reply that is worth more than the threshold."""
 
     name: str
     taste: Taste
@@ -50,15 +50,21 @@ def make_users(taste: Taste, count: int, *, seed: int) -> tuple[SimulatedUser, .
     """Return ``count`` users whose thresholds spread evenly over the taste's range.
 
     Even spacing, in an order drawn by ``seed``, makes two simulations comparable: no seed draws
-    stricter people than another.
+    stricter people than another. Every second user has the taste of the others, if there is one.
     """
-    low, high = taste.thresholds
     places = list(range(count))
     Random(f"users-{seed}").shuffle(places)  # noqa: S311 - simulated people, not secrets
+    tastes = [taste if place % 2 else taste.others or taste for place in places]
     return tuple(
-        SimulatedUser(f"sim-{seed}-{number}", taste, low + (high - low) * (place + 0.5) / count)
-        for number, place in enumerate(places)
+        SimulatedUser(f"sim-{seed}-{number}", own, _threshold(own, (place + 0.5) / count))
+        for number, (place, own) in enumerate(zip(places, tastes, strict=True))
     )
+
+
+def _threshold(taste: Taste, share: float) -> float:
+    """Return the threshold at a share of the way from the lowest to the highest."""
+    low, high = taste.thresholds
+    return low + (high - low) * share
 
 
 def make_turn(
@@ -86,21 +92,26 @@ def make_turn(
     )
 
 
-def approves(user: SimulatedUser, text: str) -> bool:
-    """Whether the user truly likes the reply: its utility is above the threshold."""
-    return user.taste.utility(text) > user.threshold
+def approves(user: SimulatedUser, question: str, reply: str) -> bool:
+    """Whether the user truly likes the reply: it is worth more than the threshold."""
+    return user.taste.worth(question, reply) > user.threshold
 
 
-def click_probability(user: SimulatedUser, text: str) -> float:
+def margin_of(user: SimulatedUser, question: str, reply: str) -> float:
+    """Return how far above the user's threshold a reply is, in scales of the taste."""
+    return (user.taste.worth(question, reply) - user.threshold) / user.taste.scale
+
+
+def click_probability(user: SimulatedUser, question: str, reply: str) -> float:
     """Return the chance of a thumb up in [0, 1], before any slip of the finger.
 
-    It is the logistic function of (utility - threshold) / scale.
+    It is the logistic function of the margin.
     """
-    margin = (user.taste.utility(text) - user.threshold) / user.taste.scale
+    margin = margin_of(user, question, reply)
     return 1.0 / (1.0 + math.exp(-max(-_STEEPEST, min(_STEEPEST, margin))))
 
 
-def click(turn: Turn, text: str) -> Thumb:
+def click(turn: Turn, reply: str) -> Thumb:
     """Return the thumb that the turn's user clicks on the reply."""
-    up = turn.draw < click_probability(turn.user, text)
+    up = turn.draw < click_probability(turn.user, turn.prompt, reply)
     return "up" if up != turn.flipped else "down"

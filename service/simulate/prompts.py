@@ -32,10 +32,10 @@ class Prompts:
 
 
 def builtin_prompts(taste: Taste) -> Prompts:
-    """Return the built-in questions on the taste's topics."""
+    """Return the built-in questions on the taste's topics, or all where it names none."""
     text = files("service.simulate").joinpath("prompts.jsonl").read_text(encoding="utf-8")
     rows = [_row(line, number) for number, line in enumerate(text.splitlines(), start=1)]
-    return _split(row for row in rows if row["topic"] in taste.topics)
+    return _split(row for row in rows if not taste.topics or row["topic"] in taste.topics)
 
 
 def read_prompts(path: Path) -> Prompts:
