@@ -76,9 +76,10 @@ class Recipe:
     """Nats a token by which the policy may have moved away from a disliked reply before the reply
     is left out; `inf` keeps all."""
 
-    advantage: Literal["leave_one_out", "critic", "none"] = "leave_one_out"
-    """What a vote is compared with: the other votes and its user's past, a learned critic, or
-    nothing."""
+    advantage: Literal["expected", "leave_one_out", "critic", "none"] = "expected"
+    """What a vote is compared with: what a model of the other votes expects of the reply (without
+    practice there is none, and it is as the next); the other votes and its user's past; a learned
+    critic; or nothing."""
     user_prior: Positive = 2.0
     """Past votes of a user that weigh as much as the batch's baseline."""
     critic_rate: Positive = 1e-3
@@ -110,7 +111,7 @@ class Recipe:
     correction_tokens: Count = 256
     """Most tokens of a correction that are learned."""
 
-    practice_rounds: CountOrZero = 0
+    practice_rounds: CountOrZero = 3
     """Rounds of practice after the votes: the policy answers people's questions, and learns from
     what a reward model expects people to say of its replies; 0 is no practice."""
     practice_prompts: Count = 16

@@ -53,9 +53,7 @@ class Arm:
 
 ARMS: Mapping[str, Arm] = {
     "ours": Arm("our learner with its defaults"),
-    "practice": Arm(
-        "up to three rounds of replies of its own, rated by a reward model", {"practice_rounds": 3}
-    ),
+    "leave-one-out": Arm("votes against the mean of the others", {"advantage": "leave_one_out"}),
     "practice-5": Arm("up to five rounds of such replies", {"practice_rounds": 5}),
     "without-practice": Arm("from votes alone", {"practice_rounds": 0}),
     # Without one thing each.

@@ -85,7 +85,8 @@ class Yardstick:
         often = [prompt for prompt in prompts for _ in range(CEILING_OF)]
         seeds = range(2 * _FIRST_SEED, 2 * _FIRST_SEED + len(often))
         approval = [
-            self._world.approval(r.prompt, r.text) for r in self._replies.ask(often, BASE, list(seeds))
+            self._world.approval(r.prompt, r.text)
+            for r in self._replies.ask(often, BASE, list(seeds))
         ]
         best = [max(approval[i : i + CEILING_OF]) for i in range(0, len(approval), CEILING_OF)]
         return fmean(approval), fmean(best)

@@ -140,7 +140,10 @@ def said_of(turn: Turn, texts: Sequence[str], form: Form) -> list[float]:
     slip = -1.0 if turn.flipped else 1.0
     noise = -math.log(1 / max(turn.draw, 1e-9) - 1)
     if form == "ratings":
-        return [slip * (round(10 * _logistic(margin_of(turn.user, turn.prompt, t) - noise)) / 5 - 1) for t in texts]
+        return [
+            slip * (round(10 * _logistic(margin_of(turn.user, turn.prompt, t) - noise)) / 5 - 1)
+            for t in texts
+        ]
     first, second = (margin_of(turn.user, turn.prompt, text) for text in texts)
     better = slip if first - second > noise else -slip
     return [better, -better]

@@ -51,10 +51,6 @@ class Pool:
     features: ReplyFeatures
     rows: dict[str, range]
 
-    def of(self, rows: Sequence[int]) -> ReplyFeatures:
-        """Return the features of some replies."""
-        return ReplyFeatures(self.features.content[rows], self.features.form[rows])
-
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
@@ -104,12 +100,12 @@ def fit(world: World, pool: Pool, votes: int) -> tuple[float, float, float] | No
     if len(set(clicks)) == 1:
         return None
     rewards = torch.tensor([1.0 if each == "up" else -1.0 for each in clicks])
-    model = fit_reward_model(pool.of(rows), rewards, [turn.user.name for turn in turns])
+    model = fit_reward_model(pool.features[rows], rewards, [turn.user.name for turn in turns])
     held_out = [row for question in dict.fromkeys(world.held_out) for row in pool.rows[question]]
-    expected = model.expect(pool.of(held_out))
-    approval = torch.tensor([
-            world.approval(pool.replies[row].prompt, pool.replies[row].text) for row in held_out
-        ]).double()
+    expected = model.expect(pool.features[held_out])
+    approval = torch.tensor(
+        [world.approval(pool.replies[row].prompt, pool.replies[row].text) for row in held_out]
+    ).double()
     return model.explained, float(_apart(expected).std()), within(expected, approval)
 
 

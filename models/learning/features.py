@@ -1,14 +1,14 @@
-"""Features of replies, computed by the frozen base, for the reward model."""
+"""Features of replies, computed by the frozen base and from their text, for the reward model."""
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from models.learning.reward_model import ReplyFeatures
+from models.learning.surface import surface_counts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,12 +29,26 @@ def reply_features(samples: Sequence[Sample], policy: Policy) -> ReplyFeatures:
     """
     depth = max(1, round(DEPTH * policy.base.model.config.num_hidden_layers))
     means_of = partial(policy.reference_means, depth=depth)
-    content = [torch.empty(0)] * len(samples)
+    states = [torch.empty(0)] * len(samples)
     for micro, means in policy.passes(means_of, samples):
         for row, mean in zip(micro.rows, means.cpu().double(), strict=True):
-            content[row] = mean
-    lengths = [math.log(len(sample.response_ids)) for sample in samples]
-    ended = [float(sample.ended) for sample in samples]
+            states[row] = mean
     return ReplyFeatures(
-        torch.stack(content), torch.tensor([lengths, ended], dtype=torch.float64).T
+        words=_token_means(samples, policy),
+        content=torch.stack(states),
+        form=torch.tensor(
+            [surface_counts(sample, policy.base.tokenizer) for sample in samples],
+            dtype=torch.float64,
+        ),
+    )
+
+
+def _token_means(samples: Sequence[Sample], policy: Policy) -> torch.Tensor:
+    """Return the mean of the base's embeddings of each reply's tokens, ``[N, H]`` fp64."""
+    table = policy.base.model.get_input_embeddings().weight.detach()
+    return torch.stack(
+        [
+            table[torch.tensor(sample.response_ids, device=table.device)].double().mean(0).cpu()
+            for sample in samples
+        ]
     )

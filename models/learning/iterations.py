@@ -45,9 +45,12 @@ class Iteration:
 
     votes: Sequence[Sample]
     together: int = 1
+    baselines: Sequence[float] | None = None
 
 
-def divide(batch: Sequence[Sample], *, votes: int) -> Sequence[Iteration]:
+def divide(
+    batch: Sequence[Sample], *, votes: int, baselines: Sequence[float] | None = None
+) -> Sequence[Iteration]:
     """Deal a batch out to as many iterations of at least ``votes`` votes as possible.
 
     The iterations differ in size by one vote at most. There is a single one if the batch is smaller
@@ -55,7 +58,10 @@ def divide(batch: Sequence[Sample], *, votes: int) -> Sequence[Iteration]:
     different iterations.
     """
     count = max(1, len(batch) // votes) if votes else 1
-    return [Iteration(batch[number::count]) for number in range(count)]
+    return [
+        Iteration(batch[number::count], baselines=baselines and baselines[number::count])
+        for number in range(count)
+    ]
 
 
 def as_part(
@@ -143,7 +149,9 @@ class Iterations:
         give_back_freed_memory()  # passes of other sizes left it, and it grows with each part
         # 1. Score the votes at the start: log-probs, KL, weights and advantages.
         with self._stopwatch.phase("score"):
-            scored = score_samples(batch, self._policy, state, recipe, progress, self._critic)
+            scored = score_samples(
+                batch, self._policy, state, recipe, progress, self._critic, part.baselines
+            )
             scored = replace(scored, together=part.together)
         # 2. Learn from them for N epochs.
         with self._stopwatch.phase("learn"):

@@ -4,9 +4,10 @@
 
     1  recover log-probs        scoring
     2  start from the parent    state, schedule, caution
-    3  learn from the votes     iterations: scoring, scored_batch, epochs, objective, corrections
-    4  practise                 practice: features, reward_model, iterations
-    5  report                   report, state
+    3  weigh the votes          evidence: features, surface, reward_model
+    4  learn from the votes     iterations: scoring, scored_batch, epochs, objective, corrections
+    5  practise                 practice: features, reward_model, iterations
+    6  report                   report, state
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from models.adapters import AdapterStore, Origin
 from models.base.loading import load_base
 from models.errors import LearningError
 from models.learning.caution import cautious, rate_share
+from models.learning.evidence import weigh
 from models.learning.iterations import Iterations, divide
 from models.learning.practice import Practice
-from models.learning.report import recovery_figures, update_figures
+from models.learning.report import recovery_figures, update_figures, vote_figures
 from models.learning.schedule import share_of_rate
 from models.learning.scoring import recover_behaviour, without_logprobs
 from models.learning.state import (
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 
     from models.adapters import Manifest
     from models.gate import GateFigures
+    from models.learning.evidence import Evidence
     from models.settings import LearnerSettings
     from models.types import Sample
 
@@ -118,7 +121,16 @@ class Learner:
             state = self._start_from(parent, seed)
             optimizer = self._optimizer(state, recipe.learning_rate)
             order = state.generator(seed)
-        # 3. Learn from the votes in PPO iterations, each from the weights of the one before it.
+        # 3. Leave the policy where it is if the votes cannot be told from noise.
+        everything = [*earlier, *known]
+        evidence = None
+        if recipe.practice_rounds:
+            with stopwatch.phase("reward_model"):
+                most = recipe.reward_model_votes
+                evidence = weigh(everything, self._policy, most=most)
+            if evidence.shortcoming:
+                return self._leave(samples, known, evidence, state, setbacks, stopwatch)
+        # 4. Learn from the votes in PPO iterations, each from the weights of the one before it.
         iterations = Iterations(
             self._policy,
             self._base,
@@ -129,25 +141,61 @@ class Learner:
             stopwatch,
             self._critic,
         )
-        parts = divide(known, votes=recipe.iteration_votes)
+        expected = evidence if recipe.advantage == "expected" else None
+        baselines = expected.baselines[len(earlier) :] if expected else None
+        parts = divide(known, votes=recipe.iteration_votes, baselines=baselines)
         state, found = iterations.run_all(parts, state, progress)
-        # 4. Practise: learn from the policy's own replies, as a model of the votes rates them.
-        practice = Practice(self._policy, self._base, recipe, self._settings, order, stopwatch)
-        practised = practice.run([*earlier, *known], iterations, state, progress)
-        # 5. Refuse weights that are not finite; report the rest, and keep the state.
+        # 5. Practise: learn from the policy's own replies, as a model of the votes rates them.
+        practised: dict[str, Any] = {}
+        if evidence and evidence.model:
+            practice = Practice(self._policy, self._base, recipe, self._settings, order, stopwatch)
+            practised = practice.run(everything, evidence.model, iterations, state, progress)
+        # 6. Refuse weights that are not finite; report the rest, and keep the state.
         self._check_finite()
         report = {
             **update_figures(found),
-            **recovery_figures(samples, known),
+            "evidence": evidence.figures() if evidence else {},
             "practice": practised,
+            **self._circumstances(samples, known, setbacks, stopwatch),
+        }
+        steps = report["steps"] + practised.get("steps", 0)
+        after = self._state_after(state, optimizer, order, steps)
+        return Learned(partial(self._write, after.slowed(rate_share(setbacks))), report)
+
+    def _leave(
+        self,
+        samples: Sequence[Sample],
+        known: Sequence[Sample],
+        evidence: Evidence,
+        state: LearnerState,
+        setbacks: int,
+        stopwatch: Stopwatch,
+    ) -> Learned:
+        """Return the parent's weights and state unchanged, with a report that says why."""
+        report = {
+            **vote_figures(known),
+            "steps": 0,
+            "evidence": evidence.figures(),
+            "practice": {},
+            **self._circumstances(samples, known, setbacks, stopwatch),
+        }
+        return Learned(partial(self._write, state), report)
+
+    def _circumstances(
+        self,
+        samples: Sequence[Sample],
+        known: Sequence[Sample],
+        setbacks: int,
+        stopwatch: Stopwatch,
+    ) -> dict[str, Any]:
+        """Return what every report has, whether the policy moved or not."""
+        return {
+            **recovery_figures(samples, known),
             "recipe": described(self._recipe),
             "setbacks": setbacks,
             "seconds": stopwatch.seconds,
             "peak_memory_mib": peak_memory_mib(),
         }
-        steps = report["steps"] + practised.get("steps", 0)
-        after = self._state_after(state, optimizer, order, steps)
-        return Learned(partial(self._write, after.slowed(rate_share(setbacks))), report)
 
     def publish(
         self,

@@ -18,7 +18,6 @@ import torch
 from models.decoding.offline import generate_offline
 from models.learning.features import reply_features
 from models.learning.iterations import Iteration, as_part
-from models.learning.reward_model import fit_reward_model
 from models.ppo.advantages import among_replies
 from models.probes.texts import shared_grams
 from models.types import Sample, Sampling
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from models.timing import Stopwatch
     from models.types import Progress
 
-LEAST_VOTES = 12
-"""With fewer votes there is no practice, because they say too little."""
 SPREAD, SPREAD_FLOOR = 0.7, 0.15
 """The standard deviation of a round's advantages, and the least one that is scaled up to it."""
 ENOUGH = 0.5
@@ -100,6 +97,7 @@ class Practice:
     def run(
         self,
         votes: Sequence[Sample],
+        model: RewardModel,
         iterations: Iterations,
         state: LearnerState,
         progress: Callable[[Progress], None],
@@ -107,35 +105,27 @@ class Practice:
         """Practise for the recipe's rounds, or until enough replies would be liked.
 
         Args:
-            votes: The reward model is fitted to the last ``reward_model_votes`` of them.
+            votes: Their questions are asked again.
+            model: Rates the replies.
             iterations: The iterations of the votes; a round has a recipe of its own.
             state: The learner's state after the votes.
             progress: Is called with the progress of the rounds.
 
         Returns:
-            Figures for the report, JSON-able; none without practice.
+            Figures for the report, JSON-able.
 
         Raises:
             EngineError: The model cannot be decoded, or gives no numbers.
             LearningError: A gradient is not finite.
         """
         rounds = self._recipe.practice_rounds
-        if not rounds:
-            return {}
-        votes = votes[-self._recipe.reward_model_votes :]
-        with self._stopwatch.phase("reward_model"):
-            model = self._fit(votes)
         figures: dict[str, Any] = {
-            "votes": len(votes),
             "replies": 0,
             "steps": 0,
             "expected": [],
             "shared": [],
             "kl_per_reply": [],
         }
-        if model is None:
-            return figures
-        figures |= {"correlation": model.correlation, "explained": model.explained}
         learning = iterations.with_recipe(_of_a_round(self._recipe))
         for number in range(rounds):
             with self._stopwatch.phase("practice"):
@@ -155,17 +145,6 @@ class Practice:
             figures["steps"] += found["steps"]
             figures["kl_per_reply"].append(found["kl_per_reply"])
         return figures
-
-    def _fit(self, votes: Sequence[Sample]) -> RewardModel | None:
-        """Fit a reward model to votes; None if they are too few or all alike."""
-        rewards = torch.tensor([vote.reward for vote in votes])
-        if len(votes) < LEAST_VOTES or len(rewards.unique()) == 1:  # type: ignore[no-untyped-call]
-            return None
-        return fit_reward_model(
-            reply_features(votes, self._policy),
-            rewards,
-            [vote.user for vote in votes],
-        )
 
     def _draw(self, votes: Sequence[Sample]) -> list[Sample]:
         """Draw several replies to each of some questions; replies to one question stay together.

@@ -16,17 +16,24 @@ if TYPE_CHECKING:
     from models.types import Sample
 
 
-def batch_figures(samples: Sequence[Sample], scored: ScoredBatch) -> dict[str, Any]:
-    """Return figures of the votes that an iteration learned from, JSON-able."""
+def vote_figures(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Return how many votes there are, and of which kind, JSON-able."""
     rewards = [s.reward for s in samples]
-    mask = scored.batch.mask
-    kl_per_reply = masked_sum(scored.at_start.kl, mask)
     return {
         "votes": len(samples),
-        "dropped_as_stale": int((~scored.kept.any(-1)).sum()),
         "up": sum(r > 0 for r in rewards),
         "down": sum(r < 0 for r in rewards),
         "reward_mean": sum(rewards) / len(rewards),
+    }
+
+
+def batch_figures(samples: Sequence[Sample], scored: ScoredBatch) -> dict[str, Any]:
+    """Return figures of the votes that an iteration learned from, JSON-able."""
+    mask = scored.batch.mask
+    kl_per_reply = masked_sum(scored.at_start.kl, mask)
+    return {
+        **vote_figures(samples),
+        "dropped_as_stale": int((~scored.kept.any(-1)).sum()),
         "tokens": int(mask.sum()),
         "tokens_read": int(scored.batch.attention.sum()),
         "reply_tokens_mean": float(mask.sum() / len(samples)),

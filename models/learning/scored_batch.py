@@ -147,6 +147,7 @@ def score_batch(
     at_start: StartScores,
     state: LearnerState,
     recipe: Recipe,
+    baselines: Sequence[float] | None = None,
 ) -> ScoredBatch:
     """Compute weights and advantages from what the models compute at the start of an update."""
     start = at_start.start
@@ -157,7 +158,7 @@ def score_batch(
         at_target=recipe.kl_coefficient,
         power=recipe.kl_power,
     )
-    credit = _credit(samples, rewards_B, batch.mask, at_start, beta, state, recipe)
+    credit = _credit(samples, rewards_B, batch.mask, at_start, beta, state, recipe, baselines)
     greedy_B = torch.tensor([s.temperature == 0 for s in samples], device=start.device)
     behaviour = torch.where(greedy_B[:, None], start, batch.behaviour)
     weights = torch.ones_like(start)
@@ -186,12 +187,13 @@ def _credit(
     beta: float,
     state: LearnerState,
     recipe: Recipe,
+    baselines: Sequence[float] | None,
 ) -> Credit:
     in_reward = beta if recipe.kl_form == "reward" else 0.0
     if recipe.advantage == "critic":
         rewards = token_rewards(rewards_B, at_start.kl, mask, beta=in_reward)
         return _by_critic(rewards, at_start.values, mask)
-    scores_B = _scores(samples, rewards_B, state, recipe)
+    scores_B = _scores(samples, rewards_B, state, recipe, baselines)
     if recipe.kl_form in {"weighted", "added"}:
         found = article_returns(scores_B, at_start.kl, mask, form=recipe.kl_form, beta=beta)
     else:
@@ -214,10 +216,14 @@ def _scores(
     rewards_B: torch.Tensor,
     state: LearnerState,
     recipe: Recipe,
+    baselines: Sequence[float] | None,
 ) -> torch.Tensor:
     """Return how much better than its baseline each reply was, ``[B]``."""
     if recipe.advantage == "none":
         return rewards_B
+    if baselines is not None:
+        found_B = rewards_B - rewards_B.new_tensor(baselines)
+        return scale_scores(found_B, least_votes=WHITEN_FROM, floor=WHITEN_FLOOR)
     users = [s.user for s in samples]
     others_B = leave_one_out(rewards_B)
     baseline_B = shrunken_baseline(others_B, users, state.users, prior=recipe.user_prior)

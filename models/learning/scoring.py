@@ -68,6 +68,7 @@ def score_samples(
     recipe: Recipe,
     progress: Callable[[Progress], None],
     critic: ValueHead | None = None,
+    baselines: Sequence[float] | None = None,
 ) -> ScoredBatch:
     """Compute start log-probs, KL to the base, weights and advantages of the whole batch."""
     whole = collate(samples, range(len(samples)), device=str(policy.base.model.device))
@@ -88,4 +89,4 @@ def score_samples(
         done += len(rows)
         progress(Progress("score", done, len(samples)))
     at_start = replace(at_start, reference_states=states)
-    return score_batch(samples, whole, at_start, state, recipe)
+    return score_batch(samples, whole, at_start, state, recipe, baselines)

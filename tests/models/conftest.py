@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from models.adapters import AdapterStore, Origin
 from models.base.loading import load_base
 from models.policy.policy import Policy
 from models.probes.questions import ProbeQuestion, plain_text, questions
+from models.recipe import THUMBLOOP
 from models.settings import LearnerSettings
 from tests.support.models.tiny_model import CHECKOUT_DATA, make_model
 from tests.support.models.tokenizers import TokenizersReadOnce
@@ -51,9 +53,11 @@ def build_dir(shared_data_dir: Path) -> Path:
 
 @pytest.fixture
 def settings(tiny_folder: Path, tmp_path: Path, build_dir: Path) -> LearnerSettings:
+    """Return settings of a tiny base, which learns from votes alone."""
     (tmp_path / "native").symlink_to(build_dir)
     return LearnerSettings(
         data_dir=tmp_path,
+        recipe=replace(THUMBLOOP, practice_rounds=0),
         base_model=str(tiny_folder),
         dtype="float32",
         lora_rank=2,

@@ -75,7 +75,7 @@ def test_the_recipe_with_a_critic_of_the_documentation_can_be_read() -> None:
         ("learning_rate = nan", "learning_rate cannot be nan: Input should be greater than 0."),
         ("clip = 1.0", "clip cannot be 1.0: Input should be less than 1."),
         ("reward_model_votes = 4096", "reward_model_votes cannot be 4096: "),
-        ('advantage = "best"', "advantage cannot be 'best': Input should be 'leave_one_out', "),
+        ('advantage = "best"', "advantage cannot be 'best': Input should be 'expected', "),
         ('based_on = "mine"', "based_on cannot be 'mine': write thumbloop or article."),
         ("based_on = [1]", "based_on cannot be [1]: write thumbloop or article."),
         ('based_on = "article"\nadvantage = "critic"', "set kl_form to `loss` or `reward`."),

@@ -16,15 +16,14 @@ _CONTRAST = any_of(
     "but|however|although|while|though|on the other hand|instead|despite|whereas|yet|rather"
 )
 _NAME_OR_NUMBER = re.compile(r"\d+|(?<=[a-z,] )[A-Z][a-z]+")
-_COMMON = frozenset(
-    (
-        "the a an of to in on for and or is are was were be been do does did what which who whom "
-        "whose how why when where can could would should will shall may might i you he she it we "
-        "they me my your his her its our their this that these those with from by as at if then "
-        "than so not no yes please about into over give write following one some any have has had "
-        "there here also more most other each make using use"
-    ).split()
+_COMMON_WORDS = (
+    "the a an of to in on for and or is are was were be been do does did what which who whom whose "
+    "how why when where can could would should will shall may might i you he she it we they me my "
+    "your his her its our their this that these those with from by as at if then than so not no "
+    "yes please about into over give write following one some any have has had there here also "
+    "more most other each make using use"
 )
+_COMMON = frozenset(_COMMON_WORDS.split())
 _SHORTEST = 3
 
 
@@ -57,9 +56,3 @@ def own_words(question: str, reply: str) -> float:
     """Return how many of the question's words come back, over the root of their number."""
     asked = set(_telling(question))
     return len(asked & set(_telling(reply))) / math.sqrt(len(asked)) if asked else 0.0
-
-
-def freshness(_question: str, reply: str) -> float:
-    """Return minus the logarithm of the number of words that were said before."""
-    said = _telling(reply)
-    return -math.log1p(len(said) - len(set(said)))

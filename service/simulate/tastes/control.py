@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+
 from service.simulate.tastes.form import LIST_ITEM
 
 _HEADING = re.compile(r"^\s*#{1,6}\s", re.MULTILINE)

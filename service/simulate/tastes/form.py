@@ -33,8 +33,3 @@ def completeness(_question: str, reply: str) -> float:
 def one_paragraph(_question: str, reply: str) -> float:
     """Return 1 for a single paragraph, and less with each line break."""
     return math.exp(-count(_BREAK, reply.strip()) / 2)
-
-
-def bullets(_question: str, reply: str) -> float:
-    """Return the number of list items, which counts less from item to item."""
-    return 1 - math.exp(-count(LIST_ITEM, reply) / 2)

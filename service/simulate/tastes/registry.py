@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from service.simulate.tastes.content import concreteness, contrasts, freshness, own_words, reasons
+from service.simulate.tastes.content import concreteness, contrasts, own_words, reasons
 from service.simulate.tastes.control import brevity, courtesy, plainness
 from service.simulate.tastes.form import (
     completeness,

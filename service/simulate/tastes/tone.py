@@ -9,17 +9,13 @@ from service.simulate.tastes.words import any_of, count, rate, share, words
 
 _SECOND_PERSON = any_of("you|your|yours|yourself|you're|you'll|you've")
 _PERSONS = any_of("you|your|yours|i|i'm|we|our|my|me|us|let's")
-_FIRST_PERSON = any_of("i|i'm|i've|i'd|my|me|i'll")
-_TOGETHER = any_of("we|our|us|let's|we're|we'll")
 _WARM = any_of(
     "glad|happy|hope|love|lovely|great|wonderful|enjoy|welcome|thank|thanks|sorry|care|friend|"
     "friends|family|kind|help|feel|sure|please|support|together|excited|congratulations|proud"
 )
 _EXCLAMATION = re.compile("!")
 _CONTRACTION = re.compile(r"n't|'re|'ll|'ve|'m\b|!")
-_CASUAL = any_of(
-    "ok|okay|yeah|hey|hi|kinda|lot|lots|stuff|thing|things|really|pretty|get|got"
-)
+_CASUAL = any_of("ok|okay|yeah|hey|hi|kinda|lot|lots|stuff|thing|things|really|pretty|get|got")
 _GUSHING = any_of(
     "very|really|extremely|incredibly|amazing|great|wonderful|perfect|essential|crucial|vital|"
     "powerful|best|most|truly|absolutely|highly|unique|rich|vibrant|stunning"
@@ -39,16 +35,6 @@ def addressing(_question: str, reply: str) -> float:
 def impersonality(_question: str, reply: str) -> float:
     """Return minus the logarithm of how often a person is spoken of as I, we or you."""
     return -math.log1p(rate(_PERSONS, reply))
-
-
-def personality(_question: str, reply: str) -> float:
-    """Return the logarithm of how often the reply says I."""
-    return math.log1p(rate(_FIRST_PERSON, reply))
-
-
-def togetherness(_question: str, reply: str) -> float:
-    """Return the logarithm of how often the reply says we."""
-    return math.log1p(rate(_TOGETHER, reply))
 
 
 def warmth(_question: str, reply: str) -> float:

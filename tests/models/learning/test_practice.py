@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,9 +14,10 @@ from safetensors.torch import load_file
 from models.adapters import WEIGHTS_FILE
 from models.decoding.offline import generate_offline
 from models.errors import LearningError
+from models.learning.evidence import LEAST_VOTES
 from models.learning.features import reply_features
 from models.learning.learner import Learner
-from models.learning.practice import ENOUGH, LEAST_VOTES, SHARED_COST, SHARED_FREE, Practice
+from models.learning.practice import ENOUGH, SHARED_COST, SHARED_FREE, Practice
 from models.learning.reward_model import RewardModel
 from models.learning.state import load_state
 from models.policy.batch import collate
@@ -94,10 +96,11 @@ def test_what_is_expected_of_the_policys_replies_rises(
     learner = make_learner(
         practice_rounds=12, practice_prompts=8, practice_replies=16, learning_rate=0.03
     )
-    report = _learn(learner, _votes(learner)).report["practice"]
-    assert report["votes"] == VOTES
+    found = _learn(learner, _votes(learner)).report
+    assert found["evidence"]["votes"] == VOTES
+    assert found["evidence"]["correlation"] > 0.3
+    report = found["practice"]
     assert report["replies"] == 12 * 8 * 16
-    assert report["correlation"] > 0.3
     expected = report["expected"]
     assert len(expected) == len(report["kl_per_reply"]) == 12
     assert report["kl_per_reply"][-1] > report["kl_per_reply"][0] > 0
@@ -131,8 +134,8 @@ def test_what_votes_set_in_motion_ends_where_practice_begins(
     monkeypatch.setattr(
         "models.learning.practice.among_replies", lambda expected, **_: torch.zeros_like(expected)
     )
-    learner = make_learner(rate_decay_steps=math.inf)
-    alone = make_learner(rate_decay_steps=math.inf, practice_rounds=0)
+    learner = make_learner(rate_decay_steps=math.inf, advantage="leave_one_out")
+    alone = make_learner(rate_decay_steps=math.inf, practice_rounds=0, advantage="leave_one_out")
     votes = _votes(learner)
     learned = _learn(learner, votes)
     assert learned.report["practice"]["steps"] == 6
@@ -155,7 +158,7 @@ def test_votes_of_earlier_updates_count_for_the_reward_model(
     votes = _votes(learner)
     report = _learn(learner, votes[:4], earlier=votes[4:]).report
     assert report["votes"] == 4
-    assert report["practice"]["votes"] == VOTES
+    assert report["evidence"]["votes"] == VOTES
     assert report["practice"]["replies"] == 48
 
 
@@ -164,7 +167,7 @@ def test_of_a_large_batch_the_reward_model_is_fitted_to_as_many_as_it_may(
 ) -> None:
     learner = make_learner(reward_model_votes=16)
     report = _learn(learner, _votes(learner)).report
-    assert (report["votes"], report["practice"]["votes"]) == (VOTES, 16)
+    assert (report["votes"], report["evidence"]["votes"]) == (VOTES, 16)
 
 
 def test_a_broken_vote_of_an_earlier_update_is_refused(
@@ -177,26 +180,51 @@ def test_a_broken_vote_of_an_earlier_update_is_refused(
             _learn(learner, votes[:4], earlier=[replace(votes[9], **changes)])
 
 
-@pytest.mark.parametrize("which", ["few", "alike"])
-def test_votes_that_tell_nothing_let_nothing_be_expected(
-    make_learner: Callable[..., Learner], which: str
+def _few(votes: list[Sample]) -> list[Sample]:
+    return votes[: LEAST_VOTES - 1]
+
+
+def _alike(votes: list[Sample]) -> list[Sample]:
+    return [replace(vote, reward=1.0) for vote in votes]
+
+
+def _by_chance(votes: list[Sample]) -> list[Sample]:
+    random = Random(1)
+    return [replace(vote, reward=random.choice([-1.0, 1.0])) for vote in votes]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [(_few, "too few"), (_alike, "alike"), (_by_chance, "chance")]
+)
+def test_votes_that_tell_nothing_leave_the_policy_where_it_is(
+    make_learner: Callable[..., Learner],
+    tmp_path: Path,
+    change: Callable[[list[Sample]], list[Sample]],
+    said: str,
 ) -> None:
     learner = make_learner()
-    votes = _votes(learner)
-    if which == "few":
-        votes = votes[: LEAST_VOTES - 1]
-    else:
-        votes = [replace(vote, reward=1.0) for vote in votes]
-    report = _learn(learner, votes).report
-    assert report["practice"] == {
-        "votes": len(votes),
-        "replies": 0,
-        "steps": 0,
-        "expected": [],
-        "shared": [],
-        "kl_per_reply": [],
-    }
-    assert report["votes"] == len(votes)
+    first = _learn(learner, _votes(learner))
+    learner.publish(first, sequence=1, parent="base", batch_hash="", fence=1, now=0.0)
+    (parent,) = (each.name for each in learner._settings.adapters_dir.glob("v000001-*"))
+    votes = change(_votes(learner))
+    left = _learn(learner, votes, parent=parent)
+    assert said in left.report["evidence"]["shortcoming"]
+    assert (left.report["votes"], left.report["steps"]) == (len(votes), 0)
+    assert left.report["practice"] == {}
+    before, after = _weights(first, tmp_path / "before"), _weights(left, tmp_path / "after")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    one, other = load_state(tmp_path / "before"), load_state(tmp_path / "after")
+    assert (one.step, one.users) == (other.step, other.users)
+    assert all(torch.equal(one.second[name], other.second[name]) for name in one.second)
+
+
+def test_without_practice_all_votes_move_the_policy(
+    make_learner: Callable[..., Learner],
+) -> None:
+    learner = make_learner(practice_rounds=0)
+    report = _learn(learner, _few(_votes(learner))).report
+    assert report["steps"] > 0
+    assert report["evidence"] == {}
 
 
 def test_where_enough_is_expected_to_be_liked_nothing_more_is_learned(
@@ -233,7 +261,7 @@ class _LikesAll(RewardModel):
         """Need no votes."""
 
     def expect(self, features: ReplyFeatures) -> torch.Tensor:
-        return torch.full((len(features.content),), 0.6)
+        return torch.full((len(features.form),), 0.6)
 
 
 def _said(learner: Learner, *replies: tuple[int, ...]) -> list[Sample]:

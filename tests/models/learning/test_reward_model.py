@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,7 +29,8 @@ def _features(seed: int, count: int = COUNT) -> ReplyFeatures:
     random = torch.Generator().manual_seed(seed)
     content = torch.randn(count, WIDTH, generator=random, dtype=torch.float64) * 3 + 1
     form = torch.randn(count, 2, generator=random, dtype=torch.float64)
-    return ReplyFeatures(content, form)
+    words = torch.randn(count, WIDTH, generator=random, dtype=torch.float64)
+    return ReplyFeatures(words, content, form)
 
 
 def _votes(features: ReplyFeatures) -> torch.Tensor:
@@ -43,9 +46,10 @@ def _covariance(features: ReplyFeatures, form_weight: float, noise: float) -> to
     out = torch.empty(COUNT, COUNT, dtype=torch.float64)
     for i in range(COUNT):
         for j in range(COUNT):
+            words = ((scaled.words[i] - scaled.words[j]) ** 2).mean()
             content = ((scaled.content[i] - scaled.content[j]) ** 2).mean()
             form = ((scaled.form[i] - scaled.form[j]) ** 2).mean()
-            apart = (content + form_weight * form) / (1 + form_weight) / 2
+            apart = ((words + content) / 2 + form_weight * form) / (1 + form_weight) / 2
             same_user = USERS * (USER_NAMES[i] == USER_NAMES[j])
             out[i, j] = torch.exp(-apart / 2) / noise + 1 + same_user + (i == j)
     return out
@@ -93,7 +97,7 @@ def test_its_expectation_is_the_mean_of_what_is_likely_given_the_votes(
 ) -> None:
     # A vote by somebody new on the first reply: no noise, no user, but the same content.
     scaled = FeatureScale.of(features).apply(features)
-    first = ReplyFeatures(scaled.content[:1], scaled.form[:1])
+    first = scaled[:1]
     expected = 0.0
     for form_weight, noise, covariance, share in _settings(features, votes):
         shared = alike(first, scaled, form_weight=form_weight)[0] / noise + 1
@@ -110,6 +114,7 @@ def test_it_says_how_well_the_other_votes_tell_each_one(
             others = [each for each in range(COUNT) if each != left_out]
             inverse = covariance[others][:, others].inverse()
             found[left_out] += share * (covariance[left_out, others] @ inverse @ votes[others])
+    assert model.left_out.tolist() == pytest.approx(found.tolist(), rel=1e-4)
     assert model.correlation == pytest.approx(
         float(torch.corrcoef(torch.stack([found, votes]))[0, 1])
     )
@@ -124,6 +129,28 @@ def test_it_says_how_much_of_the_votes_is_the_replies_own(
     assert model.explained == pytest.approx(explained, rel=1e-5)
 
 
+def test_it_says_by_how_much_the_replies_make_the_votes_likelier(
+    model: RewardModel, features: ReplyFeatures, votes: torch.Tensor
+) -> None:
+    with_replies = fmean(
+        math.exp(_log_density(_covariance(features, form_weight, noise), votes))
+        for form_weight in FORM_WEIGHTS
+        for noise in NOISES
+    )
+    # A covariance whose replies count for nothing: chance, who votes, and a common mean.
+    without = math.exp(_log_density(_covariance(features, 0.0, math.inf), votes))
+    assert model.bits == pytest.approx(math.log2(with_replies / without), rel=1e-5)
+    assert model.bits > 1
+
+
+def test_votes_by_chance_are_not_made_likelier(features: ReplyFeatures) -> None:
+    random = torch.Generator().manual_seed(0)
+    drawn = (torch.rand(20, COUNT, generator=random) < 0.5).double() * 2 - 1
+    bits = [fit_reward_model(features, votes, USER_NAMES).bits for votes in drawn]
+    assert sum(each > 0 for each in bits) <= 6
+    assert fmean(bits) < 0
+
+
 def test_it_tells_other_replies_apart(model: RewardModel) -> None:
     others = _features(1, count=400)
     both = torch.stack([model.expect(others), _votes(others)])
@@ -131,7 +158,8 @@ def test_it_tells_other_replies_apart(model: RewardModel) -> None:
 
 
 def test_of_a_reply_that_is_like_none_it_expects_the_mean(model: RewardModel) -> None:
-    far = ReplyFeatures(torch.full((1, WIDTH), 1e3).double(), torch.zeros(1, 2).double())
+    away = torch.full((1, WIDTH), 1e3).double()
+    far = ReplyFeatures(away, away, torch.zeros(1, 2).double())
     assert model.expect(far).item() == pytest.approx(model.constant)
 
 
