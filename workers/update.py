@@ -210,6 +210,8 @@ async def _learn_and_publish(
         setbacks=setbacks,
     )
     failpoint("learn.after")
+    if why := learned.report.get("evidence", {}).get("shortcoming"):
+        logger.info("Run %d leaves the policy where it is. %s", run.number, why)
     # A learner that slept past its lease must not even publish; one whose Redis is away may, for
     # the commit decides, and what is published need not be learned again.
     with contextlib.suppress(StoreUnavailableError):

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from service.simulate.people import SimulatedUser
-    from service.simulate.tastes import TasteName
 
 Form = Literal["thumbs", "ratings", "comparisons", "corrections"]
 """What people say of replies: a thumb; 0 to 5 stars; which of two replies is the better one; or a
@@ -73,7 +72,7 @@ class Cast:
 class World:
     """Users with one taste, and the prompts they ask about; some prompts are held out."""
 
-    def __init__(self, taste: TasteName, seed: int, users: int, habits: Habits) -> None:
+    def __init__(self, taste: str, seed: int, users: int, habits: Habits) -> None:
         self.habits = habits
         self.seed = seed
         self.taste = TASTES[taste]

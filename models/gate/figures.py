@@ -118,6 +118,8 @@ class GateFigures:
         operator: The results of the operator's prompts.
         samples: A few of the candidate's replies.
         could_not: The reason why nothing could be measured; None otherwise.
+        evidence: By how many bits the replies make the votes likelier than chance, of an update
+            that moved the policy; None for any other version.
     """
 
     finite: bool
@@ -128,6 +130,7 @@ class GateFigures:
     operator: tuple[OperatorFigure, ...] = ()
     samples: tuple[SampleReply, ...] = ()
     could_not: str | None = None
+    evidence: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return a form for JSON, with None in place of NaN and infinity."""

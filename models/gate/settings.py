@@ -11,6 +11,7 @@ from pydantic_settings import NoDecode
 from models.bounds import NamedBounds
 
 CheckName = Literal[
+    "evidence",
     "KL to base",
     "KL to parent",
     "repetition",
@@ -46,6 +47,10 @@ def split_at_commas(value: object) -> object:
 class GateBounds(NamedBounds):
     """The bound of each check; "over the base" means a difference from the base's figure."""
 
+    evidence: FiniteFloat = Field(
+        0.0,
+        description="Fewest bits by which replies make an update's votes likelier than chance.",
+    )
     kl_to_base: FiniteFloat = Field(
         20.0,
         gt=0,
@@ -95,7 +100,7 @@ class GateBounds(NamedBounds):
         description="Largest share of letters of another script, over the base.",
     )
     common_words: FiniteFloat = Field(
-        0.6,
+        0.4,
         ge=0,
         description="Smallest share of common words, as a multiple of the base's.",
     )

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from models.gate.figures import Behaviour, GateFigures
     from models.gate.settings import GateBounds
 
+NEAR = 0.1
+"""A figure that is closer to its bound than this share of the bound is named in a rejection."""
 ALWAYS = frozenset({"finite weights", "measured"})
 """The checks that block even if the operator lists them as advisory."""
 
@@ -38,6 +40,13 @@ class Check:
     blocking: bool = True
     base: float | None = None
 
+    @property
+    def near(self) -> bool:
+        """Whether the figure is within the bound, and closer to it than ``NEAR`` of the bound."""
+        if self.name in ALWAYS or not self.passed or not self.bound or self.value is None:
+            return False
+        return abs(self.value - self.bound) <= NEAR * abs(self.bound)
+
 
 @dataclass(frozen=True, slots=True)
 class GateVerdict:
@@ -53,9 +62,12 @@ class GateVerdict:
 
     @property
     def reason(self) -> str | None:
-        """The blocking checks that failed, in words; None if the candidate passed."""
+        """The blocking checks that failed, in words, and what was near; None for a pass."""
         failed = [_in_words(c) for c in self.checks if c.blocking and not c.passed]
-        return "gate: " + ", ".join(failed) if failed else None
+        if not failed:
+            return None
+        near = [_in_words(c) for c in self.checks if c.near]
+        return "gate: " + ", ".join(failed) + ("; near: " + ", ".join(near) if near else "")
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -91,6 +103,8 @@ def _checks(figures: GateFigures, bounds: GateBounds) -> Iterator[Check]:
     yield _measured(replies, figures.could_not or "a version that was not measured is not approved")
     if candidate is None or base is None:
         return
+    if figures.evidence is not None:
+        yield _at_least("evidence", figures.evidence, bounds.evidence, "votes like those of chance")
     drift = "drift from the base model"
     yield _at_most("KL to base", figures.kl_per_reply, bounds.kl_to_base, drift)
     step = "one update that changed too much"

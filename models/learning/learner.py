@@ -26,7 +26,7 @@ from models.learning.caution import cautious, rate_share
 from models.learning.evidence import weigh
 from models.learning.iterations import Iterations, divide
 from models.learning.practice import Practice
-from models.learning.report import recovery_figures, update_figures, vote_figures
+from models.learning.report import evidence_of, recovery_figures, update_figures, vote_figures
 from models.learning.schedule import share_of_rate
 from models.learning.scoring import recover_behaviour, without_logprobs
 from models.learning.state import (
@@ -227,17 +227,19 @@ class Learner:
             AdapterError: It, or the version that it was learned from, is missing or broken.
             GateError: The operator's prompts cannot be used.
         """
-        parent = self._store.verify(version).origin.parent
+        origin = self._store.verify(version).origin
+        parent = origin.parent
         if parent != BASE:
             self._store.verify(parent)
         give_back_freed_memory()  # what learning took; the probe needs room of other sizes
-        return probe_policy(
+        found = probe_policy(
             self._policy,
             self._store.path(version),
             None if parent == BASE else self._store.path(parent),
             self._settings,
             progress,
         )
+        return replace(found, evidence=evidence_of(origin.figures))
 
     def _make_critic(self) -> ValueHead:
         width = self._base.model.get_output_embeddings().weight.shape[1]

@@ -71,6 +71,12 @@ def learning_figures(trace: EpochsTrace) -> dict[str, Any]:
     }
 
 
+def evidence_of(report: Mapping[str, Any]) -> float | None:
+    """Return the bits of evidence of an update that moved the policy; None for any other."""
+    bits = report.get("evidence", {}).get("bits") if report.get("steps") else None
+    return None if bits is None else float(bits)
+
+
 _SUMS = frozenset(
     {
         "votes",

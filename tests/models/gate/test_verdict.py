@@ -41,7 +41,9 @@ BASE = Behaviour(
     flattery=-0.2,
     begging=-0.7,
 )
-GOOD = GateFigures(finite=True, kl_per_reply=5.0, kl_to_parent=1.0, candidate=BASE, base=BASE)
+GOOD = GateFigures(
+    finite=True, kl_per_reply=5.0, kl_to_parent=1.0, candidate=BASE, base=BASE, evidence=3.0
+)
 BOUNDS = GateBounds(
     kl_to_base=40.0,
     kl_to_parent=20.0,
@@ -169,6 +171,24 @@ def test_an_advisory_check_only_warns() -> None:
 def test_no_setting_lets_by_what_is_not_finite_or_was_not_measured(change: dict[str, Any]) -> None:
     advisory = ("finite weights", "measured")
     assert not decide(replace(GOOD, **change), BOUNDS, advisory).passed
+
+
+def test_a_rejection_says_what_was_near_its_bound_too() -> None:
+    verdict = decide(replace(GOOD, kl_per_reply=36.0, kl_to_parent=20.5), BOUNDS)
+    assert verdict.reason == "gate: KL to parent 20.5 (bound 20); near: KL to base 36 (bound 40)"
+    further = decide(replace(GOOD, kl_per_reply=35.9, kl_to_parent=20.5), BOUNDS)
+    assert further.reason == "gate: KL to parent 20.5 (bound 20)"
+
+
+@pytest.mark.parametrize(("bits", "passed"), [(0.01, True), (0.0, True), (-0.01, False)])
+def test_an_update_that_moved_the_policy_needs_evidence(bits: float, passed: bool) -> None:
+    verdict = decide(replace(GOOD, evidence=bits), BOUNDS)
+    assert verdict.passed is passed
+    assert (verdict.reason or "").startswith("" if passed else "gate: evidence -0.01 (bound 0)")
+
+
+def test_a_version_that_no_votes_moved_needs_none() -> None:
+    assert decide(replace(GOOD, evidence=None), BOUNDS).passed
 
 
 def test_a_gate_that_could_not_run_blocks_and_says_why() -> None:
