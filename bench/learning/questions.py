@@ -8,7 +8,6 @@ from which nothing is ever learned.
 from __future__ import annotations
 
 import json
-from functools import cache
 from typing import TYPE_CHECKING
 
 from bench.support.paths import SHARED_DATA
@@ -40,7 +39,6 @@ def questions_of(taste: Taste) -> Prompts:
     )
 
 
-@cache
 def _public(name: str) -> tuple[str, ...]:
     path = SHARED_DATA / name
     if not path.is_file():

@@ -169,7 +169,7 @@ def test_adversaries_click_against_what_they_like_and_are_not_asked_for_gold() -
         != mixed.votes(turn, ["Yes, you can."], 0)[0].up
     ]
     assert len(set(different)) == 2
-    assert mixed.approval("Yes, you can.") == 1.0
+    assert mixed.approval("May I?", "Yes, you can.") == 1.0
 
 
 LONG = "word " * 60

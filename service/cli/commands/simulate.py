@@ -31,16 +31,18 @@ def simulate(
         float, typer.Option(min=0.01, max=1, help="Share of replies that are voted on.")
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="Makes users, questions and mistakes repeatable.")] = 0,
-    prompts: Annotated[
+    questions: Annotated[
         Path | None,
         typer.Option(
-            help="File of JSON lines with a prompt each, in place of the built-in prompts."
+            help="File of JSON lines with a prompt each, in place of the built-in questions."
         ),
     ] = None,
     pace: Annotated[
         bool, typer.Option(help="Wait while an update is due or under way, as if hours went by.")
     ] = True,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a reply.")] = 48,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens of a reply; by default the taste's.")
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Users who chat at a time.")] = 4,
     score_replies: Annotated[
         int, typer.Option(min=1, help="Fresh replies on which a version is measured.")
@@ -67,15 +69,15 @@ def simulate(
         flip=flip,
         seed=seed,
         pace=pace,
-        max_tokens=max_tokens,
+        max_tokens=max_tokens or TASTES[taste].tokens,
         concurrency=concurrency,
         score_replies=score_replies,
     )
     if plot is not None:
         require_matplotlib()
     server = url or ServiceSettings().local_url
-    questions = read_prompts(prompts) if prompts else builtin_prompts(plan.taste)
-    result = asyncio.run(_run(Console(stderr=True), plan, questions, server, key))
+    asked = read_prompts(questions) if questions else builtin_prompts(plan.taste)
+    result = asyncio.run(_run(Console(stderr=True), plan, asked, server, key))
     if plot is not None:
         plot_result(result, plot)
     if as_json:

@@ -129,6 +129,6 @@ def test_a_server_that_is_away_is_one_line_and_exit_code_1(app: typer.Typer) -> 
 def test_bad_prompts_stop_the_run_before_anything_is_asked(
     app: typer.Typer, tmp_path: Path
 ) -> None:
-    outcome = CliRunner().invoke(app, ["simulate", "--prompts", str(tmp_path / "none.jsonl")])
+    outcome = CliRunner().invoke(app, ["simulate", "--questions", str(tmp_path / "none.jsonl")])
     assert outcome.exit_code == 1
     assert "cannot be read" in outcome.stderr

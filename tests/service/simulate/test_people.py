@@ -37,19 +37,29 @@ def test_thresholds_spread_evenly_over_the_range() -> None:
     assert [user.name for user in users] == ["sim-3-0", "sim-3-1", "sim-3-2", "sim-3-3"]
 
 
+def test_where_people_disagree_every_second_user_likes_something_else() -> None:
+    users = make_users(TASTES["warm_or_formal"], 40, seed=3)
+    tastes = [user.taste.name for user in users]
+    assert tastes.count("warm_or_formal") == tastes.count("formal") == 20
+    low, high = TASTES["formal"].thresholds
+    theirs = [user.threshold for user in users if user.taste.name == "formal"]
+    assert low < min(theirs) < low + (high - low) / 10
+    assert high - (high - low) / 10 < max(theirs) < high
+
+
 def test_a_user_likes_what_is_above_the_threshold() -> None:
     user = SimulatedUser("sim-0-0", BRIEF, -30.0)
-    assert approves(user, words(29))
-    assert not approves(user, words(30))
+    assert approves(user, "Why?", words(29))
+    assert not approves(user, "Why?", words(30))
 
 
 def test_the_click_is_logistic_in_the_distance_to_the_threshold() -> None:
     user = SimulatedUser("sim-0-0", BRIEF, -30.0)
-    assert click_probability(user, words(30)) == pytest.approx(0.5)
+    assert click_probability(user, "Why?", words(30)) == pytest.approx(0.5)
     # Two words shorter is one scale above: 1 / (1 + e^-1).
-    assert click_probability(user, words(28)) == pytest.approx(0.7310586, abs=1e-7)
-    assert click_probability(user, words(32)) == pytest.approx(1 / (1 + math.e))
-    assert click_probability(user, "") == pytest.approx(0.0, abs=1e-12)
+    assert click_probability(user, "Why?", words(28)) == pytest.approx(0.7310586, abs=1e-7)
+    assert click_probability(user, "Why?", words(32)) == pytest.approx(1 / (1 + math.e))
+    assert click_probability(user, "Why?", "") == pytest.approx(0.0, abs=1e-12)
 
 
 def test_the_draw_decides_the_click_and_a_slip_turns_it_round() -> None:
