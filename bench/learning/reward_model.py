@@ -43,6 +43,9 @@ EXPLAINED = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 1.0)
 """Bounds of the groups of models, by what they hold to be the replies' own."""
 
 
+CONTROL = tuple(name for name, taste in TASTES.items() if taste.half == "control")
+
+
 @dataclass(frozen=True, slots=True)
 class Pool:
     """Some replies of the base to each question, and what is known of them."""
@@ -140,7 +143,7 @@ def main() -> int:
     parser.add_argument("--groups", type=int, default=40, help="groups of people with each taste")
     options = parser.parse_args()
     seeds = range(SEARCH_SEED, SEARCH_SEED + options.groups)
-    worlds = {key: World(*key, USERS, Habits()) for key in product(TASTES, seeds)}
+    worlds = {key: World(*key, USERS, Habits()) for key in product(CONTROL, seeds)}
     turns = [world.turn(number) for world in worlds.values() for number in range(max(VOTES))]
     held_out = [question for world in worlds.values() for question in world.held_out]
     pool = draw(list(dict.fromkeys([*(turn.prompt for turn in turns), *held_out])))
@@ -155,7 +158,7 @@ def main() -> int:
         of_votes = [each for each in fitted if each.votes == votes]
         figures[f"{votes} votes"] = {
             "all": summary(of_votes),
-            **{taste: summary([f for f in of_votes if f.taste == taste]) for taste in TASTES},
+            **{taste: summary([f for f in of_votes if f.taste == taste]) for taste in CONTROL},
             **{
                 f"explained {low} to {high}": summary(
                     [each for each in of_votes if low <= each.explained < high]
