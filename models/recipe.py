@@ -85,7 +85,7 @@ class Recipe:
     critic_rate: Positive = 1e-3
     """Adam's step size for the critic's head."""
 
-    kl_target: Positive = 16.0
+    kl_target: Positive = 10.0
     """Nats of KL to the base per reply from which on β holds the policy back."""
     kl_coefficient: ZeroOrMore = 0.05
     """The KL coefficient β where the KL per reply is at its target."""

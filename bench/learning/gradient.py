@@ -126,9 +126,8 @@ def measure(taste: str, seed: int) -> dict[str, Any]:
         )
         first.append(of_votes)
         both.append(of_votes + of_practice)
-        say(
-            f"{taste} group {number}: {_cosine(plain[-1], truth):.3f} {_cosine(both[-1], truth):.3f}"
-        )
+        cosines = [_cosine(found[-1], truth) for found in (plain, both)]
+        say(f"{taste}, group {number}: {cosines[0]:.3f}, {cosines[1]:.3f}")
     return {
         name: {
             "cosine": round(fmean(_cosine(each, truth) for each in found), 4),
