@@ -59,7 +59,7 @@ ARMS: Mapping[str, Arm] = {
     # Without one thing each.
     "no-kl": Arm("without KL to the base", {"kl_coefficient": 0.0}),
     "fixed-kl": Arm("β fixed at 0.05, however near the base", {"kl_power": 0.0}),
-    "near": Arm("β of 0.05 at 12 nats instead of 16", {"kl_target": 12.0}),
+    "far": Arm("β of 0.05 at 16 nats instead of 10", {"kl_target": 16.0}),
     "steep": Arm("β that grows with the sixth power of the distance", {"kl_power": 6.0}),
     "no-baseline": Arm("votes as advantages", {"advantage": "none"}),
     "no-user-means": Arm("leave-one-out mean only", {"user_prior": 1e9}),
