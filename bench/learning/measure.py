@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from bench.learning.remembered import Reply
     from bench.learning.replies import Replies
 
+HELD_OUT = 128
+"""Replies on which a version is measured, to as many held-out questions as there are."""
 CEILING_OF = 16
 """Replies of the base from which the ceiling takes the best."""
 _FIRST_SEED = 1_000_000

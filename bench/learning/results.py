@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE = RESULTS / "learning.jsonl"
+"""Runs with the control tastes."""
+WIDE_FILE = RESULTS / "learning-wide.jsonl"
+"""Runs with many tastes."""
 SEARCH_SEED = 100
 """Seeds from here on are for choosing settings, never for results."""
 

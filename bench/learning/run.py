@@ -2,8 +2,9 @@
 
 People with a hidden taste chat with a policy and vote; each arm learns from votes of the same
 people under the same rules. After every few updates, held-out prompts show what share of the
-honest users like the replies. Finished runs are kept in ``bench/results/learning.jsonl``; a later
-start goes on with those that are missing. ``bench.learning.report`` makes tables and plots.
+honest users like the replies. Finished runs are kept in ``bench/results/learning.jsonl``, or in
+``learning-wide.jsonl`` with tastes that are no control; a later start goes on with those that are
+missing. ``bench.learning.report`` makes tables and plots.
 The full form takes hours; ``--short`` takes minutes, and any part can be asked for by itself.
 """
 
@@ -20,10 +21,10 @@ from typing import TYPE_CHECKING
 
 from bench.learning.arms import ARMS, make_student
 from bench.learning.figures import GATE_NATS
-from bench.learning.measure import Yardstick
+from bench.learning.measure import HELD_OUT, Yardstick
 from bench.learning.people import USERS, Habits, World
 from bench.learning.replies import MEMORY, Replies
-from bench.learning.results import FILE, SEARCH_SEED, Job, Run, append, read
+from bench.learning.results import FILE, SEARCH_SEED, WIDE_FILE, Job, Run, append, read
 from bench.learning.rounds import rounds
 from bench.learning.trl_rounds import trl_rounds
 from bench.support.machine import describe
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from bench.learning.rounds import Learned
     from models.settings import LearnerSettings
 
-HELD_OUT = 128
 SHORT = {
     "arms": ["ours", "sft"],
     "tastes": ["brief"],
@@ -110,6 +110,12 @@ def jobs(options: argparse.Namespace) -> Iterator[Job]:
             yield Job(name, taste, seed, rate, options.labels, options.lag, options.adversaries)
 
 
+def default_file(tastes: Sequence[str]) -> Path:
+    """Return where runs with such tastes are kept, apart where one of them is no control."""
+    wide = any(TASTES[taste].half != "control" for taste in tastes)
+    return WIDE_FILE if wide else FILE
+
+
 def main() -> int:
     """Do what is missing."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -139,7 +145,7 @@ def main() -> int:
     )
     parser.add_argument("--lag", type=int, default=0, help="versions that people are behind")
     parser.add_argument("--adversaries", type=float, default=0.0, help="share of the users")
-    parser.add_argument("--out", type=Path, default=FILE)
+    parser.add_argument("--out", type=Path, help="where finished runs are kept")
     parser.add_argument(
         "--short", action="store_true", help="minutes: two arms, one taste, one seed, 64 labels"
     )
@@ -151,13 +157,14 @@ def main() -> int:
     if options.rates and min(options.seeds) < SEARCH_SEED:
         parser.error(f"choose rates on seeds of their own: --seeds from {SEARCH_SEED} on")
     wanted = list(jobs(options))
-    finished = read(options.out)
+    out = options.out or default_file(options.tastes)
+    finished = read(out)
     done = {each.job for each in finished if each.is_known(options.until, within=GATE_NATS)}
     for number, job in enumerate(wanted, start=1):
         if job in done:
             continue
         say(f"run {number}/{len(wanted)}")
-        append(run(job, options.at, options.until), options.out)
+        append(run(job, options.at, options.until), out)
     return 0
 
 

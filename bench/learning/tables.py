@@ -42,7 +42,7 @@ def overview(rows: Mapping[Row, list[Run]]) -> str:
         if row.budget == USUAL and not row.lag and not row.adversaries:
             nats = fmean(run.curve[-1]["kl"] for run in runs)
             cells[row.arm][row.taste] = f"{labels_cell(runs, 0.8)}, {nats:.0f} nats"
-    return _markdown(
+    return markdown(
         ["arm", "what it is", *TASTES],
         (
             [arm, ARMS[arm].about, *(cells[arm].get(taste, "") for taste in TASTES)]
@@ -75,7 +75,7 @@ def every_row(rows: Mapping[Row, list[Run]]) -> str:
                 *(f"{fmean(point[name] for point in last):.2f}" for name in ("win", "kl", "words")),
             ]
         )
-    return _markdown([*heads.split("|"), "gap closed", "win", "KL", "words"], lines)
+    return markdown([*heads.split("|"), "gap closed", "win", "KL", "words"], lines)
 
 
 def beside_ours(rows: Mapping[Row, list[Run]]) -> str:
@@ -94,7 +94,7 @@ def beside_ours(rows: Mapping[Row, list[Run]]) -> str:
         cells = [row.arm, row.taste, str(row.lag), f"{row.adversaries:.0%}", str(row.budget)]
         cells += [str(len(found)), f"{100 * fmean(found):+.0f} %", _each(found, "+.0f")]
         lines.append([*cells, *(f"{value:.1f}" for value in nats)])
-    return _markdown(heads.split("|"), lines)
+    return markdown(heads.split("|"), lines)
 
 
 def conditions(rows: Mapping[Row, list[Run]], condition: str, labels: int) -> str:
@@ -107,7 +107,7 @@ def conditions(rows: Mapping[Row, list[Run]], condition: str, labels: int) -> st
         shares = [by_value.get(value, []) for value in values]
         each = (f"{fmean(some):.0%} ({_each(some, '.0f')})" if some else "" for some in shares)
         lines.append([arm, taste, *each])
-    return _markdown(heads, lines)
+    return markdown(heads, lines)
 
 
 def long_runs(rows: Mapping[Row, list[Run]]) -> str:
@@ -132,7 +132,7 @@ def long_runs(rows: Mapping[Row, list[Run]]) -> str:
                     _range([point["words"] for point in late], ".0f"),
                 ]
             )
-    return _markdown(heads.split("|"), lines)
+    return markdown(heads.split("|"), lines)
 
 
 def ablations(rows: Mapping[Row, list[Run]]) -> str:
@@ -155,7 +155,7 @@ def ablations(rows: Mapping[Row, list[Run]]) -> str:
     heads = ["arm", "changed"]
     for taste, labels in ALONE.items():
         heads += [f"{taste}, to {labels} labels", "nats"]
-    return _markdown(heads, lines)
+    return markdown(heads, lines)
 
 
 def _alone(row: Row) -> bool:
@@ -176,7 +176,8 @@ def _each(values: Sequence[float], form: str) -> str:
     return " / ".join(format(100 * value, form) for value in values)
 
 
-def _markdown(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def markdown(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Return a table."""
     rule = "|" + "---|" * len(heads)
     body = ["| " + " | ".join(cells) + " |" for cells in lines]
     return "\n".join(["| " + " | ".join(heads) + " |", rule, *body])
