@@ -119,6 +119,28 @@ def test_the_server_is_that_of_the_settings_unless_one_is_named(
     assert asked == [server]
 
 
+@pytest.mark.parametrize(
+    ("options", "tokens"),
+    [
+        (["--taste", "brief"], 48),
+        (["--taste", "complete"], 128),
+        (["--taste", "complete", "--max-tokens", "20"], 20),
+    ],
+)
+def test_replies_are_as_long_as_the_taste_needs_unless_a_length_is_asked_for(
+    app: typer.Typer, monkeypatch: pytest.MonkeyPatch, options: list[str], tokens: int
+) -> None:
+    planned: list[int] = []
+
+    async def run(_: Any, plan: SimulationPlan, *__: Any) -> SimulationResult:
+        planned.append(plan.max_tokens)
+        return make_result(plan)
+
+    monkeypatch.setattr(command, "_run", run)
+    CliRunner().invoke(app, ["simulate", *options])
+    assert planned == [tokens]
+
+
 def test_a_server_that_is_away_is_one_line_and_exit_code_1(app: typer.Typer) -> None:
     outcome = CliRunner().invoke(app, ["simulate", "--url", "http://127.0.0.1:9"])
     assert outcome.exit_code == 1
