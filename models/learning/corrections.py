@@ -38,6 +38,11 @@ class Corrections:
         return {"corrections": len(self.samples), "corrections_cut": self.cut}
 
 
+def has_corrections(samples: Sequence[Sample], recipe: Recipe) -> bool:
+    """Whether any vote has a correction that the recipe learns from."""
+    return bool(recipe.corrections) and any(sample.correction.strip() for sample in samples)
+
+
 def find_corrections(samples: Sequence[Sample], base: Base, recipe: Recipe) -> Corrections:
     """Return the corrections of a batch's votes; none if the recipe learns from none.
 
@@ -48,7 +53,7 @@ def find_corrections(samples: Sequence[Sample], base: Base, recipe: Recipe) -> C
     of_row: dict[int, int] = {}
     most, cut = recipe.correction_tokens, 0
     for row, sample in enumerate(samples):
-        if not (recipe.corrections and sample.correction.strip()):
+        if not has_corrections([sample], recipe):
             continue
         ids = (*encode_text(base.tokenizer, sample.correction.strip()), base.tokenizer.eos_token_id)
         cut += len(ids) > most

@@ -23,6 +23,7 @@ from models.adapters import AdapterStore, Origin
 from models.base.loading import load_base
 from models.errors import LearningError
 from models.learning.caution import cautious, rate_share
+from models.learning.corrections import has_corrections
 from models.learning.evidence import weigh
 from models.learning.iterations import Iterations, divide
 from models.learning.practice import Practice
@@ -123,12 +124,13 @@ class Learner:
             order = state.generator(seed)
         # 3. Leave the policy where it is if the votes cannot be told from noise.
         everything = [*earlier, *known]
-        evidence = None
+        evidence = model = None
         if recipe.practice_rounds:
             with stopwatch.phase("reward_model"):
                 most = recipe.reward_model_votes
                 evidence = weigh(everything, self._policy, most=most)
-            if evidence.shortcoming:
+            model = None if evidence.shortcoming else evidence.model
+            if model is None and not has_corrections(known, recipe):
                 return self._leave(samples, known, evidence, state, setbacks, stopwatch)
         # 4. Learn from the votes in PPO iterations, each from the weights of the one before it.
         iterations = Iterations(
@@ -141,15 +143,15 @@ class Learner:
             stopwatch,
             self._critic,
         )
-        expected = evidence if recipe.advantage == "expected" else None
-        baselines = expected.baselines[len(earlier) :] if expected else None
+        foreseen = evidence if model and recipe.advantage == "expected" else None
+        baselines = foreseen.baselines[len(earlier) :] if foreseen else None
         parts = divide(known, votes=recipe.iteration_votes, baselines=baselines)
         state, found = iterations.run_all(parts, state, progress)
         # 5. Practise: learn from the policy's own replies, as a model of the votes rates them.
         practised: dict[str, Any] = {}
-        if evidence and evidence.model:
+        if model:
             practice = Practice(self._policy, self._base, recipe, self._settings, order, stopwatch)
-            practised = practice.run(everything, evidence.model, iterations, state, progress)
+            practised = practice.run(everything, model, iterations, state, progress)
         # 6. Refuse weights that are not finite; report the rest, and keep the state.
         self._check_finite()
         report = {

@@ -23,11 +23,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 ANN = Person("k1", "ann")
-PRACTICE = replace(THUMBLOOP, practice_rounds=3)
 
 
 async def _ids(store: Store, *, room: int = 10) -> list[str]:
-    recipe = replace(PRACTICE, reward_model_votes=room + 16)
+    recipe = replace(THUMBLOOP, reward_model_votes=room + 16)
     return [vote.completion_id for vote in await earlier_votes(store, recipe, batch=16)]
 
 
@@ -35,7 +34,6 @@ async def test_an_update_is_given_the_votes_of_the_ones_before_newest_first(
     store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
-    place.settings = place.settings.model_copy(update={"practice_rounds": 3})
     await vote_on("udu")
     await run_update(place)
     await vote_on("ddu", start=3)
@@ -54,7 +52,7 @@ async def test_the_reward_model_of_practice_is_given_as_many_as_fit_beside_the_b
     store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
-    recipe = replace(PRACTICE, reward_model_votes=5)
+    recipe = replace(THUMBLOOP, reward_model_votes=5)
     place.settings = place.settings.model_copy(update={"recipe": recipe})
     await vote_on("udu")
     await run_update(place)
@@ -69,11 +67,12 @@ async def test_without_practice_no_earlier_votes_are_read(
     store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
+    place.settings = place.settings.model_copy(update={"practice_rounds": 0})
     for start in (0, 3):
         await vote_on("udu", start=start)
         await run_update(place)
     assert learner.earlier == [(), ()]
-    assert await earlier_votes(store, THUMBLOOP, batch=3) == ()
+    assert await earlier_votes(store, replace(THUMBLOOP, practice_rounds=0), batch=3) == ()
 
 
 async def test_what_was_changed_or_withdrawn_since_is_left_out(

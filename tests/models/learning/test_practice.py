@@ -218,6 +218,19 @@ def test_votes_that_tell_nothing_leave_the_policy_where_it_is(
     assert all(torch.equal(one.second[name], other.second[name]) for name in one.second)
 
 
+def test_a_correction_is_learned_whatever_the_votes_tell(
+    make_learner: Callable[..., Learner],
+) -> None:
+    learner = make_learner(corrections=1.0)
+    votes = _few(_votes(learner))
+    votes[0] = replace(votes[0], correction="better")
+    report = _learn(learner, votes).report
+    assert "too few" in report["evidence"]["shortcoming"]
+    assert report["corrections"] == 1
+    assert report["steps"] > 0
+    assert report["practice"] == {}
+
+
 def test_without_practice_all_votes_move_the_policy(
     make_learner: Callable[..., Learner],
 ) -> None:
