@@ -21,7 +21,7 @@ from feedback.store.rollout_codec import (
 )
 from feedback.store.versions import read_lineage
 from models.errors import RolloutRefusedError
-from models.versions import Rollback, plan
+from models.versions import Activate, PromoteCanary, Rollback, plan
 
 if TYPE_CHECKING:
     from feedback.store.client import Client
@@ -84,8 +84,8 @@ class RolloutStore:
             if change is None:
                 return snapshot.rollout
             if await self._write(change, snapshot, audit):
-                if any(move.returns is not None for move in change.moves):
-                    await self._return_votes()
+                if change.retakes or any(move.returns is not None for move in change.moves):
+                    await self._move_votes()
                 return change.rollout
         raise RolloutConflictError(
             "Other commands keep changing the rollout, so this one changed nothing. Read the "
@@ -127,18 +127,23 @@ class RolloutStore:
             start = f"({last}" if last else ""
         return events
 
-    async def _return_votes(self) -> None:
-        """Give back the votes of what was rolled back; sweeps do what is left of a long chain."""
+    async def _move_votes(self) -> None:
+        """Give votes back, or take them back again; sweeps do what is left of a long chain."""
         with contextlib.suppress(StoreUnavailableError):  # the rollback itself is done
             for _ in range(_PIECES):
                 if not await self._votes.return_rolled_back():
                     break
 
     async def _read_for(self, command: Command) -> Snapshot:
-        """Read what a command needs: of a rollback, also what its versions are built on."""
+        """Read what a command needs: also what its versions are built on."""
         version = getattr(command, "version", None)
         if not isinstance(command, Rollback):
-            return await self.snapshot(*([version] if version else []))
+            snapshot = await self.snapshot(*([version] if version else []))
+            serves = snapshot.rollout.canary if isinstance(command, PromoteCanary) else version
+            if not serves or not isinstance(command, Activate | PromoteCanary):
+                return snapshot
+            line = await read_lineage(self._client, serves, {snapshot.rollout.live})
+            return replace(snapshot, versions={**line, **snapshot.versions})
         snapshot = await self.snapshot(*([command.to] if command.to else []))
         rollout = snapshot.rollout
         target = command.to or rollout.previous or ""

@@ -62,6 +62,7 @@ def encode_change(change: Transition, before: Snapshot, audit: Audit) -> str:
             for move in change.moves
             if move.returns is not None
         ],
+        "retakes": [f"+{each.run} {each.version}" for each in change.retakes],
         "paused_by": audit.who if change.pause else "",
         "was_paused": int(before.paused),
         "event": {

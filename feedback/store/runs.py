@@ -65,6 +65,7 @@ class Runs:
                 keys.FENCE,
                 keys.SEQUENCE,
                 keys.RUNS,
+                keys.RETURNING,
             ],
             [parent, min_votes, now, self._lease_ms, *words],
         )

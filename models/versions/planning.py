@@ -29,7 +29,7 @@ from models.versions.commands import (
     StartCanary,
     StopCanary,
 )
-from models.versions.rollout import StateChange, Transition
+from models.versions.rollout import StateChange, Transition, VersionRun
 from models.versions.states import LEARNER
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _rollback(snapshot: Snapshot, command: Rollback) -> Transition:
         change,
         moves=tuple(moves),
         history=_history_before(snapshot.history, target, without={*undone, rollout.live}),
-        figures=_rolled_back(moves),
+        figures={**change.figures, **_rolled_back(moves)},
     )
 
 
@@ -234,8 +234,41 @@ def _serve(
     moves = [StateChange(old, "live", "retired")] if old != BASE else []
     if version != BASE:
         moves.append(StateChange(version, snapshot.versions[version].state, "live"))
+    again = _served_again(snapshot, version)
+    below = [
+        each for each in again if each != version and snapshot.versions[each].state == "rolled_back"
+    ]
+    moves += [StateChange(each, "rolled_back", "retired") for each in below]
     walked = (*(each for each in snapshot.history if each not in {old, version}), old)
-    return Transition(action, old, version, after, walked[-HISTORY:], tuple(moves))
+    return Transition(
+        action,
+        old,
+        version,
+        after,
+        walked[-HISTORY:],
+        tuple(moves),
+        figures={"retired": below} if below else {},
+        retakes=tuple(
+            VersionRun(each, run)
+            for each in again
+            if (run := snapshot.versions[each].run) is not None
+        ),
+    )
+
+
+def _served_again(snapshot: Snapshot, version: str) -> list[str]:
+    """Return what goes live and may have been rolled back before: a version and its ancestors.
+
+    Their votes may have been given back, and are in the version's weights. A canary, and a version
+    whose canary was stopped, may have been rolled back before that.
+    """
+    facts = snapshot.versions
+    return [
+        each
+        for each in snapshot.lineage(version)
+        if facts[each].state in {"rolled_back", "canary"}
+        or (facts[each].state == "approved" and facts[each].stopped)
+    ]
 
 
 def _finalise(snapshot: Snapshot, change: Transition, now: float) -> Transition | None:

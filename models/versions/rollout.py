@@ -100,6 +100,14 @@ class StateChange:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionRun:
+    """A version, and the update run that made it."""
+
+    version: str
+    run: int
+
+
+@dataclass(frozen=True, slots=True)
 class Transition:
     """Every write of an accepted command, and its entry in the audit log.
 
@@ -112,6 +120,9 @@ class Transition:
         moves: The changes of versions' states; each applies only if the old state still holds.
         pause: Whether the command pauses learning.
         figures: Values for the audit log, besides those of the caller.
+        retakes: What goes live, or is in the line of what does, and may have been rolled back
+            before. The votes that it learned and that still wait as they were count as learned
+            again.
     """
 
     action: str
@@ -122,3 +133,4 @@ class Transition:
     moves: tuple[StateChange, ...] = ()
     pause: bool = False
     figures: Mapping[str, Any] = field(default_factory=dict)
+    retakes: tuple[VersionRun, ...] = ()

@@ -19,7 +19,8 @@ _MOVES: dict[VersionState, frozenset[VersionState]] = {
     "canary": frozenset({"live", "approved", "rolled_back"}),
     "live": frozenset({"retired", "rolled_back"}),
     "retired": frozenset({"live", "canary", "rolled_back"}),
-    "rolled_back": frozenset({"live", "canary"}),
+    # It is retired again where a version that was learned from it goes live.
+    "rolled_back": frozenset({"live", "canary", "retired"}),
     "rejected": frozenset(),
 }
 

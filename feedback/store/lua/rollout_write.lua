@@ -2,7 +2,7 @@
 --
 -- KEYS[1]  tl:rollout         hash    generation compared; its fields
 -- KEYS[2]  tl:learning        string  by a kill: compared; who paused it, unless it is paused
--- KEYS[3]  tl:returning       list    runs whose votes are to be given back, with the reason
+-- KEYS[3]  tl:returning       list    runs whose votes are to be given back, or taken back again
 -- KEYS[4]  tl:ungated         zset    versions that have their verdict now removed
 -- built    tl:version:{v}     hash    state compared; state, reason, figures, who changed it and when
 -- built    tl:rollout:events  stream  one event
@@ -37,6 +37,7 @@ for _, move in ipairs(change.moves) do
   if move.old == 'candidate' then redis.call('ZREM', KEYS[4], move.version) end
 end
 for _, run in ipairs(change.returns) do redis.call('RPUSH', KEYS[3], run) end
+for _, run in ipairs(change.retakes) do redis.call('RPUSH', KEYS[3], run) end
 if change.paused_by ~= '' then redis.call('SET', KEYS[2], change.paused_by, 'NX') end
 local event = change.event
 audit(event.at, event.who, event.action, event.old, event.new, event.why, event.figures)

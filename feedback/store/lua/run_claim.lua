@@ -8,6 +8,7 @@
 -- KEYS[6]  tl:fence            int     raised
 -- KEYS[7]  tl:sequence         int     raised: the run's number
 -- KEYS[8]  tl:runs             zset    number added
+-- KEYS[9]  tl:returning        list    read: whether votes are still on their way to or from a run
 -- built    tl:completion:{id}  hash    read: there?
 -- built    tl:run:{n}          hash    written
 -- built    tl:feedback:{id}    hash    state 'claimed', run
@@ -16,7 +17,7 @@
 -- ARGV: parent, fewest votes, time, lease (ms), then id, revision, JSON of each vote.
 -- Returns the run's hash, or nil when there is nothing to claim now.
 
-if redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3]) > 0 then return nil end
+if redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[9]) > 0 then return nil end
 if (redis.call('HGET', KEYS[4], 'live') or 'base') ~= ARGV[1] then return nil end
 
 local ids, frozen = {}, {}

@@ -300,6 +300,24 @@ local function return_votes(n, state, reason, most)
   end)
 end
 
+-- Counts the votes of a run that were given back, and that still wait as the run froze them, as
+-- learned again by its version. They can be given back once more. Returns how many the run froze.
+local function retake_votes(n, version)
+  local votes = cjson.decode(redis.call('HGET', run_key(n), 'votes'))
+  for _, vote in ipairs(votes) do
+    local id, key = vote[1], feedback_key(vote[1])
+    local now = redis.call('HMGET', key, 'state', 'scored', 'returned', 'score')
+    local returned = tonumber(now[3]) or 0
+    if now[1] == 'pending' and tonumber(now[2]) == vote[2] and returned > 0 then
+      leave_queue(id)
+      redis.call('HSET', key, 'state', 'learned', 'version', version, 'run', n,
+        'returned', returned - 1)
+      count_state(now[4], 'pending', 'learned')
+    end
+  end
+  return #votes
+end
+
 -- Deletes a person's completion and the vote on it, also where only the vote has not expired, and
 -- takes both out of the counts. Returns what the vote was, or nil when the person has neither.
 local function delete_completion(id, owner, user)

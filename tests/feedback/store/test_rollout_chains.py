@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from feedback.errors import FeedbackError, RolloutConflictError
+from feedback.rewards import reward
 from feedback.settings import FeedbackSettings
 from feedback.store import Store
 from feedback.store import rollout as rollout_module
 from feedback.store import versions as versions_module
 from feedback.store import votes as votes_module
-from feedback.types import Audit, Person
+from feedback.types import Audit, FrozenVote, Person, Vote
 from models.versions import (
     Activate,
+    PromoteCanary,
     Rollback,
     StartCanary,
     StopCanary,
@@ -95,6 +97,79 @@ async def test_a_rollback_within_the_chain_keeps_what_was_learned_before(
     await store.rollout.do(Rollback(V1), OP)
     assert await states(store, 3) == ["learned", "pending", "pending"]
     assert (await store.rollout.get()).previous == "base"
+
+
+async def test_votes_of_a_version_that_serves_again_are_not_learned_twice(
+    store: Store, learn: Callable[..., Awaitable[str]]
+) -> None:
+    for start in (0, 2):
+        await learn(2, start)
+    await store.rollout.do(Rollback("base"), OP)
+    vote = Vote(thumb="down")  # changed meanwhile: its new value was never learned
+    await store.votes.put("c0", ANN, vote, reward(vote), now=3000.0)
+    await store.rollout.do(Activate(V2), OP)
+    found = [await store.votes.get(f"c{i}", ANN) for i in range(4)]
+    assert [vote.state for vote in found] == ["pending", "learned", "learned", "learned"]
+    assert [vote.version for vote in found[1:]] == [V1, V2, V2]
+    assert await store.votes.count_waiting() == 1
+    assert (await store.versions.get(V1)).state == "retired"
+    # Again the other way round, as often as an operator likes.
+    for _ in range(2):
+        await store.rollout.do(Rollback("base"), OP)
+        assert await states(store, 4) == ["pending"] * 4
+        await store.rollout.do(Activate(V2), OP)
+        assert await states(store, 4) == ["pending", "learned", "learned", "learned"]
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_a_canarys_votes_wait_until_it_is_live(
+    store: Store, learn: Callable[..., Awaitable[str]], stopped: bool
+) -> None:
+    for start in (0, 2):
+        await learn(2, start)
+    await store.rollout.do(Rollback("base"), OP)
+    await store.rollout.do(StartCanary(V2, 0.5), OP)
+    assert await states(store, 4) == ["pending"] * 4
+    if stopped:
+        await store.rollout.do(StopCanary(), OP)
+        assert await states(store, 4) == ["pending"] * 4
+        await store.rollout.do(Activate(V2), OP)
+    else:
+        await store.rollout.do(PromoteCanary(V2), OP)
+    assert await states(store, 4) == ["learned"] * 4
+
+
+async def test_a_vote_that_another_version_learned_meanwhile_stays_with_it(
+    store: Store, learn: Callable[..., Awaitable[str]]
+) -> None:
+    await learn(2, 0)
+    await store.rollout.do(Rollback("base"), OP)
+    other = await learn(0, 2)
+    assert other == V2
+    await store.rollout.do(Activate(V1), OP)
+    found = [await store.votes.get(f"c{i}", ANN) for i in range(2)]
+    assert [(vote.state, vote.version) for vote in found] == [("learned", V2)] * 2
+
+
+async def test_nothing_is_claimed_while_votes_are_on_their_way(
+    store: Store,
+    learn: Callable[..., Awaitable[str]],
+    claimed: Callable[..., Awaitable[Run | None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await learn(2, 0)
+    await store.rollout.do(Rollback("base"), OP)
+
+    async def killed() -> int:
+        return 0
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.votes, "return_rolled_back", killed)
+        await store.rollout.do(Activate(V1), OP)
+    votes = [FrozenVote(f"c{i}", 1, 1.0) for i in range(2)]
+    assert await store.runs.claim(votes, parent=V1, min_votes=1, now=70.0) is None
+    assert (await store.retention.sweep(now=100.0, seconds=1.0)).returned_runs == 1
+    assert await states(store, 2) == ["learned"] * 2
 
 
 async def test_votes_that_a_crash_left_behind_are_given_back_by_the_next_sweep(

@@ -40,6 +40,8 @@ class Told:
         getattr(self, f"_{entry.action}")(entry)
         for version in entry.figures.get("rolled_back", ()):
             self.states[version] = "rolled_back"
+        for version in entry.figures.get("retired", ()):
+            self.states[version] = "retired"
         if self.states.get(self.canary or "") != "canary":
             self.canary, self.fraction, self.canary_since = None, 0.0, None
 
