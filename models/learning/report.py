@@ -24,6 +24,7 @@ def vote_figures(samples: Sequence[Sample]) -> dict[str, Any]:
         "up": sum(r > 0 for r in rewards),
         "down": sum(r < 0 for r in rewards),
         "reward_mean": sum(rewards) / len(rewards),
+        "tokens": sum(len(s.response_ids) for s in samples),
     }
 
 
@@ -34,7 +35,6 @@ def batch_figures(samples: Sequence[Sample], scored: ScoredBatch) -> dict[str, A
     return {
         **vote_figures(samples),
         "dropped_as_stale": int((~scored.kept.any(-1)).sum()),
-        "tokens": int(mask.sum()),
         "tokens_read": int(scored.batch.attention.sum()),
         "reply_tokens_mean": float(mask.sum() / len(samples)),
         "kl_per_reply": kl_per_reply.mean().item(),

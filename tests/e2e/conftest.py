@@ -18,10 +18,12 @@ from tests.support.e2e.site import MIN_VOTES, LearnedVersion, WholeSite
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeSite]:
-    """Return a ready server that the module's tests share; updates start from six votes."""
+    """Return a ready server that the tests share; updates learn from six votes alone."""
     if not Path("/proc/self/environ").exists():
         pytest.skip("These tests find the server's processes by /proc, which only Linux has.")
-    server = Server(tmp_path_factory.mktemp("up"), min_votes=str(MIN_VOTES), lease="5")
+    server = Server(
+        tmp_path_factory.mktemp("up"), min_votes=str(MIN_VOTES), lease="5", practice_rounds="0"
+    )
     with server.running():
         yield WholeSite(server)
 

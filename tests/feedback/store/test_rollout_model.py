@@ -60,6 +60,7 @@ class RolloutInRedis(RuleBasedStateMachine):
     """Does the same to the store and to a snapshot, and compares them after each step.
 
     ``votes`` are those of each completion: its state, how often it went back to waiting, its run.
+    ``frozen`` are the completions of each run's batch.
     """
 
     def __init__(self, redis_url: str) -> None:
@@ -71,6 +72,7 @@ class RolloutInRedis(RuleBasedStateMachine):
         self.raw_redis.flushall()
         self.world = Snapshot(Rollout("base", 0))
         self.votes: dict[str, tuple[str, int, int | None]] = {}
+        self.frozen: dict[int, set[str]] = {}
         self.commanded = 0
 
     def do(self, call: Coroutine[Any, Any, Any]) -> Any:
@@ -96,6 +98,11 @@ class RolloutInRedis(RuleBasedStateMachine):
             for name, (state, returned, run) in self.votes.items():
                 if move.returns is not None and (state, run) == ("learned", move.returns):
                     self.votes[name] = self._given_back(returned, most=1)
+        for again in change.retakes:
+            for name in self.frozen[again.run]:
+                state, returned, _ = self.votes[name]
+                if state == "pending" and returned > 0:
+                    self.votes[name] = ("learned", returned - 1, again.run)
 
     def _given_back(self, returned: int, *, most: int) -> tuple[str, int, None]:
         again = returned < most
@@ -113,6 +120,7 @@ class RolloutInRedis(RuleBasedStateMachine):
         if run is None:
             assert "pending" not in {state for state, _, _ in self.votes.values()}
             return
+        self.frozen[run.number] = {vote.completion_id for vote in run.votes}
         version = f"v{run.number:06d}-0123456789ab"
         verdict = "approved" if passes else "rejected"
         told = {"manifest": {}, "report": {}, "now": self.clock}
