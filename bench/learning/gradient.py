@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bench.learning.people import USERS, Habits, World
+from bench.learning.remembered import as_sample
 from bench.learning.replies import MEMORY, Replies
 from bench.learning.results import SEARCH_SEED
 from bench.support.machine import describe, write_results
@@ -27,16 +28,16 @@ from models.learning.features import reply_features
 from models.policy.batch import micro_batches
 from models.ppo.advantages import among_replies, leave_one_out
 from models.settings import LearnerSettings
-from models.types import BASE, Sample
+from models.types import BASE
 from service.simulate.people import click
 from service.simulate.tastes import TASTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.learning.remembered import Reply
     from models.learning.evidence import Evidence
     from models.policy.policy import Policy
+    from models.types import Sample
 
 GROUPS, VOTES, MANY = 8, 64, 2000
 QUESTIONS, REPLIES = 48, 4
@@ -51,7 +52,7 @@ def voted(world: World, replies: Replies, count: int) -> list[Sample]:
     drawn = replies.ask([t.prompt for t in turns], BASE, [t.seed for t in turns])
     return [
         replace(
-            _sample(reply, number),
+            as_sample(reply, str(number)),
             user=turn.user.name,
             reward=1.0 if click(turn, reply.text) == "up" else -1.0,
         )
@@ -66,7 +67,7 @@ def practised(votes: Sequence[Sample], world: World, replies: Replies) -> list[S
     asked = [prompt for prompt in prompts[:QUESTIONS] for _ in range(REPLIES)]
     start = _FIRST_SEED + first * REPLIES
     drawn = replies.ask(asked, BASE, range(start, start + len(asked)))
-    return [_sample(reply, number) for number, reply in enumerate(drawn)]
+    return [as_sample(reply, str(number)) for number, reply in enumerate(drawn)]
 
 
 def gradient(
@@ -145,20 +146,6 @@ def _scatter(found: Sequence[torch.Tensor]) -> float:
     """Return the variance of vectors: the mean squared distance from their mean, unbiased."""
     stacked = torch.stack(list(found))
     return float((stacked - stacked.mean(0)).square().sum() / (len(found) - 1))
-
-
-def _sample(reply: Reply, number: int) -> Sample:
-    return Sample(
-        completion_id=str(number),
-        user="",
-        prompt_ids=reply.prompt_ids,
-        response_ids=reply.ids,
-        behaviour_logprobs=reply.logprobs,
-        temperature=1.0,
-        reward=0.0,
-        version=BASE,
-        ended=reply.ended,
-    )
 
 
 def main() -> int:

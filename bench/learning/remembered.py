@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from models.types import BASE, Sample
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -21,6 +23,21 @@ class Reply:
     logprobs: tuple[float, ...]
     text: str
     ended: bool
+
+
+def as_sample(reply: Reply, completion_id: str, version: str = BASE) -> Sample:
+    """Return a reply, drawn at temperature 1, as one that nobody has voted on yet."""
+    return Sample(
+        completion_id=completion_id,
+        user="",
+        prompt_ids=reply.prompt_ids,
+        response_ids=reply.ids,
+        behaviour_logprobs=reply.logprobs,
+        temperature=1.0,
+        reward=0.0,
+        version=version,
+        ended=reply.ended,
+    )
 
 
 class Remembered:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bench.learning.people import USERS, Habits, World
+from bench.learning.remembered import as_sample
 from bench.learning.replies import MEMORY, TOKENS, Replies
 from bench.learning.results import SEARCH_SEED
 from bench.support.machine import describe, write_results
@@ -25,7 +26,7 @@ from bench.support.paths import ROOT
 from models.learning.features import reply_features
 from models.learning.reward_model import ReplyFeatures, fit_reward_model
 from models.settings import LearnerSettings
-from models.types import BASE, Sample
+from models.types import BASE
 from service.simulate.people import click
 from service.simulate.tastes import TASTES
 
@@ -72,20 +73,7 @@ def draw(questions: Sequence[str]) -> Pool:
     replies = Replies(settings, TOKENS, MEMORY)
     often = [question for question in questions for _ in range(OF_QUESTION)]
     drawn = replies.ask(often, BASE, range(FIRST_SEED, FIRST_SEED + len(often)))
-    samples = [
-        Sample(
-            completion_id=str(number),
-            user="",
-            prompt_ids=reply.prompt_ids,
-            response_ids=reply.ids,
-            behaviour_logprobs=reply.logprobs,
-            temperature=1.0,
-            reward=0.0,
-            version=BASE,
-            ended=reply.ended,
-        )
-        for number, reply in enumerate(drawn)
-    ]
+    samples = [as_sample(reply, str(number)) for number, reply in enumerate(drawn)]
     features = reply_features(samples, replies.policy)
     starts = range(0, len(often), OF_QUESTION)
     rows = {often[start]: range(start, start + OF_QUESTION) for start in starts}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.learning.measure import CEILING_OF
-from models.types import BASE, Sample
+from bench.learning.remembered import as_sample
+from models.types import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from bench.learning.people import Cast, World
     from bench.learning.remembered import Reply
     from bench.learning.replies import Replies
+    from models.types import Sample
     from service.simulate.people import Turn
 
 
@@ -94,16 +96,10 @@ def _best(replies: Replies, turn: Turn) -> str:
 
 
 def _voted(reply: Reply, cast: Cast, version: str, correction: str) -> Voted:
-    sample = Sample(
-        completion_id=f"t{cast.turn.number}-{cast.side}",
+    sample = replace(
+        as_sample(reply, f"t{cast.turn.number}-{cast.side}", version),
         user=cast.turn.user.name,
-        prompt_ids=reply.prompt_ids,
-        response_ids=reply.ids,
-        behaviour_logprobs=reply.logprobs,
-        temperature=1.0,
         reward=cast.reward,
-        version=version,
-        ended=reply.ended,
         correction=correction,
     )
     return Voted(reply, sample)

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from models.adapters import Manifest
     from models.gate import GateFigures
     from models.learning.evidence import Evidence
+    from models.recipe import Recipe
     from models.settings import LearnerSettings
     from models.types import Sample
 
@@ -133,16 +134,8 @@ class Learner:
             if model is None and not has_corrections(known, recipe):
                 return self._leave(samples, known, evidence, state, setbacks, stopwatch)
         # 4. Learn from the votes in PPO iterations, each from the weights of the one before it.
-        iterations = Iterations(
-            self._policy,
-            self._base,
-            recipe,
-            self._settings,
-            self._schedule(optimizer, state),
-            order,
-            stopwatch,
-            self._critic,
-        )
+        schedule = self._schedule(optimizer, state)
+        iterations = self._iterations(recipe, schedule, order, stopwatch)
         foreseen = evidence if model and recipe.advantage == "expected" else None
         baselines = foreseen.baselines[len(earlier) :] if foreseen else None
         parts = divide(known, votes=recipe.iteration_votes, baselines=baselines)
@@ -163,6 +156,20 @@ class Learner:
         steps = report["steps"] + practised.get("steps", 0)
         after = self._state_after(state, optimizer, order, steps)
         return Learned(partial(self._write, after.slowed(rate_share(setbacks))), report)
+
+    def _iterations(
+        self, recipe: Recipe, schedule: LambdaLR, order: torch.Generator, stopwatch: Stopwatch
+    ) -> Iterations:
+        return Iterations(
+            self._policy,
+            self._base,
+            recipe,
+            self._settings,
+            schedule,
+            order,
+            stopwatch,
+            self._critic,
+        )
 
     def _leave(
         self,
