@@ -72,9 +72,14 @@ def learning_figures(trace: EpochsTrace) -> dict[str, Any]:
 
 
 def evidence_of(report: Mapping[str, Any]) -> float | None:
-    """Return the bits of evidence of an update that moved the policy; None for any other."""
-    bits = report.get("evidence", {}).get("bits") if report.get("steps") else None
-    return None if bits is None else float(bits)
+    """Return the bits of evidence of an update that votes moved; None for any other.
+
+    An update without enough of them may take steps for its corrections.
+    """
+    evidence = report.get("evidence", {})
+    if not report.get("steps") or evidence.get("shortcoming") or evidence.get("bits") is None:
+        return None
+    return float(evidence["bits"])
 
 
 _SUMS = frozenset(
