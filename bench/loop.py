@@ -1,7 +1,8 @@
 """Times the loop on the real model: from the 16th vote to the first reply by the new version.
 
-Default settings throughout, on a server of its own. Sixteen people's replies are thumbed up when
-short and down when long; the clock starts when the 16th vote is answered. Nobody chats meanwhile.
+Default settings on a server of its own; ``--practice-rounds 0`` learns from votes alone. Sixteen
+people's replies are thumbed up when short and down when long; the clock starts when the 16th vote
+is answered. Nobody chats meanwhile.
 """
 
 from __future__ import annotations
@@ -92,9 +93,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repeat", type=int, default=3, help="updates, one after the other")
     parser.add_argument("--tokens", type=int, default=60, help="most tokens of a voted reply")
+    parser.add_argument("--practice-rounds", default="3", help="3 is the default of the product")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="thumbloop-loop-") as folder:
-        server = Server(Path(folder))
+        server = Server(Path(folder), practice_rounds=options.practice_rounds)
         print("starting the server …", file=sys.stderr)
         with server.running():
             updates = []

@@ -17,7 +17,7 @@ RUNS = 20
 
 
 async def earlier_votes(store: Store, recipe: Recipe, *, batch: int) -> tuple[Sample, ...]:
-    """Return what an update of ``batch`` new votes needs of earlier ones, newest first.
+    """Return what an update of ``batch`` new votes needs of earlier ones, oldest first.
 
     A vote that was changed or withdrawn since is left out; so are those of a version that was
     rejected or rolled back, which wait to be learned again.
@@ -26,4 +26,4 @@ async def earlier_votes(store: Store, recipe: Recipe, *, batch: int) -> tuple[Sa
     votes = learned_votes(await store.runs.list(RUNS) if room else [])
     standing = standing_votes(votes, await store.votes.still_learned(votes), most=room)
     completions = await store.completions.get_many([vote.completion_id for vote in standing])
-    return make_batch(standing, completions).samples
+    return make_batch(standing, completions).samples[::-1]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from feedback.errors import RolloutConflictError
 from feedback.types import Audit
 from models.failpoints import failpoint
+from models.learning.outcome import moved
 from models.versions import Activate, StartCanary
 
 if TYPE_CHECKING:
@@ -31,13 +32,21 @@ class PassedVersion:
 async def promote(resources: UpdateResources, run: Run, passed: PassedVersion) -> None:
     """Serve a version that passed, first to a share of the users where there is one set.
 
-    An operator's choice in the meantime is kept.
+    A version that has its parent's weights is served to all at once, because there is nothing to
+    try. An operator's choice in the meantime is kept.
     """
-    fraction = resources.settings.canary_fraction
+    record = await resources.store.versions.get(passed.version)
+    same_weights = not moved(record.manifest.get("figures", {}))
+    fraction = 0.0 if same_weights else resources.settings.canary_fraction
     command = (
         StartCanary(passed.version, fraction, expected_live=run.parent)
         if fraction > 0
-        else Activate(passed.version, expected_live=run.parent, only_from="approved")
+        else Activate(
+            passed.version,
+            expected_live=run.parent,
+            only_from="approved",
+            same_weights=same_weights,
+        )
     )
     why = f"run {run.number} passed its gate"
     try:

@@ -118,8 +118,8 @@ class GateFigures:
         operator: The results of the operator's prompts.
         samples: A few of the candidate's replies.
         could_not: The reason why nothing could be measured; None otherwise.
-        evidence: By how many bits the replies make the votes likelier than chance, of an update
-            that moved the policy; None for any other version.
+        evidence: How often votes dealt out at random fit the replies as well as the votes of an
+            update that moved the policy; None for any other version.
     """
 
     finite: bool

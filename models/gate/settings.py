@@ -48,8 +48,11 @@ class GateBounds(NamedBounds):
     """The bound of each check; "over the base" means a difference from the base's figure."""
 
     evidence: FiniteFloat = Field(
-        0.0,
-        description="Fewest bits by which replies make an update's votes likelier than chance.",
+        0.2,
+        ge=0,
+        le=1,
+        description="Largest share of votes dealt out at random that fit the replies as well as an "
+        "update's votes do.",
     )
     kl_to_base: FiniteFloat = Field(
         20.0,

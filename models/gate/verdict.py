@@ -104,7 +104,7 @@ def _checks(figures: GateFigures, bounds: GateBounds) -> Iterator[Check]:
     if candidate is None or base is None:
         return
     if figures.evidence is not None:
-        yield _at_least("evidence", figures.evidence, bounds.evidence, "votes like those of chance")
+        yield _at_most("evidence", figures.evidence, bounds.evidence, "votes like those of chance")
     drift = "drift from the base model"
     yield _at_most("KL to base", figures.kl_per_reply, bounds.kl_to_base, drift)
     step = "one update that changed too much"

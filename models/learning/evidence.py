@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 LEAST_VOTES = 12
 """With fewer votes no model is fitted, because they say too little."""
+MOST_CHANCE = 0.2
+"""How often votes that say nothing may pass for votes that do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +42,25 @@ class Evidence:
     def shortcoming(self) -> str | None:
         """Why the votes cannot be told from noise, as a sentence; None if they can.
 
-        A model of the replies must make the votes likelier than one of chance and of who votes.
-        Both are held against votes that they have not seen: a marginal likelihood is the product of
-        the predictions of each vote from those before it.
+        A model of the replies must make the votes likelier than it makes most votes that are dealt
+        out to the same replies at random: a permutation test.
         """
         if self.votes < LEAST_VOTES:
             return f"{self.votes} votes are too few: at least {LEAST_VOTES} can tell a difference."
         if self.model is None:
             return f"All of the {self.votes} votes are alike: they tell no reply from another."
-        if self.model.bits <= 0:
+        if self.model.chance > MOST_CHANCE:
             return (
-                f"The {self.votes} votes cannot be told from chance: the replies make them "
-                f"{-self.model.bits:.1f} bits less likely."
+                f"The {self.votes} votes cannot be told from chance: "
+                f"{self.model.chance:.0%} of votes dealt out at random fit the replies as well."
             )
         return None
 
     def figures(self) -> dict[str, Any]:
         """Return figures for the report, JSON-able."""
         of_model = {
-            name: getattr(self.model, name, None) for name in ("bits", "correlation", "explained")
+            name: getattr(self.model, name, None)
+            for name in ("bits", "chance", "correlation", "explained")
         }
         return {"votes": self.votes, **of_model, "shortcoming": self.shortcoming}
 

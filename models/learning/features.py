@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 DEPTH = 0.4
 """The layer whose states say most about what people like, as a share of all layers."""
+WORD_COLUMNS = 4096
+"""How many columns the tokens share: few replies have two of one column."""
 
 
 def reply_features(samples: Sequence[Sample], policy: Policy) -> ReplyFeatures:
@@ -34,7 +36,7 @@ def reply_features(samples: Sequence[Sample], policy: Policy) -> ReplyFeatures:
         for row, mean in zip(micro.rows, means.cpu().double(), strict=True):
             states[row] = mean
     return ReplyFeatures(
-        words=_token_means(samples, policy),
+        words=torch.stack([_token_counts(sample) for sample in samples]),
         content=torch.stack(states),
         form=torch.tensor(
             [surface_counts(sample, policy.base.tokenizer) for sample in samples],
@@ -43,12 +45,10 @@ def reply_features(samples: Sequence[Sample], policy: Policy) -> ReplyFeatures:
     )
 
 
-def _token_means(samples: Sequence[Sample], policy: Policy) -> torch.Tensor:
-    """Return the mean of the base's embeddings of each reply's tokens, ``[N, H]`` fp64."""
-    table = policy.base.model.get_input_embeddings().weight.detach()
-    return torch.stack(
-        [
-            table[torch.tensor(sample.response_ids, device=table.device)].double().mean(0).cpu()
-            for sample in samples
-        ]
-    )
+def _token_counts(sample: Sample) -> torch.Tensor:
+    """Return the logarithm of one plus the count of each token of a reply, ``[W]`` fp64.
+
+    Tokens share columns by their remainder: the hashing trick (Weinberger et al., 2009).
+    """
+    columns = torch.tensor(sample.response_ids) % WORD_COLUMNS
+    return torch.bincount(columns, minlength=WORD_COLUMNS).double().log1p()

@@ -175,10 +175,10 @@ class Iterations:
                 **learning_figures(trace),
                 **corrections.figures(),
             }
-        return _after(batch, state), figures
+        return after_votes(batch, state), figures
 
 
-def _after(votes: Sequence[Sample], state: LearnerState) -> LearnerState:
+def after_votes(votes: Sequence[Sample], state: LearnerState) -> LearnerState:
     """Return the state with these votes in the users' means."""
     users = [vote.user for vote in votes]
     rewards = torch.tensor([vote.reward for vote in votes]).tolist()  # fp32, as in baselines

@@ -25,9 +25,10 @@ from models.errors import LearningError
 from models.learning.caution import cautious, rate_share
 from models.learning.corrections import has_corrections
 from models.learning.evidence import weigh
-from models.learning.iterations import Iterations, divide
+from models.learning.iterations import Iterations, after_votes, divide
+from models.learning.outcome import evidence_of
 from models.learning.practice import Practice
-from models.learning.report import evidence_of, recovery_figures, update_figures, vote_figures
+from models.learning.report import recovery_figures, update_figures, vote_figures
 from models.learning.schedule import share_of_rate
 from models.learning.scoring import recover_behaviour, without_logprobs
 from models.learning.state import (
@@ -134,11 +135,15 @@ class Learner:
             if model is None and not has_corrections(known, recipe):
                 return self._leave(samples, known, evidence, state, setbacks, stopwatch)
         # 4. Learn from the votes in PPO iterations, each from the weights of the one before it.
+        baselines: Sequence[float] | None = None
+        if evidence and not model:  # only the corrections teach something
+            recipe = replace(recipe, advantage="expected")
+            baselines = [vote.reward for vote in known]
+        elif evidence and recipe.advantage == "expected":
+            baselines = evidence.baselines[len(earlier) :]
+        parts = divide(known, votes=recipe.iteration_votes, baselines=baselines)
         schedule = self._schedule(optimizer, state)
         iterations = self._iterations(recipe, schedule, order, stopwatch)
-        foreseen = evidence if model and recipe.advantage == "expected" else None
-        baselines = foreseen.baselines[len(earlier) :] if foreseen else None
-        parts = divide(known, votes=recipe.iteration_votes, baselines=baselines)
         state, found = iterations.run_all(parts, state, progress)
         # 5. Practise: learn from the policy's own replies, as a model of the votes rates them.
         practised: dict[str, Any] = {}
@@ -180,7 +185,11 @@ class Learner:
         setbacks: int,
         stopwatch: Stopwatch,
     ) -> Learned:
-        """Return the parent's weights and state unchanged, with a report that says why."""
+        """Return the parent's weights, with a report that says why.
+
+        The state has the votes in the users' means, and less momentum after setbacks.
+        """
+        after = after_votes(known, state).slowed(rate_share(setbacks))
         report = {
             **vote_figures(known),
             "steps": 0,
@@ -188,7 +197,7 @@ class Learner:
             "practice": {},
             **self._circumstances(samples, known, setbacks, stopwatch),
         }
-        return Learned(partial(self._write, state), report)
+        return Learned(partial(self._write, after), report)
 
     def _circumstances(
         self,

@@ -71,17 +71,6 @@ def learning_figures(trace: EpochsTrace) -> dict[str, Any]:
     }
 
 
-def evidence_of(report: Mapping[str, Any]) -> float | None:
-    """Return the bits of evidence of an update that votes moved; None for any other.
-
-    An update without enough of them may take steps for its corrections.
-    """
-    evidence = report.get("evidence", {})
-    if not report.get("steps") or evidence.get("shortcoming") or evidence.get("bits") is None:
-        return None
-    return float(evidence["bits"])
-
-
 _SUMS = frozenset(
     {
         "votes",

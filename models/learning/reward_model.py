@@ -1,15 +1,15 @@
 """The reward model of practice: a Gaussian process that predicts people's votes on replies.
 
 Votes are few, so the model is small. Far from all replies that were voted on, where it knows
-nothing, it predicts the mean vote. It knows a reply by features that the frozen base computes, and
-has nothing that is specific to a taste. The equations are those of Rasmussen and Williams, Gaussian
-Processes for Machine Learning (2006).
+nothing, it predicts the mean vote. It knows a reply by its words, by features that the frozen base
+computes and by what can be counted in it, and has nothing that is specific to a taste. The
+equations are those of Rasmussen and Williams, Gaussian Processes for Machine Learning (2006).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -25,8 +25,13 @@ NOISES = (0.3, 1.0, 3.0, 10.0, 30.0)
 SETTINGS = tuple(product(FORM_WEIGHTS, NOISES))
 """All pairs of a form weight and a noise, ordered by form weight."""
 USERS = 0.3
-"""The variance between the means of users, as a share of a vote's noise."""
+"""The variance between the means of users, as a multiple of a vote's noise."""
+COMMON = 100.0
+"""The variance of the common mean, likewise: so large that it may be anything."""
+SHUFFLES = 199
+"""How many times the votes are dealt out to the replies at random."""
 _LEAST_SPREAD = 1e-3
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,7 @@ class ReplyFeatures:
     """The features of ``N`` replies, fp64.
 
     Attributes:
-        words: Means of the base's embeddings over a reply's tokens, ``[N, H]``.
+        words: Logarithms of one plus the count of each token, hashed to columns, ``[N, W]``.
         content: Means of the base's states in a middle layer, ``[N, H]``.
         form: What can be counted in a reply's text, ``[N, F]``.
     """
@@ -61,11 +66,13 @@ class FeatureScale:
 
     @classmethod
     def of(cls, features: ReplyFeatures) -> FeatureScale:
-        """Return the scale that gives each feature the mean 0 and the standard deviation 1."""
-        return cls(
-            features.map(lambda each: each.mean(0)),
-            features.map(lambda each: each.std(0, correction=0) + _LEAST_SPREAD),
-        )
+        """Return the scale that gives each feature the mean 0 and the standard deviation 1.
+
+        All words have one scale, so that a rare word does not count more than a common one.
+        """
+        spread = features.map(lambda each: each.std(0, correction=0) + _LEAST_SPREAD)
+        together = spread.words.square().mean().sqrt().expand_as(spread.words)
+        return cls(features.map(lambda each: each.mean(0)), replace(spread, words=together))
 
     def apply(self, features: ReplyFeatures) -> ReplyFeatures:
         """Return scaled features."""
@@ -93,6 +100,8 @@ class RewardModel:
         correlation: The correlation of the votes with these; 0 if the predictions are all equal.
         explained: The expected share of the votes' differences that comes from the replies.
         bits: By how many bits the replies make the votes likelier than users and chance alone.
+        chance: How often votes that are dealt out to the replies at random reach as many bits, in
+            (0, 1].
     """
 
     scale: FeatureScale
@@ -103,6 +112,7 @@ class RewardModel:
     correlation: float
     explained: float
     bits: float
+    chance: float
 
     def expect(self, features: ReplyFeatures) -> torch.Tensor:
         """Return the expected reward of each of ``M`` replies, ``[M]`` (equation 2.25)."""
@@ -143,59 +153,86 @@ def fit_reward_model(
     rewards_N = rewards_N.double()
     scale = FeatureScale.of(features)
     known = scale.apply(features)
-    same_NN = rewards_N.new_tensor([[float(a == b) for b in users] for a in users])
-    rest_NN = torch.eye(len(users), dtype=torch.float64) + USERS * same_NN + 1.0
+    of_user_NN = torch.eye(len(users), dtype=torch.float64) + USERS * _same(users)
+    rest_NN = of_user_NN + COMMON
     by_weight = {each: alike(known, known, form_weight=each) for each in FORM_WEIGHTS}
-    fits = [
-        _Fit.to(rewards_N, by_weight[form_weight] / noise + rest_NN)
-        for form_weight, noise in SETTINGS
-    ]
-    likelihoods_S = rewards_N.new_tensor([fit.log_likelihood for fit in fits])
-    shares_S = likelihoods_S.softmax(0)
+    fits = [_Fit.of(by_weight[weight] / noise + rest_NN) for weight, noise in SETTINGS]
+    # The votes come first, and the shuffled ones behind them: B rows.
+    dealt_BN = torch.stack([rewards_N, *_shuffled(rewards_N, of_user_NN)])
+    likelihoods_SB = torch.stack([fit.log_likelihoods(dealt_BN) for fit in fits])
+    together_B = likelihoods_SB.logsumexp(0) - math.log(len(SETTINGS))
+    bits_B = (together_B - _Fit.of(rest_NN).log_likelihoods(dealt_BN)) / math.log(2)
+    shares_S = likelihoods_SB[:, 0].softmax(0)
     noises_S = shares_S.new_tensor([noise for _, noise in SETTINGS])
-    weights_SN = torch.stack([fit.weights for fit in fits]) * shares_S[:, None]
+    solved_SN = torch.stack([fit.solve(rewards_N) for fit in fits])
     left_out_N = shares_S @ torch.stack([fit.left_out(rewards_N) for fit in fits])
-    together = float(likelihoods_S.logsumexp(0)) - math.log(len(SETTINGS))
+    weights_SN = solved_SN * shares_S[:, None]
     return RewardModel(
         scale=scale,
         known=known,
         weights=weights_SN,
-        constant=float(weights_SN.sum()),
+        constant=COMMON * float(weights_SN.sum()),
         left_out=left_out_N,
         correlation=_correlation(left_out_N, rewards_N),
         explained=float(shares_S @ (1 / (1 + noises_S))),
-        bits=(together - _Fit.to(rewards_N, rest_NN).log_likelihood) / math.log(2),
+        bits=float(bits_B[0]),
+        chance=float((bits_B >= bits_B[0] - _ROUNDING).double().mean()),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Fit:
-    """Votes y under a covariance C.
+    """A covariance C of votes that is known but for a factor, by its Cholesky root ``[N, N]``."""
 
-    Attributes:
-        weights: C⁻¹ y, ``[N]``.
-        root: The Cholesky root of C, ``[N, N]``.
-        log_likelihood: The logarithm of the votes' density at C's likeliest scale, but for a
-            constant.
-    """
-
-    weights: torch.Tensor
     root: torch.Tensor
-    log_likelihood: float
 
     @classmethod
-    def to(cls, rewards_N: torch.Tensor, covariance_NN: torch.Tensor) -> _Fit:
-        """Return the fit of a covariance that is known but for a factor."""
-        root_NN = torch.linalg.cholesky(covariance_NN)
-        weights_N = torch.cholesky_solve(rewards_N[:, None], root_NN)[:, 0]
-        count, misfit = len(rewards_N), float(rewards_N @ weights_N)
-        volume = float(root_NN.diagonal().log().sum())
-        likelihood = -0.5 * count * math.log(misfit / count) - volume
-        return cls(weights_N, root_NN, likelihood)
+    def of(cls, covariance_NN: torch.Tensor) -> _Fit:
+        return cls(torch.linalg.cholesky(covariance_NN))
+
+    def solve(self, rewards_N: torch.Tensor) -> torch.Tensor:
+        """Return C⁻¹ y, ``[N]``."""
+        return torch.cholesky_solve(rewards_N[:, None], self.root)[:, 0]
+
+    def log_likelihoods(self, rewards_BN: torch.Tensor) -> torch.Tensor:
+        """Return the logarithm of the density of each row at its likeliest factor, ``[B]``.
+
+        A constant is left out.
+        """
+        count = rewards_BN.shape[1]
+        whitened_NB = torch.linalg.solve_triangular(self.root, rewards_BN.T, upper=False)
+        misfit_B = whitened_NB.square().sum(0)
+        volume = float(self.root.diagonal().log().sum())
+        likelihood_B: torch.Tensor = -0.5 * count * (misfit_B / count).log() - volume
+        return likelihood_B
 
     def left_out(self, rewards_N: torch.Tensor) -> torch.Tensor:
         """Return the prediction of each vote from all other votes (equation 5.12)."""
-        return rewards_N - self.weights / torch.cholesky_inverse(self.root).diagonal()
+        inverse_N = torch.cholesky_inverse(self.root).diagonal()
+        return rewards_N - self.solve(rewards_N) / inverse_N
+
+
+def _shuffled(rewards_N: torch.Tensor, covariance_NN: torch.Tensor) -> list[torch.Tensor]:
+    """Return votes that say nothing of the replies, but differ between users as these do.
+
+    What is shuffled is the votes without their mean and made independent, as in permutation tests
+    of correlated data (Huh and Jhun, 2001).
+    """
+    root_NN = torch.linalg.cholesky(covariance_NN)
+    pulls_N = torch.cholesky_solve(torch.ones_like(rewards_N)[:, None], root_NN)[:, 0]
+    mean = (pulls_N @ rewards_N) / pulls_N.sum()
+    apart_N1 = (rewards_N - mean)[:, None]
+    independent_N = torch.linalg.solve_triangular(root_NN, apart_N1, upper=False)[:, 0]
+    order = torch.Generator().manual_seed(len(rewards_N))
+    orders = [torch.randperm(len(rewards_N), generator=order) for _ in range(SHUFFLES)]
+    return [mean + root_NN @ independent_N[each] for each in orders]
+
+
+def _same(users: Sequence[str]) -> torch.Tensor:
+    """Return 1 where two votes are of one user and 0 elsewhere, ``[N, N]`` fp64."""
+    numbers = {user: number for number, user in enumerate(users)}
+    of_vote = torch.tensor([numbers[user] for user in users])
+    return (of_vote[:, None] == of_vote[None]).double()
 
 
 def _mean_squares(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

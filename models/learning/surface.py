@@ -20,8 +20,8 @@ _COUNTED = tuple(
     re.compile(pattern, re.MULTILINE)
     for pattern in (
         r"\n",
-        r"\n\s*\n",
-        r"^\s*(?:[-*•+]|\d+[.)])\s",  # list items
+        r"\n[^\S\n]*\n",
+        r"^[^\S\n]*(?:[-*•+]|\d+[.)])\s",  # list items
         r"[*#_`|]",  # markup
         r"[,;\u3001]",
         r"[.\u3002]",

@@ -23,11 +23,14 @@ class Activate:
         only_from: The one state that the version may be in; None for each that may go live. Where
             ``expected_live`` was left and came back meanwhile, only the version's own state shows
             it.
+        same_weights: Whether it has the weights of the live version. The live version is then no
+            version to go back to, and what is known of it holds for the new one.
     """
 
     version: str
     expected_live: str | None = None
     only_from: VersionState | None = None
+    same_weights: bool = False
 
 
 @dataclass(frozen=True, slots=True)

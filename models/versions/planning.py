@@ -83,8 +83,12 @@ def _activate(snapshot: Snapshot, command: Activate, who: str) -> Transition:
         if who == LEARNER:
             check_learner_may_serve(snapshot, version)
         check_servable(snapshot, version, command.only_from)
-    confirmed = rollout.confirmed if who == LEARNER else version
-    return _serve(snapshot, "activate", version, confirmed=confirmed)
+    known = command.same_weights and (rollout.confirmed or BASE) == rollout.live
+    confirmed = version if known or who != LEARNER else rollout.confirmed
+    change = _serve(snapshot, "activate", version, confirmed=confirmed)
+    if command.same_weights:
+        change = replace(change, history=_without(change.history, rollout.live))
+    return change
 
 
 def _rollback(snapshot: Snapshot, command: Rollback) -> Transition:
@@ -153,7 +157,7 @@ def _promote_canary(snapshot: Snapshot, command: PromoteCanary) -> Transition:
 def _reject_canary(snapshot: Snapshot, command: RejectCanary) -> Transition:
     canary = require_canary(snapshot, command.expected)
     rollout = replace(snapshot.rollout, canary=None)
-    history = tuple(each for each in snapshot.history if each != canary)
+    history = _without(snapshot.history, canary)
     moves = [_roll_back_version(snapshot, canary)]
     return Transition(
         "reject_canary",
@@ -239,7 +243,7 @@ def _serve(
         each for each in again if each != version and snapshot.versions[each].state == "rolled_back"
     ]
     moves += [StateChange(each, "rolled_back", "retired") for each in below]
-    walked = (*(each for each in snapshot.history if each not in {old, version}), old)
+    walked = (*_without(snapshot.history, old, version), old)
     return Transition(
         action,
         old,
@@ -303,6 +307,10 @@ def _previous(live: str, history: tuple[str, ...]) -> str | None:
     if history:
         return history[-1]
     return None if live == BASE else BASE
+
+
+def _without(history: tuple[str, ...], *versions: str) -> tuple[str, ...]:
+    return tuple(each for each in history if each not in versions)
 
 
 def _history_before(history: tuple[str, ...], target: str, *, without: set[str]) -> tuple[str, ...]:

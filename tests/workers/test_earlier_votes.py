@@ -30,7 +30,7 @@ async def _ids(store: Store, *, room: int = 10) -> list[str]:
     return [vote.completion_id for vote in await earlier_votes(store, recipe, batch=16)]
 
 
-async def test_an_update_is_given_the_votes_of_the_ones_before_newest_first(
+async def test_an_update_is_given_the_votes_of_the_ones_before_oldest_first(
     store: Store, workplace: tuple[UpdateResources, FakeLearner], vote_on: VoteOn
 ) -> None:
     place, learner = workplace
@@ -40,11 +40,11 @@ async def test_an_update_is_given_the_votes_of_the_ones_before_newest_first(
     await run_update(place)
     assert learner.earlier[0] == ()
     assert [s.completion_id for s in learner.learned[1]] == ["c3", "c4", "c5"]
-    assert [s.completion_id for s in learner.earlier[1]] == ["c2", "c1", "c0"]
+    assert [s.completion_id for s in learner.earlier[1]] == ["c0", "c1", "c2"]
     assert [s.reward for s in learner.earlier[1]] == [1.0, -1.0, 1.0]
     reports = [run.report["practice_vote_ids"] for run in await store.runs.list()]
-    assert reports == [["c2", "c1", "c0"], []]
-    assert await _ids(store, room=4) == ["c5", "c4", "c3", "c2"]
+    assert reports == [["c0", "c1", "c2"], []]
+    assert await _ids(store, room=4) == ["c2", "c3", "c4", "c5"]
     assert await _ids(store, room=0) == []
 
 
@@ -59,8 +59,8 @@ async def test_the_reward_model_of_practice_is_given_as_many_as_fit_beside_the_b
     await vote_on("ddu", start=3)
     await run_update(place)
     assert learner.earlier[0] == ()
-    assert [s.completion_id for s in learner.earlier[1]] == ["c2", "c1"]
-    assert (await store.runs.list())[0].report["practice_vote_ids"] == ["c2", "c1"]
+    assert [s.completion_id for s in learner.earlier[1]] == ["c1", "c2"]
+    assert (await store.runs.list())[0].report["practice_vote_ids"] == ["c1", "c2"]
 
 
 async def test_without_practice_no_earlier_votes_are_read(
@@ -95,4 +95,4 @@ async def test_a_completion_that_is_gone_is_left_out(
     await vote_on("udu")
     await run_update(place)
     await store.completions.delete("c1", ANN)
-    assert await _ids(store) == ["c2", "c0"]
+    assert await _ids(store) == ["c0", "c2"]

@@ -140,3 +140,20 @@ async def test_a_promotion_that_another_learner_did_is_left_alone(
     assert claimed is not None
     assert await promote_newest(place) is None
     assert (await store.rollout.get()).live == first.version
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.5])
+async def test_a_version_with_its_parents_weights_is_served_to_all_and_is_none_to_go_back_to(
+    store: Store, tmp_path: Path, vote_on: VoteOn, fraction: float
+) -> None:
+    place, learner = make_place(store, tmp_path, canary_fraction=fraction)
+    await vote_on("ud")
+    moved = await run_update(place)
+    await store.rollout.do(Activate(moved.version), Audit("ops", "good", 1.0))
+    learner.report = {"steps": 0, "practice": {}}
+    await vote_on("ud", start=2)
+    run = await run_update(place)
+    rollout = await store.rollout.get()
+    assert (rollout.live, rollout.confirmed) == (run.version, run.version)
+    assert (rollout.canary, rollout.previous) == (None, "base")
+    assert (await store.versions.get(moved.version)).state == "retired"

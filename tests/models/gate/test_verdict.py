@@ -42,7 +42,7 @@ BASE = Behaviour(
     begging=-0.7,
 )
 GOOD = GateFigures(
-    finite=True, kl_per_reply=5.0, kl_to_parent=1.0, candidate=BASE, base=BASE, evidence=3.0
+    finite=True, kl_per_reply=5.0, kl_to_parent=1.0, candidate=BASE, base=BASE, evidence=0.01
 )
 BOUNDS = GateBounds(
     kl_to_base=40.0,
@@ -180,11 +180,11 @@ def test_a_rejection_says_what_was_near_its_bound_too() -> None:
     assert further.reason == "gate: KL to parent 20.5 (bound 20)"
 
 
-@pytest.mark.parametrize(("bits", "passed"), [(0.01, True), (0.0, True), (-0.01, False)])
-def test_an_update_that_moved_the_policy_needs_evidence(bits: float, passed: bool) -> None:
-    verdict = decide(replace(GOOD, evidence=bits), BOUNDS)
+@pytest.mark.parametrize(("chance", "passed"), [(0.01, True), (0.2, True), (0.25, False)])
+def test_an_update_that_moved_the_policy_needs_evidence(chance: float, passed: bool) -> None:
+    verdict = decide(replace(GOOD, evidence=chance), BOUNDS)
     assert verdict.passed is passed
-    assert (verdict.reason or "").startswith("" if passed else "gate: evidence -0.01 (bound 0)")
+    assert (verdict.reason or "").startswith("" if passed else "gate: evidence 0.25 (bound 0.2)")
 
 
 def test_a_version_that_no_votes_moved_needs_none() -> None:

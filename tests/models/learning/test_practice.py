@@ -14,8 +14,10 @@ from safetensors.torch import load_file
 from models.adapters import WEIGHTS_FILE
 from models.decoding.offline import generate_offline
 from models.errors import LearningError
+from models.learning.caution import rate_share
 from models.learning.evidence import LEAST_VOTES
 from models.learning.features import reply_features
+from models.learning.iterations import after_votes
 from models.learning.learner import Learner
 from models.learning.practice import ENOUGH, SHARED_COST, SHARED_FREE, Practice
 from models.learning.reward_model import RewardModel
@@ -214,7 +216,8 @@ def test_votes_that_tell_nothing_leave_the_policy_where_it_is(
     before, after = _weights(first, tmp_path / "before"), _weights(left, tmp_path / "after")
     assert all(torch.equal(before[name], after[name]) for name in before)
     one, other = load_state(tmp_path / "before"), load_state(tmp_path / "after")
-    assert (one.step, one.users) == (other.step, other.users)
+    assert other.step == one.step
+    assert other.users == after_votes(votes, one).users
     assert all(torch.equal(one.second[name], other.second[name]) for name in one.second)
 
 
@@ -229,6 +232,35 @@ def test_a_correction_is_learned_whatever_the_votes_tell(
     assert report["corrections"] == 1
     assert report["steps"] > 0
     assert report["practice"] == {}
+
+
+def test_beside_a_correction_votes_without_evidence_move_nothing(
+    make_learner: Callable[..., Learner], tmp_path: Path
+) -> None:
+    learner = make_learner(corrections=1.0)
+    votes = _few(_votes(learner))
+    votes[0] = replace(votes[0], correction="better")
+    other = [replace(vote, reward=-vote.reward) for vote in votes]
+    one, two = _learn(learner, votes), _learn(learner, other)
+    of_one = _weights(one, tmp_path / "one")
+    of_two = _weights(_learn(learner, other), tmp_path / "two")
+    assert one.report["steps"] == two.report["steps"] > 0
+    assert all(torch.equal(of_one[name], of_two[name]) for name in of_one)
+
+
+def test_after_a_setback_votes_without_evidence_keep_less_momentum(
+    make_learner: Callable[..., Learner], tmp_path: Path
+) -> None:
+    learner = make_learner()
+    first = _learn(learner, _votes(learner))
+    manifest = learner.publish(first, sequence=1, parent="base", batch_hash="", fence=1, now=0.0)
+    few = _few(_votes(learner))
+    for setbacks in (0, 2):
+        (tmp_path / str(setbacks)).mkdir()
+        left = _learn(learner, few, parent=manifest.version, setbacks=setbacks)
+        left.write_files(tmp_path / str(setbacks))
+    whole, less = (load_state(tmp_path / str(each)).first for each in (0, 2))
+    assert all(torch.allclose(less[name], rate_share(2) * moment) for name, moment in whole.items())
 
 
 def test_without_practice_all_votes_move_the_policy(

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from models.learning.reward_model import (
+    COMMON,
     FORM_WEIGHTS,
     NOISES,
     USERS,
@@ -51,7 +52,7 @@ def _covariance(features: ReplyFeatures, form_weight: float, noise: float) -> to
             form = ((scaled.form[i] - scaled.form[j]) ** 2).mean()
             apart = ((words + content) / 2 + form_weight * form) / (1 + form_weight) / 2
             same_user = USERS * (USER_NAMES[i] == USER_NAMES[j])
-            out[i, j] = torch.exp(-apart / 2) / noise + 1 + same_user + (i == j)
+            out[i, j] = torch.exp(-apart / 2) / noise + COMMON + same_user + (i == j)
     return out
 
 
@@ -100,7 +101,7 @@ def test_its_expectation_is_the_mean_of_what_is_likely_given_the_votes(
     first = scaled[:1]
     expected = 0.0
     for form_weight, noise, covariance, share in _settings(features, votes):
-        shared = alike(first, scaled, form_weight=form_weight)[0] / noise + 1
+        shared = alike(first, scaled, form_weight=form_weight)[0] / noise + COMMON
         expected += share * float(shared @ covariance.inverse() @ votes)
     assert model.expect(features)[0] == pytest.approx(expected, rel=1e-5)
 
@@ -143,12 +144,51 @@ def test_it_says_by_how_much_the_replies_make_the_votes_likelier(
     assert model.bits > 1
 
 
-def test_votes_by_chance_are_not_made_likelier(features: ReplyFeatures) -> None:
+def test_as_many_votes_by_chance_pass_as_the_test_says(features: ReplyFeatures) -> None:
     random = torch.Generator().manual_seed(0)
-    drawn = (torch.rand(20, COUNT, generator=random) < 0.5).double() * 2 - 1
-    bits = [fit_reward_model(features, votes, USER_NAMES).bits for votes in drawn]
-    assert sum(each > 0 for each in bits) <= 6
-    assert fmean(bits) < 0
+    drawn = (torch.rand(100, COUNT, generator=random) < 0.3).double() * 2 - 1
+    chances = [fit_reward_model(features, votes, USER_NAMES).chance for votes in drawn]
+    # Of 100 such draws, three standard errors.
+    assert sum(each <= 0.2 for each in chances) == pytest.approx(20, abs=12)
+    assert sum(each <= 0.5 for each in chances) == pytest.approx(50, abs=15)
+
+
+def test_votes_for_what_replies_differ_in_are_told_from_chance(model: RewardModel) -> None:
+    assert model.chance < 0.05
+
+
+def test_what_is_told_does_not_depend_on_how_votes_are_counted(
+    model: RewardModel, features: ReplyFeatures, votes: torch.Tensor
+) -> None:
+    stars = fit_reward_model(features, 2.5 + 1.5 * votes, USER_NAMES)
+    assert stars.chance == model.chance
+    assert stars.bits == pytest.approx(model.bits, abs=0.05)
+
+
+def test_users_who_like_all_or_nothing_tell_no_reply_from_another() -> None:
+    # Each of five asks about a matter of their own, and the replies' content follows that.
+    passed = 0
+    for seed in range(20):
+        random = torch.Generator().manual_seed(seed)
+        features = _features(seed)
+        features.content[:, 0] = torch.tensor([float(name[-1]) for name in USER_NAMES])
+        likes = (torch.rand(5, generator=random) < 0.5).tolist()
+        if len(set(likes)) == 1:
+            continue
+        votes = torch.tensor([1.0 if likes[int(name[-1])] else -1.0 for name in USER_NAMES])
+        passed += fit_reward_model(features, votes, USER_NAMES).chance <= 0.2
+    assert passed <= 6
+
+
+def test_a_rare_word_counts_no_more_than_a_common_one() -> None:
+    features = _features(0)
+    features.words[:, 0] = 0.0
+    features.words[3, 0] = 1.0  # one reply of all has it
+    scaled = FeatureScale.of(features).apply(features)
+    rare, common = scaled.words[:, 0].std(), scaled.words[:, 1].std()
+    assert rare / common == pytest.approx(
+        float(features.words[:, 0].std() / features.words[:, 1].std())
+    )
 
 
 def test_it_tells_other_replies_apart(model: RewardModel) -> None:

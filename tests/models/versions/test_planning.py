@@ -72,6 +72,19 @@ def refused(snapshot: Snapshot, command: Command, who: str = "op") -> tuple[str,
     return caught.value.because, str(caught.value)
 
 
+def test_the_same_weights_under_another_name_are_known_as_the_live_version_was() -> None:
+    confirmed = replace(CHAIN, rollout=replace(CHAIN.rollout, confirmed=V3))
+    for snapshot, known in ((CHAIN, "base"), (confirmed, V4)):
+        facts = {**snapshot.versions, V4: VersionFacts("approved", V3, run=4)}
+        with_fourth = replace(snapshot, versions=facts)
+        change = planned(with_fourth, Activate(V4, same_weights=True), who="learner")
+        assert (change.rollout.live, change.rollout.confirmed) == (V4, known)
+        assert change.history == ("base", V1, V2)
+        assert change.rollout.previous == V2
+        other = planned(with_fourth, Activate(V4), who="learner")
+        assert (other.rollout.previous, other.rollout.confirmed) == (V3, snapshot.rollout.confirmed)
+
+
 def test_a_rollback_takes_back_all_that_the_live_version_is_built_on_since() -> None:
     change = planned(CHAIN, Rollback(V1))
     assert set(change.moves) == {

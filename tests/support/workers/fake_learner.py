@@ -66,6 +66,7 @@ class FakeLearner:
     earlier: list[tuple[Sample, ...]] = field(default_factory=list)
     parents: list[str] = field(default_factory=list)
     setbacks: list[int] = field(default_factory=list)
+    report: dict[str, Any] = field(default_factory=dict)
     during: Callable[[Callable[[Progress], None]], None] = lambda progress: None
 
     def learn(
@@ -84,9 +85,8 @@ class FakeLearner:
         self.setbacks.append(setbacks)
         self.during(progress)
         content = hashlib.sha256(repr((samples, parent, seed)).encode()).digest()
-        return Learned(
-            content, {"votes": len(samples), "loss": 0.5, "seconds": {"load": 1.0, "learn": 2.0}}
-        )
+        report = {"votes": len(samples), "loss": 0.5, "seconds": {"load": 1.0, "learn": 2.0}}
+        return Learned(content, {**report, **self.report})
 
     def publish(
         self,
@@ -110,6 +110,7 @@ class FakeLearner:
             base_model="fake",
             base_hash="0" * 64,
             created_at=now,
+            figures=learned.report,
         )
         return self.adapters.publish(sequence, origin, write)
 
