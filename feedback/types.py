@@ -55,8 +55,10 @@ def counted_as(person: Person, conversation: str, completion_id: str) -> str:
 class Completion:
     """One assistant reply that was served.
 
-    ``behaviour_logprobs`` has one entry per id of ``response_ids``. ``created_at`` is in seconds
-    since the epoch. ``pinned`` says that the request named the version itself.
+    ``behaviour_logprobs`` has one entry per id of ``response_ids``, under the distribution that was
+    drawn from. Where that is not the policy's own at the temperature, as with top-p or a penalty,
+    ``policy_logprobs`` has those of the policy. ``created_at`` is in seconds since the epoch.
+    ``pinned`` says that the request named the version itself.
     """
 
     id: str
@@ -73,6 +75,7 @@ class Completion:
     created_at: float
     metadata: dict[str, str] = field(default_factory=dict)
     pinned: bool = False
+    policy_logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@ ModelsError
 ├── AdapterError          an adapter folder is missing, broken, or not for this base
 │   └── ImportRefusedError    an adapter from elsewhere does not fit, or is not safe
 ├── AdapterStoreUnavailableError  the object store of adapters does not answer
+├── ChatTemplateError     the base's chat template refuses a conversation
 ├── PromptTooLongError    prompt plus reply do not fit the context
+├── UnknownTokenError     a request names a token that the vocabulary lacks
 ├── EngineError           the decoding engine is closed or failed
 │   └── QueueFullError    too many requests wait already
 ├── RecipeError           a recipe cannot be read, or its fields do not go together
@@ -43,6 +45,10 @@ class AdapterStoreUnavailableError(ModelsError, OSError):
     """The object store of adapters does not answer; no adapter is to blame, as with a full disk."""
 
 
+class ChatTemplateError(ModelsError):
+    """The base's chat template refuses a conversation; the message is the template's own."""
+
+
 class PromptTooLongError(ModelsError):
     """The prompt leaves no room for a reply in the model's context."""
 
@@ -55,6 +61,10 @@ class PromptTooLongError(ModelsError):
             f"were asked for ({prompt_tokens} in the messages, {max_tokens} for the reply). "
             "Shorten the messages or lower max_tokens."
         )
+
+
+class UnknownTokenError(ModelsError):
+    """A request names the id of a token that the model's vocabulary lacks."""
 
 
 class EngineError(ModelsError):

@@ -34,7 +34,13 @@ class Sampling:
         stop: The strings that end the reply; the text excludes them.
         seed: The seed, which makes the reply repeatable for one prompt and version.
         top_k: The number of most probable tokens that can be drawn; 0 sets no limit. ``top_p``
-            applies to the mass that ``top_k`` leaves.
+            applies to the mass that ``top_k`` and ``min_p`` leave.
+        min_p: The least probability that a token needs, as a share of the greatest one.
+        presence_penalty: What is subtracted from the logit of each token that the reply has.
+        frequency_penalty: What is subtracted for each time that the reply has it.
+        repetition_penalty: What the logits of tokens of prompt and reply are divided by, or
+            multiplied by where they are negative; 1 changes nothing.
+        logit_bias: What is added to the logits of some tokens, as pairs of an id and a number.
     """
 
     temperature: float = 1.0
@@ -43,6 +49,26 @@ class Sampling:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def truncates(self) -> bool:
+        """Whether some tokens can never be drawn."""
+        return self.temperature > 0 and (self.top_k > 0 or self.top_p < 1 or self.min_p > 0)
+
+    @property
+    def adjusts(self) -> bool:
+        """Whether logits are changed by more than the temperature."""
+        return bool(
+            self.presence_penalty
+            or self.frequency_penalty
+            or self.repetition_penalty != 1
+            or self.logit_bias
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +82,8 @@ class GenerationRequest:
         sampling: The sampling parameters.
         top_logprobs: The number of most probable tokens to report at each position.
         user: The key's owner and the user, between whom the queue is fair.
+        choice: The number of the reply among those to one request; each has random numbers of its
+            own, from the same seed.
     """
 
     id: str
@@ -64,6 +92,7 @@ class GenerationRequest:
     sampling: Sampling = field(default_factory=Sampling)
     top_logprobs: int = 0
     user: str = ""
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +109,17 @@ class Token:
 
     Attributes:
         id: The token id.
-        logprob: The log-prob under the distribution that was sampled from, after temperature,
-            top_k and top_p. At temperature 0, the log-prob at temperature 1.
+        logprob: The log-prob under the distribution that was sampled from, after penalties, bias,
+            temperature, min_p, top_k and top_p. At temperature 0, the log-prob at temperature 1.
         top: The most probable tokens under the same distribution, best first.
+        policy_logprob: The log-prob under the policy at the temperature, before all else; None
+            where that is ``logprob``.
     """
 
     id: int
     logprob: float
     top: tuple[TopLogprob, ...] = ()
+    policy_logprob: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +147,8 @@ class Sample:
         user: The pseudonym of the voter, for per-user baselines.
         prompt_ids: The token ids of the prompt, with the chat template.
         response_ids: The token ids of the reply, with the end-of-sequence token.
-        behaviour_logprobs: The log-probs of ``response_ids`` when they were sampled.
+        behaviour_logprobs: The log-probs of ``response_ids`` under the policy that wrote them, at
+            the temperature; empty where they have to be computed.
         temperature: The sampling temperature.
         reward: The vote as a scalar in [-1, 1].
         version: The policy version that wrote the reply.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
@@ -24,6 +24,16 @@ class ServiceSettings(FeedbackSettings, ModelSettings):
     max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest request body.")
     default_max_tokens: int = Field(
         256, ge=1, description="Most tokens of a reply when the request sets no limit."
+    )
+    long_replies: Literal["cut", "refuse"] = Field(
+        "cut",
+        description="What becomes of a `max_tokens` that does not fit the context beside the "
+        "prompt: it is cut to what fits, or the request is refused.",
+    )
+    unknown_fields: Literal["ignore", "refuse"] = Field(
+        "ignore",
+        description="What becomes of fields of a chat request that OpenAI's API does not have: "
+        "they are ignored and named in `x-ignored-fields`, or the request is refused.",
     )
     queue_timeout: timedelta = Field(
         timedelta(seconds=30),

@@ -55,7 +55,7 @@ def make_batch(
 
 
 def _lengths_match(completion: Completion) -> bool:
-    tokens, logprobs = len(completion.response_ids), len(completion.behaviour_logprobs)
+    tokens, logprobs = len(completion.response_ids), len(_of_policy(completion))
     return tokens > 0 and logprobs in {tokens, 0}  # with none, the learner computes them
 
 
@@ -64,13 +64,25 @@ def _pseudonym(person: Person) -> str:
     return hashlib.sha256(person.name.encode()).hexdigest()[:16]
 
 
+def _of_policy(completion: Completion) -> tuple[float, ...]:
+    """Return the log-probs under the policy that wrote the reply; none where no record has them.
+
+    A reply that was drawn from a part of the distribution, or from a changed one, would else seem
+    to be of another policy.
+    """
+    sampling = completion.sampling
+    if completion.policy_logprobs or sampling.truncates or sampling.adjusts:
+        return completion.policy_logprobs
+    return completion.behaviour_logprobs
+
+
 def _sample(vote: FrozenVote, completion: Completion, correction: str) -> Sample:
     return Sample(
         completion_id=completion.id,
         user=_pseudonym(completion.person),
         prompt_ids=completion.prompt_ids,
         response_ids=completion.response_ids,
-        behaviour_logprobs=completion.behaviour_logprobs,
+        behaviour_logprobs=_of_policy(completion),
         temperature=completion.sampling.temperature,
         reward=vote.score,
         version=completion.version,

@@ -43,6 +43,11 @@ class SamplingPart(_Part):
     stop: list[Text]
     seed: int | None
     top_k: Annotated[int, Field(ge=0)]
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    logit_bias: list[list[float]] = []
 
 
 class ComparisonPart(_Part):
@@ -112,6 +117,11 @@ class RecordRow(_Part):
     behaviour_logprobs: list[float] | None = _says(
         "The log-prob of each token of the reply when it was drawn, in nats."
     )
+    policy_logprobs: list[float] | None = Field(
+        None,
+        description="The same under the policy alone, where it was drawn from something else, as "
+        "with `top_p`; empty where it was not.",
+    )
     sampling: SamplingPart | None = _says("How the reply was drawn.")
     metadata: dict[Text, Text] | None = _says("The request's `metadata`; in Parquet as JSON.")
     created_at: Annotated[float, Field(ge=0)] | None = _says("When the reply was written.")
@@ -126,6 +136,8 @@ class RecordRow(_Part):
             self._check(_COMPLETION, f"it is missing although {there[0]} is there")
         if len(self.response_ids or ()) != len(self.behaviour_logprobs or ()):
             raise ValueError("behaviour_logprobs: not as many as response_ids")
+        if self.policy_logprobs and len(self.policy_logprobs) != len(self.response_ids or ()):
+            raise ValueError("policy_logprobs: not as many as response_ids")
         if self.state == "learned" and self.learned_by is None:
             raise ValueError("learned_by: a learned vote needs it")
         return self
@@ -146,4 +158,6 @@ class RecordRow(_Part):
 
 COLUMNS = tuple(RecordRow.model_fields)
 _VOTE = ("owner", "user", "version", "tags", "scored_revision", "voted_at")
-_COMPLETION = COLUMNS[COLUMNS.index("conversation") :]
+_COMPLETION = tuple(
+    name for name in COLUMNS[COLUMNS.index("conversation") :] if name != "policy_logprobs"
+)

@@ -6,14 +6,12 @@ import json
 from typing import TYPE_CHECKING
 
 from feedback.export.schema import schema
+from models.one_line import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from feedback.export.layouts import Layout, Row
-
-# Valid inside JSON's strings, but ends of lines to readers that follow Unicode (str.splitlines).
-_LINE_ENDS = {each: f"\\u{each:04x}" for each in (0x85, 0x2028, 0x2029)}
 
 GROUP_ROWS = 1000
 GROUP_BYTES = 16 * 1024 * 1024
@@ -23,7 +21,7 @@ GROUP_BYTES = 16 * 1024 * 1024
 def encode_line(row: Row) -> bytes:
     """Return a row as one line of UTF-8; halves of surrogate pairs become U+FFFD."""
     line = json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    line = line.translate(_LINE_ENDS) + "\n"
+    line = one_line(line) + "\n"
     try:
         return line.encode()
     except UnicodeEncodeError:

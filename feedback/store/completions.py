@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from feedback.store.client import Client
 
-_CODEC = HashCodec(Completion, without={"person", "behaviour_logprobs"})
+_LOGPROBS = ("behaviour_logprobs", "policy_logprobs")
+_CODEC = HashCodec(Completion, without={"person", *_LOGPROBS})
 
 
 class Completions:
@@ -106,13 +107,16 @@ def unknown(completion_id: str) -> UnknownCompletionError:
 
 def encode_completion(completion: Completion) -> dict[str, str]:
     """Return the fields of a completion's hash."""
-    person, logprobs = completion.person, map(_short, completion.behaviour_logprobs)
-    return {
+    person = completion.person
+    out = {
         **_CODEC.encode(completion),
         "owner": person.owner,
         "user": person.user,
-        "behaviour_logprobs": f"[{','.join(logprobs)}]",
+        "behaviour_logprobs": _as_json(completion.behaviour_logprobs),
     }
+    if completion.policy_logprobs:
+        out["policy_logprobs"] = _as_json(completion.policy_logprobs)
+    return out
 
 
 def decode_completion(found: dict[str, str]) -> Completion:
@@ -120,8 +124,12 @@ def decode_completion(found: dict[str, str]) -> Completion:
     return _CODEC.decode(
         found,
         person=Person(found["owner"], found["user"]),
-        behaviour_logprobs=json.loads(found["behaviour_logprobs"]),
+        **{name: json.loads(found.get(name, "[]")) for name in _LOGPROBS},
     )
+
+
+def _as_json(logprobs: Sequence[float]) -> str:
+    return f"[{','.join(map(_short, logprobs))}]"
 
 
 def _short(logprob: float) -> str:

@@ -3,7 +3,8 @@
 A chat template joins message contents and control tokens into one text, which is then tokenised. A
 content with the text of a control token (``<|im_end|>``) could end its own message. For such a
 content, the template's control tokens get secret names, in the text and in a copy of the tokenizer.
-The copy treats the original text of a control token as ordinary text.
+The copy treats the original text of a control token as ordinary text. A prompt has exactly the
+control tokens that it has with harmless contents, whatever the template does to them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import TemplateError
+
+from models.errors import ChatTemplateError
 from models.types import Message
 
 if TYPE_CHECKING:
@@ -28,10 +32,17 @@ def encode_chat(tokenizer: Any, messages: Sequence[Message]) -> tuple[int, ...]:
     token within a content is tokenised as ordinary text.
     """
     control = _control_tokens(tokenizer)
-    if not any(control.occur_in(message.content) for message in messages):
-        return _encode(tokenizer, messages)
-    ids = control.encode(messages) if tokenizer.is_fast else None
-    return _encode(tokenizer, control.break_in(messages)) if ids is None else ids
+    if any(control.occur_in(message.content) for message in messages):
+        ids = control.encode(messages) if tokenizer.is_fast else None
+        ids = _encode(tokenizer, control.break_in(messages)) if ids is None else ids
+    else:
+        ids = _encode(tokenizer, messages)
+    if not control.could_be_made_of(messages):
+        return ids
+    # A template may take a piece out of a content, and make a control token of the rest.
+    if control.among(ids) != control.among(_encode(tokenizer, control.without_signs(messages))):
+        ids = _encode(tokenizer, control.break_up(messages))
+    return ids
 
 
 def encode_text(tokenizer: Any, text: str) -> tuple[int, ...]:
@@ -45,7 +56,12 @@ def encode_text(tokenizer: Any, text: str) -> tuple[int, ...]:
 
 def _render(tokenizer: Any, messages: Sequence[Message]) -> str:
     conversation = [{"role": m.role, "content": m.content} for m in messages]
-    text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    try:
+        text = tokenizer.apply_chat_template(
+            conversation, tokenize=False, add_generation_prompt=True
+        )
+    except TemplateError as error:
+        raise ChatTemplateError(f"The model's chat template refuses this: {error}") from error
     return str(text)
 
 
@@ -68,6 +84,10 @@ class _ControlTokens:
         texts = {token.content for token in added if token.special}
         texts.update(tokenizer.all_special_tokens)
         self._pattern = _any_of(texts)
+        self._ids = {tokenizer.convert_tokens_to_ids(text) for text in texts}
+        self._firsts = {text[0] for text in texts if text}
+        self._lasts = {text[-1] for text in texts if text}
+        self._first = _any_of(self._firsts)
         # The names must be unpredictable, so that no user can write one.
         secret = secrets.token_hex(16)
         self._secret_names = {text: f"{secret}n{i}n" for i, text in enumerate(sorted(texts))}
@@ -83,6 +103,25 @@ class _ControlTokens:
             self._tokenizer.backend_tokenizer.normalizer if self._tokenizer.is_fast else None
         )
         return bool(normalizer and self._pattern.search(normalizer.normalize_str(content)))
+
+    def could_be_made_of(self, messages: Sequence[Message]) -> bool:
+        """Return whether a content has signs that begin and that end a control token."""
+        return any(
+            self._firsts & set(message.content) and self._lasts & set(message.content)
+            for message in messages
+        )
+
+    def among(self, ids: Sequence[int]) -> list[int]:
+        """Return the control tokens among ids, in their order."""
+        return [each for each in ids if each in self._ids]
+
+    def without_signs(self, messages: Sequence[Message]) -> list[Message]:
+        """Return messages of which no template can make a control token."""
+        return [replace(m, content=self._first.sub("x", m.content)) for m in messages]
+
+    def break_up(self, messages: Sequence[Message]) -> list[Message]:
+        """Return the messages with a space behind every sign that begins a control token."""
+        return [replace(m, content=self._first.sub(r"\g<0> ", m.content)) for m in messages]
 
     def encode(self, messages: Sequence[Message]) -> tuple[int, ...] | None:
         """Return prompt ids; None if the copy still maps ordinary text to control tokens."""

@@ -15,7 +15,7 @@ from models.decoding.queue import WaitingQueue
 from models.decoding.row import Row
 from models.decoding.runner import Segment
 from models.decoding.scheduler import Scheduler
-from models.errors import EngineError, PromptTooLongError
+from models.errors import EngineError, PromptTooLongError, UnknownTokenError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +59,7 @@ class Engine:
         self._settings = settings
         self.context_length = runner.cache.context
         self._end_ids = base.end_ids
+        self._base = base
         self._bank = bank
         queue: WaitingQueue[Row] = WaitingQueue(
             max_rows=settings.max_queue, max_rows_per_user=settings.max_queue_per_user
@@ -92,6 +93,7 @@ class Engine:
 
         Raises:
             PromptTooLongError: Prompt plus ``max_tokens`` exceed the context.
+            UnknownTokenError: ``logit_bias`` names a token that there is not.
             EngineError: The prompt is empty.
         """
         if not request.prompt_ids:
@@ -99,7 +101,16 @@ class Engine:
         prompt, most = len(request.prompt_ids), request.sampling.max_tokens
         if prompt + most > self.context_length:
             raise PromptTooLongError(prompt, most, self.context_length)
+        if request.sampling.logit_bias:
+            self._check_bias([token_id for token_id, _ in request.sampling.logit_bias])
         return Row(request, self._end_ids)
+
+    def _check_bias(self, ids: Sequence[int]) -> None:
+        last = self._base.model.get_output_embeddings().weight.shape[0] - 1
+        if max(ids) > last:
+            raise UnknownTokenError(
+                f"`logit_bias` names the token {max(ids)}, but the ids of this model end at {last}."
+            )
 
     @torch.inference_mode()
     def cancel(self, row_id: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from models.decoding.adjusting import Adjuster
 from models.decoding.sampler import Draw
 from models.types import BASE
 
@@ -22,8 +23,10 @@ class Row:
         self.prompt_length = len(request.prompt_ids)
         self.generated: list[int] = []
         self._end_ids = end_ids
-        # A seeded request must repeat its reply, so the generator need not be cryptographic.
-        self._random = random.Random(request.sampling.seed)  # noqa: S311
+        self._adjuster = (
+            Adjuster(request.sampling, request.prompt_ids) if request.sampling.adjusts else None
+        )
+        self._random = _random_of(request.sampling.seed, request.choice)
 
     @property
     def adapter(self) -> str | None:
@@ -47,6 +50,8 @@ class Row:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            adjuster=self._adjuster,
             top_logprobs=self.request.top_logprobs,
             uniform=self._random.random(),
         )
@@ -54,8 +59,22 @@ class Row:
     def accept(self, token: Token) -> FinishReason | None:
         """Append a token; return the finish reason, or None while the reply continues."""
         self.generated.append(token.id)
+        if self._adjuster:
+            self._adjuster.accept(token.id)
         if token.id in self._end_ids:
             return "stop"
         if len(self.generated) >= self.request.sampling.max_tokens:
             return "length"
         return None
+
+
+def _random_of(seed: int | None, choice: int) -> random.Random:
+    """Return the random numbers of one reply; no two pairs of seed and choice share them.
+
+    Python's generator takes a negative number as its absolute value, so that only the first choice
+    of a seed from 0 on has the number itself. They need not be cryptographic: a seeded request
+    repeats its reply.
+    """
+    if seed is None or (seed >= 0 and choice == 0):
+        return random.Random(seed)  # noqa: S311
+    return random.Random(f"{seed}:{choice}")  # noqa: S311

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +12,8 @@ from models.types import Token, TopLogprob
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from models.decoding.adjusting import Adjuster
 
 _BLOCK = 256
 """The entries of a block of the vocabulary; sampling picks a block, then a token within it."""
@@ -26,25 +28,38 @@ _BELOW_ONE = math.nextafter(1.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """The sampling parameters of one token; ``uniform`` is its random number in [0, 1)."""
+    """The sampling parameters of one token.
+
+    Attributes:
+        uniform: Its random number in [0, 1).
+        adjuster: Changes its logits; None if nothing does.
+    """
 
     temperature: float
     top_p: float
     top_logprobs: int
     uniform: float
     top_k: int = 0
+    min_p: float = 0.0
+    adjuster: Adjuster | None = None
 
     @property
     def truncates(self) -> bool:
-        """Whether top-k or top-p excludes some tokens."""
-        return self.temperature > 0 and (self.top_k > 0 or self.top_p < 1)
+        """Whether top-k, top-p or min-p excludes some tokens."""
+        return self.temperature > 0 and (self.top_k > 0 or self.top_p < 1 or self.min_p > 0)
+
+    @property
+    def is_of_policy(self) -> bool:
+        """Whether the token is drawn from the policy's own distribution at the temperature."""
+        return not self.truncates and self.adjuster is None
 
 
 def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> list[Token]:
     """Draw one token for each row.
 
-    The temperature applies first, then ``top_k``, then ``top_p`` of the remaining mass. At
-    temperature 0 the token is the most probable one, with its log-prob at temperature 1.
+    Penalties and bias apply first, then the temperature, ``min_p`` and ``top_k``, and last
+    ``top_p`` of the remaining mass. At temperature 0 the token is the most probable one, with its
+    log-prob at temperature 1.
 
     Args:
         logits: ``[rows, V]``, of any float type.
@@ -53,7 +68,7 @@ def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> list[Token]:
     Returns:
         The tokens, one for each row.
     """
-    scaled = _scaled(logits, draws)
+    scaled = _scaled(_adjusted(logits, draws), draws)
     probs = scaled.softmax(-1)
     ids = _draw(probs, draws)
     greedy = [row for row, draw in enumerate(draws) if draw.temperature == 0]
@@ -64,7 +79,30 @@ def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> list[Token]:
     _add_alternatives(tokens, scaled, draws)
     for row, token in _draw_truncated(scaled, probs, draws):
         tokens[row] = token
+    _add_policy_logprobs(tokens, logits, draws)
     return tokens
+
+
+def _adjusted(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
+    """Return the logits with penalties and bias; the given ones if no row has any."""
+    adjusters = [(row, draw.adjuster) for row, draw in enumerate(draws) if draw.adjuster]
+    if not adjusters:
+        return logits
+    out = logits.float().clone()
+    for row, adjuster in adjusters:
+        adjuster.apply(out[row])
+    return out
+
+
+def _add_policy_logprobs(tokens: list[Token], logits: torch.Tensor, draws: Sequence[Draw]) -> None:
+    """Add the log-prob under the policy alone to tokens that were drawn from something else."""
+    rows = [row for row, draw in enumerate(draws) if not draw.is_of_policy]
+    if not rows:
+        return
+    plain = _scaled(_select_rows(logits, rows), [draws[row] for row in rows]).log_softmax(-1)
+    ids = torch.tensor([tokens[row].id for row in rows], device=plain.device)
+    for row, logprob in zip(rows, plain.gather(1, ids[:, None])[:, 0].tolist(), strict=True):
+        tokens[row] = replace(tokens[row], policy_logprob=logprob)
 
 
 def _scaled(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
@@ -169,15 +207,16 @@ def _draw_truncated(
         cut = [draws[row] for row in rows]
         best = _select_rows(scaled, rows).topk(count).indices
         masses = probs[torch.tensor(rows, device=probs.device)[:, None], best]
-        kept = _kept(masses.double(), cut)
+        masses = masses.double()
+        kept = _kept(masses, cut)
         tokens = _draw_kept(best, kept, cut)
-        decided = _is_decided(kept, cut) if count < vocabulary else [True] * len(rows)
+        decided = _is_decided(masses, kept, cut) if count < vocabulary else [True] * len(rows)
         yield from ((row, t) for row, t, sure in zip(rows, tokens, decided, strict=True) if sure)
         rows = [row for row, sure in zip(rows, decided, strict=True) if not sure]
 
 
 def _kept(masses: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
-    """Apply top-k, then nucleus sampling (top-p, arXiv 1904.09751) to the remaining mass.
+    """Apply min-p (arXiv 2407.01082) and top-k, then top-p (arXiv 1904.09751) to what remains.
 
     Args:
         masses: The probabilities of each row's top tokens, best first, ``[rows, K]`` float64.
@@ -188,20 +227,26 @@ def _kept(masses: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
     """
     count, device = masses.shape[1], masses.device
     limits = torch.tensor([min(draw.top_k, count) or count for draw in draws], device=device)
-    masses = masses * (torch.arange(count, device=device) < limits[:, None])
+    least = torch.tensor([draw.min_p for draw in draws], device=device, dtype=torch.float64)
+    enough = masses >= least[:, None] * masses[:, :1]
+    masses = masses * enough * (torch.arange(count, device=device) < limits[:, None])
     cumulative = masses.cumsum(-1)
-    limited = torch.tensor([draw.top_k > 0 for draw in draws], device=device)
+    limited = torch.tensor([draw.top_k > 0 or draw.min_p > 0 for draw in draws], device=device)
     shares = torch.tensor([draw.top_p for draw in draws], device=device, dtype=torch.float64)
     wanted = shares * torch.where(limited, cumulative[:, -1], 1.0)
     return masses * (cumulative - masses < wanted[:, None])
 
 
-def _is_decided(kept: torch.Tensor, draws: Sequence[Draw]) -> list[bool]:
-    """Return for each row whether the ``K`` examined tokens include every token that is kept."""
-    ends = (kept[:, -1] == 0).tolist()
+def _is_decided(masses: torch.Tensor, kept: torch.Tensor, draws: Sequence[Draw]) -> list[bool]:
+    """Return for each row whether the ``K`` examined tokens include every token that is kept.
+
+    Where min-p or top-k leaves a part of the mass, top-p is a share of all of that part.
+    """
     return [
-        draw.top_k <= kept.shape[1] if draw.top_k else end
-        for draw, end in zip(draws, ends, strict=True)
+        (0 < draw.top_k <= len(mass))
+        or bool(mass[-1] < draw.min_p * mass[0])
+        or (not draw.top_k and not draw.min_p and bool(keep[-1] == 0))
+        for mass, keep, draw in zip(masses, kept, draws, strict=True)
     ]
 
 

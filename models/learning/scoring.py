@@ -36,8 +36,8 @@ def recover_behaviour(
 ) -> list[Sample]:
     """Compute behaviour log-probs that are missing, under the versions that wrote the replies.
 
-    The log-probs are of the whole distribution at the sample's temperature, because no record says
-    how sampling cut the distribution. Afterwards the policy has the weights of another version.
+    The log-probs are of the whole distribution at the sample's temperature. Afterwards the policy
+    has the weights of another version.
 
     Returns:
         The samples, in order, without those whose version is gone, broken or of another shape.

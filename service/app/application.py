@@ -101,6 +101,6 @@ def _add_middleware(app: FastAPI, settings: ServiceSettings) -> None:
             allow_origins=list(settings.cors_origins),
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["x-policy-version", "x-request-id", "retry-after"],
+            expose_headers=["x-policy-version", "x-ignored-fields", "x-request-id", "retry-after"],
         )
     app.add_middleware(Observer)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from feedback.errors import StoreUnavailableError
@@ -18,9 +18,9 @@ from service.errors import QueueTimeoutError, RequestTimeoutError
 from service.timeouts import within
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
-    from models.types import FinishReason, GenerationChunk, Sampling, Token
+    from models.types import FinishReason, GenerationChunk, Token
     from service.chat.requests import PreparedChat
     from service.errors import ApiError
     from service.runtime.runtime import Runtime
@@ -33,7 +33,6 @@ class GrowingReply:
     """One reply as it grows."""
 
     id: str
-    sampling: Sampling
     text: str = ""
     tokens: list[Token] = field(default_factory=list)
     finish_reason: FinishReason | None = None
@@ -57,8 +56,13 @@ class Answer:
         generator = runtime.serving().generator
         self._stats = generator.stats
         self._asked_at = time.perf_counter()
+        for reply in self.replies:
+            runtime.in_flight.begin(reply.id, question.person)
         self._merged = Merged(
-            [generator.generate(_request(question, reply)) for reply in self.replies]
+            [
+                generator.generate(_request(question, reply, choice))
+                for choice, reply in enumerate(self.replies)
+            ]
         )
         loop, settings = asyncio.get_running_loop(), runtime.settings
         self._deadlines = (
@@ -98,10 +102,6 @@ class Answer:
     async def finish(self, index: int) -> None:
         """Record a reply that has ended, and count it. Redis being away is no reason to fail."""
         reply = self.replies[index]
-        metrics = self._runtime.metrics
-        metrics.tokens.labels("prompt").inc(len(self.question.prompt_ids))
-        metrics.tokens.labels("completion").inc(len(reply.tokens))
-        metrics.replies.labels(self.question.version).inc()
         if not self.question.pinned:
             self._runtime.tally.ended(
                 self.question.version,
@@ -110,16 +110,36 @@ class Answer:
                 tokens=len(reply.tokens),
                 cut=reply.finish_reason == "length",
             )
-        reply.recorded = self.question.keep and await self._record(reply)
-        if not reply.recorded:
-            metrics.unrecorded.inc()
-            self._runtime.unrecorded.add(reply.id, self.question.person)
+        await self._keep(reply)
+
+    async def leave(self) -> None:
+        """Close a stream; what was sent of replies that are not finished is recorded."""
+        try:
+            for reply in self.replies:
+                if reply.finish_reason is None and reply.tokens:
+                    reply.finish_reason = "length"
+                    await self._keep(reply)
+        finally:
+            await self.close()
 
     async def close(self) -> None:
         """Cancel the replies that are not finished."""
         for deadline in self._deadlines:
             deadline.cancel()
         await self._merged.close()
+        for reply in self.replies:
+            self._runtime.in_flight.end(reply.id, self.question.person)
+
+    async def _keep(self, reply: GrowingReply) -> None:
+        metrics = self._runtime.metrics
+        metrics.tokens.labels("prompt").inc(len(self.question.prompt_ids))
+        metrics.tokens.labels("completion").inc(len(reply.tokens))
+        metrics.replies.labels(self.question.version).inc()
+        reply.recorded = self.question.keep and await self._record(reply)
+        if not reply.recorded:
+            metrics.unrecorded.inc()
+            self._runtime.unrecorded.add(reply.id, self.question.person)
+        self._runtime.in_flight.end(reply.id, self.question.person)
 
     def _not_begun(self) -> None:
         if not self._merged.has_begun:
@@ -177,26 +197,19 @@ class Answer:
 
 def _replies(question: PreparedChat) -> list[GrowingReply]:
     if question.n == 1:
-        return [GrowingReply(question.id, question.sampling)]
-    return [
-        GrowingReply(f"{question.id}.{index}", _sampling(question.sampling, index))
-        for index in range(question.n)
-    ]
+        return [GrowingReply(question.id)]
+    return [GrowingReply(f"{question.id}.{index}") for index in range(question.n)]
 
 
-def _sampling(sampling: Sampling, index: int) -> Sampling:
-    # The same seed for all would make all replies the same.
-    return sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + index)
-
-
-def _request(question: PreparedChat, reply: GrowingReply) -> GenerationRequest:
+def _request(question: PreparedChat, reply: GrowingReply, choice: int) -> GenerationRequest:
     return GenerationRequest(
         id=reply.id,
         prompt_ids=question.prompt_ids,
         version=question.version,
-        sampling=reply.sampling,
+        sampling=question.sampling,
         top_logprobs=question.top_logprobs,
         user=question.person.name,
+        choice=choice,
     )
 
 
@@ -213,9 +226,19 @@ def _completion(question: PreparedChat, reply: GrowingReply) -> Completion:
         prompt_ids=question.prompt_ids,
         response_ids=tuple(token.id for token in reply.tokens),
         behaviour_logprobs=tuple(token.logprob for token in reply.tokens),
-        sampling=reply.sampling,
+        policy_logprobs=_policy_logprobs(reply.tokens),
+        sampling=question.sampling,
         finish_reason=reply.finish_reason,
         created_at=float(question.created),
         metadata=question.metadata,
         pinned=question.pinned,
+    )
+
+
+def _policy_logprobs(tokens: Sequence[Token]) -> tuple[float, ...]:
+    """Return the log-probs under the policy alone; none where the tokens were drawn from it."""
+    if all(token.policy_logprob is None for token in tokens):
+        return ()
+    return tuple(
+        token.logprob if token.policy_logprob is None else token.policy_logprob for token in tokens
     )

@@ -77,9 +77,10 @@ async def ask(runtime: Runtime, caller: Caller, body: ChatRequest) -> PreparedCh
         body.reply_limit,
         runtime.settings.default_max_tokens,
         serving.generator.context_length,
+        cut=runtime.settings.long_replies == "cut",
     )
     completion_id = f"chatcmpl-{uuid.uuid4().hex}"
-    person = caller.person(body.user)
+    person = caller.person(body.person)
     conversation = body.metadata.get("conversation_id", "")
     key = counted_as(person, conversation, completion_id)
     # The version is chosen last, so that it is still loaded when the engine takes the request.
@@ -109,13 +110,15 @@ async def _encode(generator: Generator, messages: tuple[Message, ...]) -> tuple[
     return generator.encode_chat(messages)
 
 
-def _reply_limit(prompt: int, wanted: int | None, default: int, context: int) -> int:
+def _reply_limit(prompt: int, wanted: int | None, default: int, context: int, *, cut: bool) -> int:
     """Return the most tokens that the reply may have.
 
     Raises:
-        PromptTooLongError: What is wanted, or a single token, does not fit.
+        PromptTooLongError: A single token does not fit, or what is wanted does not and is not cut.
     """
-    limit = wanted or max(1, min(default, context - prompt))
+    limit = wanted or default
+    if cut or wanted is None:
+        limit = max(1, min(limit, context - prompt))
     if prompt + limit > context:
         raise PromptTooLongError(prompt, limit, context)
     return limit

@@ -7,13 +7,14 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from feedback.errors import UnknownCompletionError
 from models.backends import Generator
 from models.errors import ModelsError
 from service.chat import openai_shapes
 from service.chat.answer import Answer
 from service.chat.event_stream import EventStream, left
+from service.chat.fields import as_headers, ignored_fields
 from service.chat.openai_shapes import Chunks
+from service.chat.replies import on_replies
 from service.chat.requests import ask
 from service.errors import ApiError
 from service.routes.dependencies import CallerDep, RuntimeDep, UserQuery
@@ -33,10 +34,11 @@ async def create(
     body: ChatRequest, request: Request, runtime: RuntimeDep, caller: CallerDep
 ) -> Response:
     """Answer a conversation, at once or as a stream."""
+    ignored = ignored_fields(body, refuse=runtime.settings.unknown_fields == "refuse")
     question = await ask(runtime, caller, body)
     logprobs_from = runtime.serving().generator if body.logprobs else None
     answer = Answer(runtime, question)
-    headers = {"x-policy-version": question.version}
+    headers = {"x-policy-version": question.version, **as_headers(ignored)}
     if not body.stream:
         return await _whole(request, answer, logprobs_from, headers)
     try:
@@ -52,7 +54,7 @@ async def create(
         _events(answer, chunks, with_usage=body.stream_options.include_usage),
         headers=headers,
         ping=runtime.settings.heartbeat.total_seconds(),
-        close=answer.close,
+        close=answer.leave,
     )
 
 
@@ -115,10 +117,10 @@ async def read(
 ) -> ChatCompletionOut:
     """Return a stored completion to its owner."""
     person = caller.person(user)
-    try:
-        record = await runtime.store.completions.get_owned(completion_id, person)
-    except UnknownCompletionError as error:
-        raise runtime.unrecorded.explain(error, person, completion_id) from error
+    completions = runtime.store.completions
+    record = await on_replies(
+        runtime, person, (completion_id,), lambda: completions.get_owned(completion_id, person)
+    )
     return openai_shapes.stored(record)
 
 
@@ -128,8 +130,8 @@ async def delete(
 ) -> dict[str, Any]:
     """Remove a stored completion and the vote on it."""
     person = caller.person(user)
-    try:
-        await runtime.store.completions.delete(completion_id, person)
-    except UnknownCompletionError as error:
-        raise runtime.unrecorded.explain(error, person, completion_id) from error
+    completions = runtime.store.completions
+    await on_replies(
+        runtime, person, (completion_id,), lambda: completions.delete(completion_id, person)
+    )
     return {"id": completion_id, "object": "chat.completion.deleted", "deleted": True}

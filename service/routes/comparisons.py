@@ -5,8 +5,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from feedback.errors import UnknownCompletionError
 from feedback.types import CurrentComparison
+from service.chat.replies import on_replies
 from service.routes.dependencies import CallerDep, RuntimeDep, UserQuery
 from service.routes.feedback import shape
 from service.schemas.chat import ComparisonOut, ComparisonRequest
@@ -20,17 +20,15 @@ async def put(
 ) -> ComparisonOut:
     """Record that a user likes one reply better than another to the same conversation."""
     person = caller.person(body.user)
-    try:
-        pair = await runtime.store.votes.compare(
-            chosen_id,
-            body.rejected_id,
-            person,
-            body.comment,
-            runtime.scale,
-            now=time.time(),
-        )
-    except UnknownCompletionError as error:
-        raise runtime.unrecorded.explain(error, person, chosen_id, body.rejected_id) from error
+    pair = await on_replies(
+        runtime,
+        person,
+        (chosen_id, body.rejected_id),
+        lambda: runtime.store.votes.compare(
+            chosen_id, body.rejected_id, person, body.comment, runtime.scale, now=time.time()
+        ),
+        wait=True,
+    )
     runtime.metrics.votes.labels("comparison").inc()
     return _shape(pair)
 
@@ -41,10 +39,12 @@ async def read(
 ) -> ComparisonOut:
     """Return a comparison, with the current vote on either side."""
     person = caller.person(user)
-    try:
-        return _shape(await runtime.store.votes.get_comparison(chosen_id, person))
-    except UnknownCompletionError as error:
-        raise runtime.unrecorded.explain(error, person, chosen_id) from error
+    votes = runtime.store.votes
+    return _shape(
+        await on_replies(
+            runtime, person, (chosen_id,), lambda: votes.get_comparison(chosen_id, person)
+        )
+    )
 
 
 @router.delete("/{chosen_id}")
@@ -53,10 +53,10 @@ async def withdraw(
 ) -> dict[str, Any]:
     """Withdraw a comparison from the sides that no other vote has replaced since."""
     person = caller.person(user)
-    try:
-        await runtime.store.votes.withdraw_comparison(chosen_id, person, now=time.time())
-    except UnknownCompletionError as error:
-        raise runtime.unrecorded.explain(error, person, chosen_id) from error
+    votes, now = runtime.store.votes, time.time()
+    await on_replies(
+        runtime, person, (chosen_id,), lambda: votes.withdraw_comparison(chosen_id, person, now=now)
+    )
     return {"chosen_id": chosen_id, "withdrawn": True}
 
 

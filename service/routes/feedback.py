@@ -5,9 +5,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from feedback.errors import UnknownCompletionError
 from feedback.rewards import reward
 from feedback.types import Feedback, Vote
+from service.chat.replies import on_replies
 from service.routes.dependencies import CallerDep, RuntimeDep, UserQuery
 from service.runtime.auth import Caller
 from service.runtime.runtime import Runtime
@@ -27,7 +27,7 @@ async def put(
 async def put_vote(
     runtime: Runtime, caller: Caller, completion_id: str, body: FeedbackRequest
 ) -> FeedbackOut:
-    """Put a vote into the record.
+    """Put a vote into the record; one on a reply that is being written waits for its end.
 
     Raises:
         NotFoundError: The caller has no such completion.
@@ -42,10 +42,13 @@ async def put_vote(
     )
     person = caller.person(body.user)
     score = reward(vote, runtime.scale)
-    try:
-        found = await runtime.store.votes.put(completion_id, person, vote, score, now=time.time())
-    except UnknownCompletionError as error:
-        raise runtime.unrecorded.explain(error, person, completion_id) from error
+    found = await on_replies(
+        runtime,
+        person,
+        (completion_id,),
+        lambda: runtime.store.votes.put(completion_id, person, vote, score, now=time.time()),
+        wait=True,
+    )
     runtime.metrics.votes.labels(_kind(vote)).inc()
     return shape(found)
 
@@ -56,10 +59,12 @@ async def read(
 ) -> FeedbackOut:
     """Return the current vote on a reply."""
     person = caller.person(user)
-    try:
-        return shape(await runtime.store.votes.get(completion_id, person))
-    except UnknownCompletionError as error:
-        raise runtime.unrecorded.explain(error, person, completion_id) from error
+    votes = runtime.store.votes
+    return shape(
+        await on_replies(
+            runtime, person, (completion_id,), lambda: votes.get(completion_id, person)
+        )
+    )
 
 
 @router.delete("/{completion_id}")
@@ -68,10 +73,10 @@ async def withdraw(
 ) -> dict[str, Any]:
     """Withdraw the vote on a reply."""
     person = caller.person(user)
-    try:
-        await runtime.store.votes.withdraw(completion_id, person, now=time.time())
-    except UnknownCompletionError as error:
-        raise runtime.unrecorded.explain(error, person, completion_id) from error
+    votes, now = runtime.store.votes, time.time()
+    await on_replies(
+        runtime, person, (completion_id,), lambda: votes.withdraw(completion_id, person, now=now)
+    )
     return {"completion_id": completion_id, "withdrawn": True}
 
 

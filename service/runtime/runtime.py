@@ -13,6 +13,7 @@ from service.following.last_known import LastKnown
 from service.following.watcher import RolloutWatcher
 from service.metrics.metrics import Metrics
 from service.runtime.auth import Authenticator
+from service.runtime.in_flight import InFlight
 from service.runtime.pace import Pace
 from service.runtime.record_health import RecordWatch
 from service.runtime.tally import ReplyTally
@@ -44,6 +45,7 @@ class Runtime:
         self.pace = Pace(settings.max_rows)
         self.scale = RewardScale.from_settings(settings)
         self.unrecorded = Unrecorded()
+        self.in_flight = InFlight()
         self.record = RecordWatch(store)
         self.tally = ReplyTally(store)
         self.started = asyncio.Event()

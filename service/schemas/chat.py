@@ -1,8 +1,10 @@
-"""What requests may contain and what answers look like: OpenAI's shapes, checked strictly.
+"""What requests may contain and what answers look like: OpenAI's shapes.
 
 A field of OpenAI's API that would change the reply and is not supported here is refused. It is
-let through only where its value asks for nothing (``tools: []``), or where it cannot change the
-reply (``prompt_cache_key``). ``top_k`` is not OpenAI's; other servers take it too.
+let through where its value asks for nothing (``tools: []``), or where no value can change the reply
+(``prompt_cache_key``). A null asks for the default, at any depth. ``top_k``, ``min_p`` and
+``repetition_penalty`` are not OpenAI's; other servers take them too. ``service.chat.fields`` says
+what becomes of fields that neither knows.
 """
 
 import json
@@ -13,24 +15,41 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from models.types import FinishReason, Message, Role, Sampling
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "functions": ([],),
+    "audio": ({},),
     "function_call": ("none", "auto"),
+    "functions": ([],),
     "modalities": (["text"],),
+    "prediction": (),
+    "reasoning_effort": ("none",),
     "response_format": ({"type": "text"},),
-    "service_tier": ("auto", "default"),
-    # An assistant's message, sent back as the client got it.
-    "tool_calls": ([],),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    "web_search_options": (),
+    # Of an assistant's message, sent back as the client got it.
     "annotations": ([],),
+    "tool_call_id": (),
+    "tool_calls": ([],),
 }
-"""Values of unsupported fields that ask for nothing."""
+"""OpenAI's fields that are not supported, and the values of them that ask for nothing."""
 
-HARMLESS = frozenset({"prompt_cache_key", "prompt_cache_retention", "parallel_tool_calls"})
-"""Unsupported fields that cannot change a reply."""
+WITHOUT_EFFECT = frozenset(
+    {
+        "parallel_tool_calls",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "service_tier",
+        "verbosity",
+        # Of a message.
+        "name",
+        "reasoning",
+        "reasoning_content",
+        "refusal",
+    }
+)
+"""OpenAI's fields that cannot change a reply here, and what clients send back of a thought."""
+
+ANY_SEED = -1
+"""The seed by which front ends say that they want none."""
 
 LEAST_LOGPROB = -9999.0
 """Stands for minus infinity, which JSON cannot say; OpenAI's API has the same convention."""
@@ -40,10 +59,12 @@ LEAST_TEMPERATURE = 0.01
 
 
 def without_nulls(data: Any) -> Any:
-    """Drop nulls: they ask for the default."""
-    if not isinstance(data, dict):
-        return data
-    return {name: value for name, value in data.items() if value is not None}
+    """Drop the nulls of objects at any depth: they ask for the default."""
+    if isinstance(data, list):
+        return [without_nulls(each) for each in data]
+    if isinstance(data, dict):
+        return {name: without_nulls(value) for name, value in data.items() if value is not None}
+    return data
 
 
 def without_neutral(data: Any) -> Any:
@@ -53,7 +74,7 @@ def without_neutral(data: Any) -> Any:
     return {
         name: value
         for name, value in without_nulls(data).items()
-        if value not in NEUTRAL.get(name, ()) and name not in HARMLESS
+        if value not in NEUTRAL.get(name, ()) and name not in WITHOUT_EFFECT
     }
 
 
@@ -108,13 +129,29 @@ User = Annotated[str, Field(max_length=256)]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 
 
-class MessageIn(Body):
-    """One turn, as sent."""
+TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+
+
+class Lenient(Body):
+    """Base of what chat clients send: unknown fields are kept aside in ``model_extra``."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    _lenient = model_validator(mode="before")(without_neutral)
+
+
+class MessageIn(Lenient):
+    """One turn, as sent. An assistant's turn without content is empty."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[str, BeforeValidator(joined_parts)]
 
-    _lenient = model_validator(mode="before")(without_neutral)
+    @model_validator(mode="before")
+    @classmethod
+    def _perhaps_empty(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("role") == "assistant":
+            return {**data, "content": data.get("content") or ""}
+        return data
 
     def value(self) -> Message:
         """Return the turn as the models folder takes it."""
@@ -122,14 +159,14 @@ class MessageIn(Body):
         return Message(role, self.content)
 
 
-class StreamOptions(Body):
-    """How a stream ends."""
+class StreamOptions(Lenient):
+    """How a stream ends; ``include_obfuscation`` pads the events of OpenAI's own server."""
 
     include_usage: bool = False
-    include_obfuscation: Literal[False] = False
+    include_obfuscation: bool = False
 
 
-class ChatRequest(Body):
+class ChatRequest(Lenient):
     """The body of POST /v1/chat/completions."""
 
     model: str
@@ -140,7 +177,14 @@ class ChatRequest(Body):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2), AfterValidator(or_greedy)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=-1)] = 0
+    top_k: Annotated[int, Field(ge=-1, lt=2**31)] = 0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    repetition_penalty: Annotated[float, Field(ge=0.1, le=10)] = 1.0
+    logit_bias: Annotated[
+        dict[TokenId, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)
+    ] = {}
     stop: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=256)]],
         Field(max_length=4),
@@ -159,8 +203,7 @@ class ChatRequest(Body):
         Field(max_length=16),
     ] = {}
     store: bool = True
-
-    _lenient = model_validator(mode="before")(without_neutral)
+    safety_identifier: User = ""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -177,9 +220,19 @@ class ChatRequest(Body):
             top_p=self.top_p,
             max_tokens=max_tokens,
             stop=tuple(self.stop),
-            seed=self.seed,
+            seed=None if self.seed == ANY_SEED else self.seed,
             top_k=max(0, self.top_k),
+            min_p=self.min_p,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            repetition_penalty=self.repetition_penalty,
+            logit_bias=tuple((int(token), bias) for token, bias in self.logit_bias.items()),
         )
+
+    @property
+    def person(self) -> str:
+        """Who asks; ``safety_identifier`` has taken the place of ``user`` in OpenAI's API."""
+        return self.user or self.safety_identifier
 
     @property
     def reply_limit(self) -> int | None:

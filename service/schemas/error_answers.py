@@ -25,15 +25,19 @@ from models.errors import (
     AdapterError,
     AdapterStoreUnavailableError,
     BaseModelError,
+    ChatTemplateError,
     EngineError,
     ImportRefusedError,
     PromptTooLongError,
     QueueFullError,
+    UnknownTokenError,
 )
 from service.errors import ApiError, error_body
 
 _KNOWN: dict[type[Exception], tuple[int, str]] = {
     PromptTooLongError: (400, "context_length_exceeded"),
+    ChatTemplateError: (400, "refused_by_template"),
+    UnknownTokenError: (400, "unknown_token"),
     QueueFullError: (429, "queue_full"),
     ImportRefusedError: (400, "import_refused"),
     AdapterError: (503, "version_unavailable"),
@@ -50,7 +54,12 @@ _KNOWN: dict[type[Exception], tuple[int, str]] = {
     RolloutConflictError: (409, "rollout_conflict"),
     StoreUnavailableError: (503, "store_unavailable"),
 }
-_PARAMS: dict[str, str] = {"context_length_exceeded": "messages", "owner_needed": "owner"}
+_PARAMS: dict[str, str] = {
+    "context_length_exceeded": "messages",
+    "refused_by_template": "messages",
+    "unknown_token": "logit_bias",
+    "owner_needed": "owner",
+}
 _RETRY_AFTER = {503: "1"}
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 _FIELD_CODES = {

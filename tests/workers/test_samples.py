@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -52,6 +52,32 @@ def test_what_is_missing_or_does_not_match_is_dropped_and_named(
     assert [s.completion_id for s in batch.samples] == ["c3", "c4"]
     assert batch.samples[1].behaviour_logprobs == ()  # the learner computes what is not there
     assert not batch.samples[0].ended
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"top_k": 1},
+        {"top_p": 0.5},
+        {"min_p": 0.1},
+        {"repetition_penalty": 1.1},
+        {"presence_penalty": 0.1},
+        {"frequency_penalty": 0.1},
+        {"logit_bias": ((3, 1.0),)},
+    ],
+)
+def test_what_was_not_drawn_from_the_policy_is_learned_by_the_policys_log_probs(
+    completion_of: Callable[..., Completion], changes: dict[str, Any]
+) -> None:
+    vote, sampling = FrozenVote("c0", 1, 1.0), Sampling(**changes)
+    known = completion_of("c0", sampling=sampling, policy_logprobs=(-1.5, -2.5))
+    assert make_batch([vote], [known]).samples[0].behaviour_logprobs == (-1.5, -2.5)
+    # An older record lacks them: the learner computes them, under the version that wrote the reply.
+    older = completion_of("c0", sampling=sampling)
+    assert make_batch([vote], [older]).samples[0].behaviour_logprobs == ()
+    # At temperature 0 nothing is cut off.
+    greedy = completion_of("c0", sampling=Sampling(temperature=0.0, top_k=1, top_p=0.5))
+    assert make_batch([vote], [greedy]).samples[0].behaviour_logprobs == (-0.1, -0.2)
 
 
 def test_a_correction_goes_with_its_vote(completion_of: Callable[..., Completion]) -> None:

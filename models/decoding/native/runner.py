@@ -168,8 +168,8 @@ class NativeRunner:
 
 
 def _needs_torch_sampling(draw: Draw) -> bool:
-    """Return whether a draw needs top-k, top-p or top log-probs, which the step lacks."""
-    return draw.truncates or draw.top_logprobs > 0
+    """Return whether a draw needs more than a temperature; the step can do no more."""
+    return not draw.is_of_policy or draw.top_logprobs > 0
 
 
 def _groups(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from models.decoding.bank import AdapterBank
 from models.decoding.engine import Engine
 from models.decoding.lora import read_adapter
 from models.decoding.runners import make_runner
-from models.errors import EngineError, PromptTooLongError
+from models.errors import EngineError, PromptTooLongError, UnknownTokenError
 from models.types import BASE, GenerationRequest, Sampling, Token
 
 if TYPE_CHECKING:
@@ -105,6 +105,38 @@ def test_log_probs_are_those_of_a_full_forward_pass(
         for index, token in enumerate(reply):
             expected = logprobs[len(prompt) - 1 + index, token.id].item()
             assert token.logprob == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"top_k": 1},
+        {"top_p": 0.5},
+        {"frequency_penalty": 1.0, "repetition_penalty": 1.5},
+        {"logit_bias": ((7, 3.0),), "min_p": 0.01},
+    ],
+)
+def test_what_is_drawn_otherwise_has_the_policys_log_probs_too(
+    engine: Engine, settings: LearnerSettings, versions: list[str], options: dict[str, Any]
+) -> None:
+    sampling = Sampling(temperature=0.7, max_tokens=12, seed=3, **options)
+    plain = Sampling(temperature=0.7, max_tokens=12, seed=3)
+    reply, other = _decode(
+        engine, [(PROMPTS[0], versions[0], sampling), (PROMPTS[0], versions[0], plain)]
+    )
+    assert {token.policy_logprob for token in other} == {None}
+    ids = [*PROMPTS[0], *(token.id for token in reply)]
+    with torch.no_grad():
+        logits = _reference(settings, versions[0])(torch.tensor([ids])).logits[0]
+    logprobs = (logits / 0.7).log_softmax(-1)
+    for index, token in enumerate(reply):
+        expected = logprobs[len(PROMPTS[0]) - 1 + index, token.id].item()
+        assert token.policy_logprob == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_bias_on_a_token_that_there_is_not_is_refused(engine: Engine) -> None:
+    with pytest.raises(UnknownTokenError, match="ids of this model end at"):
+        _decode(engine, [(PROMPTS[0], BASE, Sampling(max_tokens=2, logit_bias=((10**6, 1.0),)))])
 
 
 def test_a_seed_gives_the_same_reply_whatever_else_is_in_the_batch(

@@ -8,9 +8,17 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers import (
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
+from models.decoding.adjusting import Adjuster
 from models.decoding.sampler import Draw, sample
+from models.types import Sampling
 
 PROBS = [0.5, 0.3, 0.15, 0.05]
 LOGITS = torch.tensor([PROBS]).log()
@@ -232,3 +240,95 @@ def test_a_row_of_nonsense_spoils_no_other(fields: dict[str, Any]) -> None:
     spoilt, sound = sample(logits, [_draw(0.9, **fields)] * 2)
     assert 0 <= spoilt.id < 300
     assert sound == sample(logits[1:], [_draw(0.9, **fields)])[0]
+
+
+PROMPT, REPLY = [5, 9, 9, 700], [3, 9, 3, 3, 41]
+
+
+def _adjusted(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Return what a reply's next logits are by the formulas of OpenAI's API and transformers."""
+    out = logits[0].clone()
+    if sampling.repetition_penalty != 1:
+        penalty = RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty)
+        out = penalty(torch.tensor([[*PROMPT, *REPLY]]), logits)[0]
+    for said in set(REPLY):
+        out[said] -= sampling.presence_penalty + REPLY.count(said) * sampling.frequency_penalty
+    for biased, bias in sampling.logit_bias:
+        out[biased] += bias
+    return out[None]
+
+
+ADJUSTED = [
+    {"presence_penalty": 1.5},
+    {"frequency_penalty": -0.7},
+    {"repetition_penalty": 1.3},
+    {"logit_bias": ((3, 4.0), (800, -100.0))},
+    {"min_p": 0.05},
+    {"presence_penalty": 2.0, "frequency_penalty": 0.4, "repetition_penalty": 0.8},
+    {"repetition_penalty": 1.2, "logit_bias": ((9, 2.0),), "min_p": 0.02, "top_p": 0.9},
+    {"frequency_penalty": 1.0, "top_k": 30, "min_p": 0.01, "top_p": 0.8},
+]
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0])
+@pytest.mark.parametrize("options", ADJUSTED)
+def test_penalties_bias_and_min_p_are_those_of_openai_and_transformers(
+    options: dict[str, Any], temperature: float
+) -> None:
+    logits = _random_logits(2000, seed=2)
+    sampling = Sampling(temperature=temperature, **options)
+    warped = TemperatureLogitsWarper(temperature)(None, _adjusted(logits, sampling))
+    if sampling.min_p:
+        warped = MinPLogitsWarper(sampling.min_p)(None, warped)
+    if sampling.top_k:
+        warped = TopKLogitsWarper(sampling.top_k)(None, warped)
+    if sampling.top_p < 1:
+        warped = TopPLogitsWarper(sampling.top_p)(None, warped)
+    expected = warped.log_softmax(-1)[0]
+    policy = (logits / temperature).log_softmax(-1)[0]
+    adjuster = Adjuster(sampling, PROMPT)
+    for token_id in REPLY:
+        adjuster.accept(token_id)
+    fields = {
+        "temperature": temperature,
+        "top_k": sampling.top_k,
+        "top_p": sampling.top_p,
+        "min_p": sampling.min_p,
+        "adjuster": adjuster if sampling.adjusts else None,
+        "top_logprobs": 5,
+    }
+    before = logits.clone()
+    for token in sample(logits.repeat(9, 1), [_draw(n / 9, **fields) for n in range(9)]):
+        assert token.logprob == pytest.approx(float(expected[token.id]), abs=1e-4)
+        assert token.policy_logprob == pytest.approx(float(policy[token.id]), abs=1e-4)
+        values, indices = expected.topk(min(5, int(expected.isfinite().sum())))
+        assert [other.token_id for other in token.top] == indices.tolist()
+        found = [other.logprob for other in token.top]
+        assert found == pytest.approx(values.tolist(), abs=1e-4)
+    assert torch.equal(logits, before)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"top_k": 1}, {"top_p": 0.05}, {"top_p": 0.5}, {"top_k": 20}, {"min_p": 0.3}]
+)
+def test_a_token_of_a_truncated_distribution_knows_its_log_prob_under_the_policy(
+    fields: dict[str, Any],
+) -> None:
+    logits = _random_logits(2000, seed=3)
+    policy = logits.log_softmax(-1)[0]
+    for token in sample(logits.repeat(5, 1), [_draw(n / 5, **fields) for n in range(5)]):
+        assert token.policy_logprob == pytest.approx(float(policy[token.id]), abs=1e-5)
+        assert token.logprob > token.policy_logprob
+
+
+def test_a_token_of_the_policy_itself_has_one_log_prob() -> None:
+    draws = [_draw(0.3), _draw(0.3, temperature=0.5), _draw(0.3, temperature=0.0, top_k=3)]
+    assert [t.policy_logprob for t in sample(LOGITS.repeat(3, 1), draws)] == [None] * 3
+
+
+def test_greedy_takes_the_mode_of_the_adjusted_logits() -> None:
+    adjuster = Adjuster(Sampling(temperature=0.0, logit_bias=((0, -100.0),)), [])
+    (token,) = sample(LOGITS, [_draw(0.0, temperature=0.0, adjuster=adjuster)])
+    assert token.id == 1
+    assert token.logprob == pytest.approx(math.log(0.6), abs=1e-5)
+    assert token.policy_logprob == pytest.approx(math.log(0.3), abs=1e-5)

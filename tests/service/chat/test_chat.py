@@ -115,13 +115,14 @@ async def test_a_stream_without_usage_says_nothing_of_it(
 
 
 async def test_each_of_several_choices_is_a_completion(
-    running: RunningApp, store: Store, chat: SayHi
+    running: RunningApp, store: Store, generator: FakeGenerator, chat: SayHi
 ) -> None:
     reply = (await chat(running, n=3, seed=10)).json()
     ids = [choice["completion_id"] for choice in reply["choices"]]
     assert ids == [f"{reply['id']}.{index}" for index in range(3)]
     records = await store.completions.get_many(ids)
-    assert [record.sampling.seed for record in records] == [10, 11, 12]
+    assert [record.sampling.seed for record in records] == [10] * 3
+    assert [request.choice for request in generator.requests] == [0, 1, 2]
     assert reply["usage"]["completion_tokens"] == 30
 
 

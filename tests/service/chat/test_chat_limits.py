@@ -126,7 +126,10 @@ async def test_a_stream_that_takes_too_long_ends_with_an_error(
     response = await chat(hurried, stream=True)
     first, *_, last = map(json.loads, events(response))
     assert last["error"]["code"] == "request_timeout"
-    assert await store.completions.get(first["id"]) is None
+    record = await store.completions.get(first["id"])
+    assert record is not None
+    assert "I am base".startswith(record.text)
+    assert 0 < len(record.response_ids) < len("I am base")
     assert generator.running == 0
 
 
@@ -158,7 +161,9 @@ async def test_an_engine_that_breaks_in_mid_stream_ends_the_stream_with_an_error
     response = await chat(running, stream=True)
     *_, last = events(response)
     assert json.loads(last)["error"]["code"] == "engine_unavailable"
-    assert await store.completions.get(json.loads(events(response)[0])["id"]) is None
+    record = await store.completions.get(json.loads(events(response)[0])["id"])
+    assert record is not None
+    assert (record.text, record.finish_reason) == ("I a", "length")
 
 
 async def test_an_engine_that_breaks_answers_503(
