@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from feedback.judging.bounds import GuardBounds, JudgeBounds
+from feedback.redis_url import canonical
 from models.settings import Settings
 
 
@@ -64,7 +65,10 @@ class FeedbackSettings(JudgeSettings):
     """Where Redis is, how long records are kept, and when votes make a batch."""
 
     redis_url: str | None = Field(
-        None, description="URL of the Redis to use; unset = the embedded one in the data folder."
+        None,
+        description="URL of the Redis to use; unset = the embedded one in the data folder. With "
+        "`rediss://`, certificate and host name are verified; `?ssl_ca_certs=` names a CA of your "
+        "own.",
     )
     durability: Literal["disk", "memory"] = Field(
         "disk",
@@ -151,6 +155,11 @@ class FeedbackSettings(JudgeSettings):
         ge=timedelta(0),
         description="How long a run waits after a failed attempt.",
     )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _for_both_clients(cls, value: str | None) -> str | None:
+        return value and canonical(value)
 
     @model_validator(mode="after")
     def _votes_outlive_completions(self) -> Self:

@@ -22,6 +22,7 @@ from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 from celery.worker import state
 
+from feedback.redis_url import for_celery
 from feedback.store import EmbeddedRedis
 from models.failpoints import check_failpoints
 from workers.settings import WorkerSettings
@@ -70,6 +71,7 @@ def configuration(settings: WorkerSettings) -> Mapping[str, Any]:
     """Return Celery's settings."""
     return {
         "broker_url": broker_url(settings),
+        "broker_use_ssl": broker_tls(settings),
         **_broker(),
         **_worker(),
         **_beat(settings),
@@ -82,9 +84,14 @@ def broker_url(settings: WorkerSettings) -> str:
         return EmbeddedRedis(settings.data_dir).celery_url
     url = urlsplit(settings.redis_url)
     if url.scheme != "unix":
-        return settings.redis_url
+        return for_celery(settings.redis_url)[0]
     database = parse_qs(url.query).get("db", ["0"])[0]
     return f"redis+socket://{url.netloc}{url.path}?virtual_host={database}"
+
+
+def broker_tls(settings: WorkerSettings) -> dict[str, Any] | None:
+    """Return how Celery verifies the record's Redis; None without TLS."""
+    return for_celery(settings.redis_url)[1] if settings.redis_url else None
 
 
 def _broker() -> dict[str, Any]:

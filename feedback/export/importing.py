@@ -60,8 +60,50 @@ class ImportReport:
     dry_run: bool
 
 
-def check_file(path: Path, progress: Callable[[int], Any] = lambda _: None) -> CheckedFile:
+@dataclass(frozen=True, slots=True)
+class TokenLimits:
+    """What token ids of the base can be.
+
+    Attributes:
+        base: Its name.
+        vocabulary: Ids are below it.
+        context: The most tokens of prompt and reply; None if the base does not say.
+    """
+
+    base: str
+    vocabulary: int
+    context: int | None
+
+    def problem(self, record: VoteRecord) -> str | None:
+        """Return why a reply cannot be of this base; None if it can."""
+        reply = record.completion
+        if reply is None:
+            return None
+        for name in ("prompt_ids", "response_ids"):
+            highest = max(getattr(reply, name))
+            if highest >= self.vocabulary:
+                return (
+                    f"{name}: {highest} is no token of {self.base}, whose ids end at "
+                    f"{self.vocabulary - 1}; the reply was written by another base"
+                )
+        tokens = len(reply.prompt_ids) + len(reply.response_ids)
+        if self.context is not None and tokens > self.context:
+            return (
+                f"prompt_ids: with the reply there are {tokens} tokens, and {self.base} reads "
+                f"{self.context} at most"
+            )
+        return None
+
+
+def check_file(
+    path: Path, progress: Callable[[int], Any] = lambda _: None, limits: TokenLimits | None = None
+) -> CheckedFile:
     """Read a whole file and return what is wrong with it.
+
+    Args:
+        path: The file.
+        progress: Called with the number of rows read.
+        limits: What its token ids can be; None if the base is not known here.
 
     Raises:
         TransferError: The file cannot be read at all.
@@ -70,9 +112,12 @@ def check_file(path: Path, progress: Callable[[int], Any] = lambda _: None) -> C
     problems: list[RowProblem] = []
     for row in read_records(path):
         rows += 1
-        if row.record is None:
+        problem = row.problem
+        if row.record is not None and limits is not None:
+            problem = limits.problem(row.record) or ""
+        if problem:
             bad += 1
-            problems.append(RowProblem(row.number, row.problem))
+            problems.append(RowProblem(row.number, problem))
             del problems[SHOWN_PROBLEMS:]
         progress(rows)
     return CheckedFile(rows, bad, tuple(problems))

@@ -27,6 +27,10 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
+_ROUNDING = 1e-3
+"""How far above 0 a log-prob may be that was computed in 16 bits."""
+
+
 class MessagePart(_Part):
     """One message of the prompt."""
 
@@ -60,7 +64,8 @@ class ComparisonPart(_Part):
 Id = Annotated[str, Field(pattern=r"^chatcmpl-[A-Za-z0-9._-]{1,200}$")]
 """Only what a completion's id can be: others could name a key that is no vote."""
 
-TokenIds = list[Annotated[int, Field(ge=0)]]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+Logprobs = list[Annotated[float, Field(le=_ROUNDING)]]
 
 
 def _says(description: str) -> Any:
@@ -114,10 +119,10 @@ class RecordRow(_Part):
     finish_reason: FinishReason | None = _says("`stop` or `length`.")
     prompt_ids: TokenIds | None = _says("The tokens of the prompt.")
     response_ids: TokenIds | None = _says("The tokens of the reply.")
-    behaviour_logprobs: list[float] | None = _says(
+    behaviour_logprobs: Logprobs | None = _says(
         "The log-prob of each token of the reply when it was drawn, in nats."
     )
-    policy_logprobs: list[float] | None = Field(
+    policy_logprobs: Logprobs | None = Field(
         None,
         description="The same under the policy alone, where it was drawn from something else, as "
         "with `top_p`; empty where it was not.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from feedback.export.schema import schema
 from models.one_line import one_line
@@ -90,7 +90,19 @@ class _ParquetSink:
 
 
 def _parquet_row(row: Row) -> Row:
-    """Return a row as its Parquet file has it: free-form objects are JSON there."""
+    """Return a row as its Parquet file has it: free-form objects are JSON there.
+
+    What is beyond 64 bits becomes the nearest number within: a record of an older release may hold
+    such a ``top_k``, and must not stop the export of all others.
+    """
     if isinstance(row.get("metadata"), dict):
         row["metadata"] = json.dumps(row["metadata"], ensure_ascii=False)
-    return row
+    return {name: _within_64_bits(value) for name, value in row.items()}
+
+
+def _within_64_bits(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _within_64_bits(each) for name, each in value.items()}
+    if isinstance(value, int) and not isinstance(value, bool):
+        return max(-(2**63), min(2**63 - 1, value))
+    return value

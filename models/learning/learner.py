@@ -39,7 +39,7 @@ from models.learning.state import (
     save_state,
 )
 from models.memory import give_back_freed_memory, keep_few_kernels, share_one_heap
-from models.policy.batch import check_samples
+from models.policy.batch import unusable
 from models.policy.policy import Policy
 from models.ppo.critic import ValueHead
 from models.probes.probe import probe_policy
@@ -101,6 +101,8 @@ class Learner:
     ) -> Learned:
         """Run one update from ``parent`` on a frozen batch.
 
+        A vote that cannot be learned from is left out, and the report says why.
+
         Args:
             samples: The batch.
             parent: The version to start from, or ``base``.
@@ -114,8 +116,26 @@ class Learner:
             LearningError: The batch cannot be learned from, or the result is not finite.
             AdapterError: The parent is missing, broken or of another shape.
         """
+        usable, reasons = self._usable(samples)
+        if not usable:
+            why = f"No vote of the batch can be learned from. {reasons[0]}" if reasons else None
+            raise LearningError(why or "The batch is empty: there is nothing to learn from.")
+        learned = self._learn(
+            usable, self._usable(earlier)[0], parent, seed, progress, setbacks=setbacks
+        )
+        return replace(learned, report={**learned.report, "unusable": reasons})
+
+    def _learn(
+        self,
+        samples: Sequence[Sample],
+        earlier: Sequence[Sample],
+        parent: str,
+        seed: int,
+        progress: Callable[[Progress], None],
+        *,
+        setbacks: int,
+    ) -> Learned:
         stopwatch, recipe = Stopwatch(), cautious(self._recipe, setbacks)
-        check_samples([*samples, *earlier])
         # 1. Compute the log-probs that are missing; leave out votes where that cannot be done.
         with stopwatch.phase("recover"):
             known = self._recover(samples)
@@ -303,6 +323,20 @@ class Learner:
             return share_of_rate(state.step + step, warmup=recipe.rate_warmup_steps, decay=decay)
 
         return LambdaLR(optimizer, [of_policy, lambda _: 1.0][: len(optimizer.param_groups)])
+
+    def _usable(self, samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
+        """Return the votes that can be learned from, and why each other one cannot."""
+        limits: dict[str, Any] = {
+            "vocabulary": self._base.model.get_input_embeddings().num_embeddings,
+            "context": getattr(self._base.model.config, "max_position_embeddings", None),
+        }
+        reasons = [unusable(sample, **limits) for sample in samples]
+        usable = [each for each, reason in zip(samples, reasons, strict=True) if reason is None]
+        return usable, [
+            f"{sample.completion_id}: {reason}"
+            for sample, reason in zip(samples, reasons, strict=True)
+            if reason is not None
+        ]
 
     def _recover(self, samples: Sequence[Sample]) -> Sequence[Sample]:
         """Return the votes that have log-probs, or whose log-probs can be computed."""

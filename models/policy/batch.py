@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-
-from models.errors import LearningError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,26 +39,26 @@ class MicroBatch:
     temperature: torch.Tensor
 
 
-def check_samples(samples: Sequence[Sample]) -> None:
-    """Check that a batch can be learned from.
+def unusable(sample: Sample, *, vocabulary: int, context: int | None) -> str | None:
+    """Return why a vote cannot be learned from, as a sentence; None if it can.
 
-    Raises:
-        LearningError: The batch or a reply is empty, or a number is not finite, or a reply has
-            another number of log-probs than tokens. A reply may have no log-probs at all.
+    Args:
+        sample: The vote. Its reply may have no log-probs at all.
+        vocabulary: Token ids are below it.
+        context: The most tokens that the base reads; None if it does not say.
     """
-    if not samples:
-        raise LearningError("The batch is empty: there is nothing to learn from.")
-    for sample in samples:
-        name = sample.completion_id
-        if not sample.response_ids or not sample.prompt_ids:
-            raise LearningError(f"{name} has no tokens: drop it from the batch.")
-        if len(sample.behaviour_logprobs) not in {0, len(sample.response_ids)}:
-            raise LearningError(
-                f"{name} has {len(sample.response_ids)} tokens but "
-                f"{len(sample.behaviour_logprobs)} log-probs: drop it from the batch."
-            )
-        if not torch.tensor([*sample.behaviour_logprobs, sample.reward]).isfinite().all():
-            raise LearningError(f"{name} has log-probs or a reward that are not finite: drop it.")
+    ids, logprobs = (*sample.prompt_ids, *sample.response_ids), sample.behaviour_logprobs
+    if not sample.response_ids or not sample.prompt_ids:
+        return "It has no tokens."
+    if len(logprobs) not in {0, len(sample.response_ids)}:
+        return f"It has {len(sample.response_ids)} tokens but {len(logprobs)} log-probs."
+    if not all(map(math.isfinite, (*logprobs, sample.reward))):
+        return "It has log-probs or a reward that are not finite."
+    if not 0 <= min(ids) <= max(ids) < vocabulary:
+        return f"It has token ids outside of the base's, which end at {vocabulary - 1}."
+    if context is not None and len(ids) > context:
+        return f"It has {len(ids)} tokens, and the base reads {context} at most."
+    return None
 
 
 def micro_batches(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, TypedDict
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from feedback.store import open_store
@@ -24,6 +24,7 @@ from service.routes import (
     quick_votes,
     users,
 )
+from service.routes.queries import refuse_unknown_queries
 from service.runtime.lifecycle import Lifecycle
 from service.runtime.runtime import Runtime
 
@@ -68,7 +69,13 @@ def create_app(
                 await runtime.stop()
 
     # The interactive documentation would load scripts from elsewhere.
-    app = FastAPI(title="Thumbloop", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Thumbloop",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        dependencies=[Depends(refuse_unknown_queries)],
+    )
     parts = (
         chat,
         feedback,

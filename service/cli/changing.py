@@ -13,7 +13,7 @@ from feedback.types import Audit
 from models.adapters import AdapterStore
 from models.settings import ModelSettings
 from service.cli.asking import ask
-from service.cli.output import print_json
+from service.cli.output import print_json, say
 from service.cli.record import operator, with_store
 from service.operating.changes import carry_out, described, pinned
 from service.operating.convergence import converged
@@ -79,9 +79,9 @@ def change(
     if as_json:
         print_json(asdict(after) | ({"settled": asdict(found)} if found else {}))
     else:
-        typer.echo(_said(after))
+        say(_said(after))
         if found:
-            typer.echo(_settled_in_words(found))
+            say(_settled_in_words(found))
     if found and not (found.all and found.replicas):
         raise typer.Exit(1)
 
@@ -106,9 +106,9 @@ def _print_plan(plan: Transition | None, before: Rollout, *, as_json: bool) -> N
     if as_json:
         print_json(described(plan, before))
     elif plan is None:
-        typer.echo("Nothing would change.")
+        say("Nothing would change.")
     else:
-        typer.echo(" ".join(_consequences(plan, before)))
+        say(" ".join(_consequences(plan, before)))
 
 
 def _consequences(plan: Transition | None, before: Rollout) -> list[str]:

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from feedback.errors import FeedbackError
 from models.errors import ModelsError
+from service.cli.output import visible
 from service.errors import ServiceError
 
 MENDABLE = (FeedbackError, ModelsError, ServiceError)
@@ -34,4 +35,4 @@ class Commands(TyperGroup):
 def print_error(message: str) -> None:
     """Print one line to standard error."""
     console = Console(stderr=True)
-    console.print(f"thumbloop: {message}", style="red", markup=False, soft_wrap=True)
+    console.print(f"thumbloop: {visible(str(message))}", style="red", markup=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,19 +19,33 @@ if TYPE_CHECKING:
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _LONGEST_LINE = 10_000
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
+"""Characters that move the cursor, begin an escape sequence, or turn the direction of text; ends of
+lines and tabs are none of them."""
 _WHOLE = frozenset({"version", "reply", "id", "from", "to", "serves", "canary"})
 """Columns that are never broken, so that they can be copied."""
 
 
+def visible(text: str) -> str:
+    r"""Return text in which what would control a terminal is seen instead: ESC as ``\x1b``."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def say(text: str = "", *, err: bool = False) -> None:
+    """Print a line for people; what somebody has stored cannot control their terminal."""
+    typer.echo(visible(text), err=err)
+
+
 def print_json(value: Any) -> None:
     """Print a value, dataclasses and sets included, as JSON."""
-    typer.echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
+    text = json.dumps(value, default=_plain, indent=2, ensure_ascii=False)
+    typer.echo(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
     """Print a table, or ``empty`` when it has no rows."""
     if not rows:
-        typer.echo(empty)
+        say(empty)
         return
     console = Console()
     if not console.is_terminal:  # a program reads it: a row is a line
@@ -38,7 +54,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty:
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
     for row in rows:
-        table.add_row(*("-" if cell is None else str(cell) for cell in row))
+        table.add_row(*(Text("-" if cell is None else visible(str(cell))) for cell in row))
     console.print(table, highlight=False)
 
 
@@ -47,8 +63,8 @@ def print_fields(fields: Mapping[str, object]) -> None:
     width = max(map(len, fields), default=0)
     for name, value in fields.items():
         nested = isinstance(value, (dict, list, tuple))
-        text = json.dumps(value, default=_plain) if nested else value
-        typer.echo(f"{name:<{width}}  {'-' if text is None else text}")
+        text = json.dumps(value, default=_plain, ensure_ascii=False) if nested else value
+        say(f"{name:<{width}}  {'-' if text is None else text}")
 
 
 def ago(then: float | None) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from models.types import BASE
-from service.cli.output import ago, print_table
+from service.cli.output import ago, print_table, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,51 +28,49 @@ def print_checks(checks: Sequence[Mapping[str, Any]]) -> None:
         for c in checks
     ]
     print_table(("gate", "found", "bound", "base", "passed", "what the check is for"), rows, "")
-    typer.echo()
+    say()
 
 
 def print_samples(samples: Sequence[Mapping[str, Any]]) -> None:
     """Print the beginnings of a few replies to the gate's own questions."""
     if not samples:
         return
-    typer.echo("What it replies to questions of the gate:")
+    say("What it replies to questions of the gate:")
     for sample in samples:
-        typer.echo(f"  question: {sample['prompt']!r}")
-        typer.echo(f"  reply: {sample['text']!r}")
-    typer.echo()
+        say(f"  question: {sample['prompt']!r}")
+        say(f"  reply: {sample['text']!r}")
+    say()
 
 
 def print_made(made: VersionOrigin) -> None:
     """Print a version's chain, youngest first, and the votes that its own run learned."""
     if made.version == BASE:
-        typer.echo("The base is the model as it was published, so no vote had a part in it.")
+        say("The base is the model as it was published, so no vote had a part in it.")
         return
     columns = ("version", "state", "made by", "votes", "up", "down", "age", "last by")
     print_table(
         columns, [_step(each) for each in made.chain], "The record knows nothing of this version."
     )
     if made.chain and not made.whole:
-        typer.echo(f"The chain goes on: the last of these is built on {made.chain[-1].parent}.")
-    typer.echo()
+        say(f"The chain goes on: the last of these is built on {made.chain[-1].parent}.")
+    say()
     if made.votes:
         run = made.chain[0].run
         stand = sum(vote.stands for vote in made.votes)
-        typer.echo(
-            f"Run {run} learned these {len(made.votes)} votes, of which {stand} still stand:"
-        )
+        say(f"Run {run} learned these {len(made.votes)} votes, of which {stand} still stand:")
         rows = [(v.completion_id, f"{v.score:+.2f}", v.revision, _stands(v)) for v in made.votes]
         print_table(("reply", "score", "revision", "stands"), rows, "")
         for vote in made.votes:
             print_texts(vote.completion_id, vote.texts)
     else:
-        typer.echo("This version was imported, so no vote here made it.")
+        say("This version was imported, so no vote here made it.")
 
 
 def print_texts(completion_id: str, texts: Texts | None) -> None:
     """Print what people wrote around one vote, if it was asked for and is still there."""
     if texts is None:
         return
-    typer.echo(f"\n{completion_id}")
+    say(f"\n{completion_id}")
     said = {
         "question": texts.question,
         "reply": texts.reply,
@@ -81,7 +79,7 @@ def print_texts(completion_id: str, texts: Texts | None) -> None:
     }
     for name, text in said.items():
         if text:
-            typer.echo(f"  {name}: {text!r}")
+            say(f"  {name}: {text!r}")
 
 
 def _number(value: float | None) -> str | None:

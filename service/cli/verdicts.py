@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
-
-from service.cli.output import ago
+from service.cli.output import ago, say
 from service.operating.checks.rollout import VERDICTS
 
 if TYPE_CHECKING:
@@ -16,12 +14,12 @@ if TYPE_CHECKING:
 def print_judgement(judgement: Judgement | None) -> None:
     """Print the last verdict and its reasons, which say how many more votes it takes."""
     if judgement is None:
-        typer.echo("judge      has not run yet; it needs a control worker and beat")
+        say("judge      has not run yet; it needs a control worker and beat")
         return
     about = f" on {', '.join(judgement.test)}" if judgement.test else ""
     against = f" against {judgement.control[0]}" if judgement.control else ""
-    typer.echo(f"judge      {VERDICTS[judgement.state]}{about}{against} ({ago(judgement.at)})")
+    say(f"judge      {VERDICTS[judgement.state]}{about}{against} ({ago(judgement.at)})")
     for reason in judgement.reasons:
-        typer.echo(f"           {reason}")
+        say(f"           {reason}")
     if judgement.acted:
-        typer.echo(f"           done: {judgement.acted}")
+        say(f"           done: {judgement.acted}")

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from service.routes import feedback
+from service.routes.queries import refuse_unknown_queries
 from service.schemas.chat import FeedbackRequest
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class QuickVotes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        await refuse_unknown_queries(Request({**scope, "route": self._documented}))
         body = await _whole(receive)
         asked = _understood(body) if _is_json(scope) else None
         if asked is None:

@@ -16,7 +16,7 @@ from service.cli.changing import (
     WhyOption,
     change,
 )
-from service.cli.output import JsonFlag, ago, print_json
+from service.cli.output import JsonFlag, ago, print_json, say
 from service.cli.record import with_store
 from service.cli.verdicts import print_judgement
 
@@ -79,10 +79,10 @@ def status(*, as_json: JsonFlag = False) -> None:
         print_json(_as_dict(rollout, judgement))
         return
     if rollout.canary is None:
-        typer.echo(f"There is no canary; {rollout.live} serves everyone.")
+        say(f"There is no canary; {rollout.live} serves everyone.")
     else:
         began = ago(rollout.canary_since) or "at an unknown time"
-        typer.echo(
+        say(
             f"{rollout.canary} serves {100 * rollout.fraction:.3g} % of the users, "
             f"{rollout.live} the others; it began {began}."
         )

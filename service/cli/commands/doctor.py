@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from service.cli.output import JsonFlag, print_json
+from service.cli.output import JsonFlag, print_json, visible
 from service.operating.checks.system import examine
 from service.settings import ServiceSettings
 
@@ -37,7 +37,7 @@ async def _collect(*, show: bool) -> list[Finding]:
 def _print(finding: Finding) -> None:
     console = Console(highlight=False)
     mark, style = ("ok", "green") if finding.ok else ("wrong", "red")
-    line = f"{mark:<6} {finding.check:<17} {finding.found}"
+    line = visible(f"{mark:<6} {finding.check:<17} {finding.found}")
     console.print(line, style=style, markup=False, soft_wrap=True)
     if finding.mend:
-        console.print(f"{'':<24} {finding.mend}", markup=False, soft_wrap=True)
+        console.print(visible(f"{'':<24} {finding.mend}"), markup=False, soft_wrap=True)

@@ -9,7 +9,7 @@ import typer
 
 from feedback.tracing import RUNS
 from feedback.tracing import explain as explain_reply
-from service.cli.output import JsonFlag, ago, print_json, print_table
+from service.cli.output import JsonFlag, ago, print_json, print_table, say
 from service.cli.record import with_store
 from service.cli.traces import TextsFlag, print_made, print_texts
 
@@ -29,7 +29,7 @@ def explain(
         print_json(asdict(found))
         return
     _print_origin(found)
-    typer.echo()
+    say()
     _print_vote(found)
 
 
@@ -37,23 +37,23 @@ def _print_origin(found: Explanation) -> None:
     print_texts(found.completion_id, found.texts)
     when = f", {ago(found.created_at)}" if found.created_at else ""
     if found.by_base:
-        typer.echo(f"The base wrote this reply{when}, so no vote had a part in it.")
+        say(f"The base wrote this reply{when}, so no vote had a part in it.")
     elif found.version is None:
-        typer.echo(
+        say(
             "The reply has expired or was deleted, so the version that wrote it is no longer known."
         )
     else:
-        typer.echo(f"{found.version} wrote this reply{when}.")
+        say(f"{found.version} wrote this reply{when}.")
     if found.made:
-        typer.echo()
+        say()
         print_made(found.made)
 
 
 def _print_vote(found: Explanation) -> None:
     if found.vote:
-        typer.echo(f"The vote on this reply is {_in_words(found.vote)}.")
+        say(f"The vote on this reply is {_in_words(found.vote)}.")
     else:
-        typer.echo(
+        say(
             "The vote on this reply was withdrawn."
             if found.withdrawn
             else "This reply has no vote."
@@ -62,9 +62,9 @@ def _print_vote(found: Explanation) -> None:
         columns = ("run", "state", "how", "score", "stands", "version", "state", "served in")
         print_table(columns, [_cells(each) for each in found.learned_by], "")
     else:
-        typer.echo("No update run has learned from this reply.")
+        say("No update run has learned from this reply.")
     if not found.searched_all:
-        typer.echo(f"Only the last {RUNS} runs were searched.")
+        say(f"Only the last {RUNS} runs were searched.")
 
 
 def _in_words(vote: CurrentVote) -> str:

@@ -10,11 +10,14 @@ import typer
 
 from feedback.errors import StoreUnavailableError
 from feedback.export.exporting import export_file
-from feedback.export.importing import CheckedFile, check_file, import_file
+from feedback.export.importing import CheckedFile, TokenLimits, check_file, import_file
 from feedback.export.layouts import Format, Layout  # noqa: TC001 - likewise
 from feedback.export.since import entry_before
+from models.base.files import base_facts
+from models.errors import BaseModelError
+from models.settings import ModelSettings
 from service.cli.errors import CommandError
-from service.cli.output import JsonFlag, print_fields, print_json
+from service.cli.output import JsonFlag, print_fields, print_json, say
 from service.cli.progress import counting
 from service.cli.record import with_store
 
@@ -82,7 +85,7 @@ def export(
     if as_json:
         print_json(done)
     else:
-        typer.echo(f"{done.rows} rows are in {done.file}. Next time, add --since {done.until}")
+        say(f"{done.rows} rows are in {done.file}. Next time, add --since {done.until}")
 
 
 @app.command("import")
@@ -103,7 +106,7 @@ def import_(
 ) -> None:
     """Import votes and their replies. What the record has already stays as it is."""
     with counting("Checking") as show:
-        checked = check_file(file, show)
+        checked = check_file(file, show, _limits())
     if checked.bad:
         raise CommandError(_refusal(file, checked))
 
@@ -119,10 +122,22 @@ def import_(
         print_json(done)
         return
     would = "would be imported" if dry_run else "imported"
-    typer.echo(
+    say(
         f"{done.votes} votes {would}, {done.there} were there already, {done.tombstones} rows are "
         "of withdrawn or deleted votes."
     )
+
+
+def _limits() -> TokenLimits | None:
+    """Return what token ids can be; None where this machine does not have the base."""
+    settings = ModelSettings()
+    try:
+        facts = base_facts(settings)
+    except BaseModelError:
+        return None
+    if facts.vocabulary is None:
+        return None
+    return TokenLimits(facts.name, facts.vocabulary, facts.context)
 
 
 @contextmanager

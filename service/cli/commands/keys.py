@@ -11,7 +11,7 @@ import typer
 
 from service.cli.asking import DryRunFlag, YesFlag, ask
 from service.cli.errors import CommandError
-from service.cli.output import JsonFlag, ago, print_json, print_table
+from service.cli.output import JsonFlag, ago, print_json, print_table, say
 from service.cli.record import with_store
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def create(
     if as_json:
         print_json({**asdict(key), "key": secret})
     else:
-        typer.echo(secret)
-        typer.echo("Keep this key: only its hash is stored, so it cannot be shown again.", err=True)
+        say(secret)
+        say("Keep this key: only its hash is stored, so it cannot be shown again.", err=True)
 
 
 @app.command("list")
@@ -84,7 +84,7 @@ def revoke(
         print_json({"public_id": public_id, "revoked": not dry_run, "dry_run": dry_run})
     else:
         would = "would be" if dry_run else "is"
-        typer.echo(f"{public_id} of {key.name!r} {would} revoked.")
+        say(f"{public_id} of {key.name!r} {would} revoked.")
 
 
 async def _find(store: Store, public_id: str) -> ApiKey:

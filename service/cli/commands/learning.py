@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from service.cli.output import JsonFlag, print_json
+from service.cli.output import JsonFlag, print_json, say
 from service.cli.record import operator, with_store
 
 app = typer.Typer(no_args_is_help=True, help="Pause or resume learning.")
@@ -28,4 +28,4 @@ def _say(*, paused: bool, as_json: bool) -> None:
     if as_json:
         print_json({"paused": paused})
     else:
-        typer.echo("Learning is paused." if paused else "Learning goes on.")
+        say("Learning is paused." if paused else "Learning goes on.")

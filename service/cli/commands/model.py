@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 
 from models.settings import ModelSettings
-from service.cli.output import JsonFlag, print_fields, print_json
+from service.cli.output import JsonFlag, print_fields, print_json, say
 
 app = typer.Typer(no_args_is_help=True, help="The base model.")
 
@@ -30,7 +30,7 @@ def import_base(*, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json({"base_model": ModelSettings().base_model, "source": place})
     else:
-        typer.echo(f"The base model is at {place}")
+        say(f"The base model is at {place}")
 
 
 @app.command("list")

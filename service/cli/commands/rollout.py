@@ -11,7 +11,7 @@ from models.types import BASE
 from models.versions import Kill
 from service.cli.asking import DryRunFlag, YesFlag  # noqa: TC001 - typer reads them at run time
 from service.cli.changing import WaitOption, WhyOption, change
-from service.cli.output import JsonFlag, ago, print_json, print_table
+from service.cli.output import JsonFlag, ago, print_json, print_table, say
 from service.cli.record import with_store
 from service.cli.verdicts import print_judgement
 
@@ -90,17 +90,17 @@ def _as_dict(status: RolloutStatus) -> dict[str, Any]:
 
 def _print(status: RolloutStatus) -> None:
     rollout = status.rollout
-    typer.echo(f"live       {rollout.live}{_since(rollout.live_since)}")
-    typer.echo(f"confirmed  {rollout.confirmed or BASE}{_since(rollout.confirmed_since)}")
+    say(f"live       {rollout.live}{_since(rollout.live_since)}")
+    say(f"confirmed  {rollout.confirmed or BASE}{_since(rollout.confirmed_since)}")
     if rollout.canary:
         share = f"{100 * rollout.fraction:.3g} % of the users"
-        typer.echo(f"canary     {rollout.canary}, {share}{_since(rollout.canary_since)}")
+        say(f"canary     {rollout.canary}, {share}{_since(rollout.canary_since)}")
     else:
-        typer.echo("canary     none")
-    typer.echo(f"previous   {rollout.previous or 'none'}: where a rollback goes")
-    typer.echo(f"learning   {'paused' if status.paused else 'on'}")
+        say("canary     none")
+    say(f"previous   {rollout.previous or 'none'}: where a rollback goes")
+    say(f"learning   {'paused' if status.paused else 'on'}")
     print_judgement(status.judgement)
-    typer.echo()
+    say()
     rows = [_cells(each, rollout.generation) for each in status.replicas]
     columns = ("replica", "address", "serves", "canary", "up to date", "last seen", "problem")
     print_table(columns, rows, "No replica reports to this Redis.")

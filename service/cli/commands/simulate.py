@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from service.cli.output import say
 from service.settings import ServiceSettings
 from service.simulate.client import Api
 from service.simulate.prompts import Prompts, builtin_prompts, read_prompts
@@ -81,7 +82,7 @@ def simulate(
     if plot is not None:
         plot_result(result, plot)
     if as_json:
-        typer.echo(json.dumps(result.as_dict(), indent=2))
+        say(json.dumps(result.as_dict(), indent=2))
     else:
         print_result(Console(), result)
 

@@ -14,7 +14,7 @@ from models.adapters import AdapterRequirements, AdapterStore
 from models.errors import AdapterStoreUnavailableError
 from models.settings import ModelSettings
 from service.cli.errors import CommandError
-from service.cli.output import JsonFlag, print_json
+from service.cli.output import JsonFlag, print_json, say
 from service.cli.record import operator, with_store
 from service.operating.transfers import import_version
 
@@ -50,7 +50,7 @@ def import_(
     if as_json:
         print_json(record)
     else:
-        typer.echo(
+        say(
             f"{record.version} is a candidate. A worker puts it through the gate; then "
             f"`thumbloop versions activate {record.version}` makes it live."
         )
@@ -78,7 +78,7 @@ def export(
     if as_json:
         print_json({"version": version, "target": str(target), "state": state})
     else:
-        typer.echo(f"{version} is in {target}.")
+        say(f"{version} is in {target}.")
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def _check(settings: ModelSettings, source: Path, *, as_json: bool) -> None:
         print_json({**asdict(checked), "base": wanted.base.name, "dry_run": True})
     else:
         state = "with" if checked.has_state else "without"
-        typer.echo(
+        say(
             f"{source} would be accepted: {checked.parameters:,} parameters for "
             f"{wanted.base.name}, {state} the learner's state."
         )

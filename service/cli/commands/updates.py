@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli.errors import CommandError
-from service.cli.output import JsonFlag, ago, print_fields, print_json, print_table
+from service.cli.output import JsonFlag, ago, print_fields, print_json, print_table, say
 from service.cli.record import operator, with_store
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def run_now(*, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(request)
     else:
-        typer.echo(request.answer)
+        say(request.answer or "No worker has answered.")
     if request.run is None:
         raise typer.Exit(1)
 
@@ -71,7 +71,7 @@ def show(
     del fields["report"]
     print_fields(fields)
     if run.report:
-        typer.echo("\nreport")
+        say("\nreport")
         print_fields(_flat(run.report))
 
 

@@ -10,7 +10,7 @@ import typer
 from feedback.errors import StoreUnavailableError
 from service.cli.asking import DryRunFlag, YesFlag, ask
 from service.cli.errors import CommandError
-from service.cli.output import JsonFlag, print_json
+from service.cli.output import JsonFlag, print_json, say
 from service.cli.record import operator, with_store
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ def delete(
     if as_json:
         print_json({**asdict(found), "dry_run": dry_run})
         return
-    typer.echo(f"{'Would delete' if dry_run else 'Deleted'} {_amount(found)}.")
+    say(f"{'Would delete' if dry_run else 'Deleted'} {_amount(found)}.")
     for line in _consequences(found):
-        typer.echo(line)
+        say(line)
 
 
 async def _find(store: Store, user: str, owner: str | None) -> DeletedUser:

@@ -19,14 +19,7 @@ from service.cli.changing import (
     change,
 )
 from service.cli.errors import CommandError
-from service.cli.output import (
-    JsonFlag,
-    ago,
-    approval,
-    print_fields,
-    print_json,
-    print_table,
-)
+from service.cli.output import JsonFlag, ago, approval, print_fields, print_json, print_table, say
 from service.cli.record import with_store
 from service.cli.traces import TextsFlag, print_checks, print_made, print_samples
 from service.operating.approval import version_row
@@ -72,7 +65,7 @@ def show(version: VersionArgument, *, texts: TextsFlag = False, as_json: JsonFla
         return
     figures = row["figures"]
     print_fields(_fields(row))
-    typer.echo()
+    say()
     print_checks(figures.get("checks", []))
     print_samples(figures.get("samples", []))
     print_made(trace)

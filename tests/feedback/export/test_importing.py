@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from feedback.errors import TransferError
 from feedback.export import reading, writers
 from feedback.export.exporting import export_file
-from feedback.export.importing import check_file, import_file
+from feedback.export.importing import TokenLimits, check_file, import_file
 from feedback.export.reading import read_records
 from feedback.export.records import as_row, from_row
 from feedback.export.writers import ParquetStream, encode_line
@@ -308,3 +309,46 @@ async def test_a_huge_text_survives(
     assert found.text == text
     (row,) = rows(tmp_path / "jsonl")
     assert from_row(row).vote == Vote(correction=text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"prompt_ids": [1, 60000, 198]}, "60000 is no token of tiny, whose ids end at 499"),
+        ({"response_ids": [500], "behaviour_logprobs": [-1.0]}, "500 is no token of tiny"),
+        ({"prompt_ids": [10**24]}, "prompt_ids.0"),
+        ({"prompt_ids": [-1]}, "prompt_ids.0"),
+        ({"prompt_ids": []}, "prompt_ids"),
+        ({"response_ids": [], "behaviour_logprobs": []}, "response_ids"),
+        ({"response_ids": [1], "behaviour_logprobs": [0.5]}, "behaviour_logprobs.0"),
+        ({"prompt_ids": [1] * 100}, "and tiny reads 64 at most"),
+    ],
+)
+async def test_a_row_that_no_update_could_learn_is_refused_with_its_number(
+    record: MakeRecord, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    row = as_row(record(1, thumb="up"))
+    limits = TokenLimits("tiny", vocabulary=500, context=64)
+    good = write(tmp_path / "good.jsonl", row)
+    assert check_file(good, limits=limits).bad == 0
+    path = write(tmp_path / "bad.jsonl", row, {**row, "id": "chatcmpl-2", **changes})
+    checked = check_file(path, limits=limits)
+    (problem,) = checked.problems
+    assert (checked.rows, checked.bad, problem.row) == (2, 1, 2)
+    assert said in problem.reason
+
+
+async def test_numbers_beyond_64_bits_do_not_stop_an_export(
+    record: MakeRecord, tmp_path: Path
+) -> None:
+    row = as_row(record(1, thumb="up"))
+    sampling = {**row["sampling"], "top_k": 2**63, "seed": -(2**70)}
+    stream = ParquetStream("records")
+    path = tmp_path / "x.parquet"
+    path.write_bytes(
+        stream.write([encode_line({**row, "sampling": sampling}), encode_line(row)])
+        + stream.close()
+    )
+    first, second = pq.read_table(path).to_pylist()
+    assert (first["sampling"]["top_k"], first["sampling"]["seed"]) == (2**63 - 1, -(2**63))
+    assert second["sampling"]["top_k"] == row["sampling"]["top_k"]

@@ -115,7 +115,9 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
     rating=st.sampled_from([None, *RATING_STEPS]),
     tags=st.lists(TEXT, max_size=3),
     tokens=st.lists(
-        st.tuples(st.integers(0, 2**31), st.floats(-1e6, 0, allow_subnormal=True)), max_size=4
+        st.tuples(st.integers(0, 2**31 - 1), st.floats(-1e6, 0, allow_subnormal=True)),
+        min_size=1,
+        max_size=4,
     ),
     times=st.tuples(*[st.floats(0, 4e9)] * 3),
     metadata=st.dictionaries(TEXT, TEXT, max_size=2),

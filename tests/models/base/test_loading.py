@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import shutil
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
-from models.base.files import GGUF_SHA256
+from models.base.ends import end_ids
+from models.base.files import GGUF_SHA256, mending
 from models.base.loading import GGUF_FILE, ensure_base, imported_folder, is_ready, load_base
 from models.errors import BaseModelError
 from models.settings import LearnerSettings, ModelSettings
@@ -75,3 +80,89 @@ def test_a_folder_without_a_model_says_what_is_wanted(tmp_path: Path) -> None:
     settings = ModelSettings(data_dir=tmp_path, base_model=str(tmp_path / "nothing-here"))
     with pytest.raises(BaseModelError, match="THUMBLOOP_BASE_MODEL"):
         load_base(settings)
+
+
+def _changed(folder: Path, copy: Path, **config: Any) -> Path:
+    """Copy a model, with changes to its configuration; None takes a field out."""
+    shutil.copytree(folder, copy)
+    path = copy / "config.json"
+    found = {**json.loads(path.read_text()), **config}
+    path.write_text(json.dumps({k: v for k, v in found.items() if v is not None}))
+    return copy
+
+
+BITS = {"quant_method": "bitsandbytes", "load_in_4bit": True, "_load_in_4bit": True}
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"quantization_config": BITS}, "quantised (bitsandbytes)"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantised (gptq)"),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4}}, "quantised (awq)"),
+        ({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}, "encoder and a"),
+        ({"model_type": "mamba", "num_attention_heads": None}, "without attention"),
+        ({"model_type": "nothing-known"}, "cannot be loaded"),
+    ],
+)
+def test_a_base_of_another_kind_says_in_one_line_what_to_choose(
+    tiny_folder: Path, tmp_path: Path, config: dict[str, Any], said: str
+) -> None:
+    folder = _changed(tiny_folder, tmp_path / "base", **config)
+    with pytest.raises(BaseModelError) as caught:
+        load_base(ModelSettings(data_dir=tmp_path, base_model=str(folder)))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "elete" not in str(caught.value)  # it is the user's own folder
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("*.safetensors", "no weights in safetensors"),
+        ("tokenizer*", "no tokenizer"),
+        ("config.json", "cannot be loaded"),
+    ],
+)
+def test_a_base_without_some_of_its_files_says_which(
+    tiny_folder: Path, tmp_path: Path, missing: str, said: str
+) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_folder, folder)
+    for path in folder.glob(missing):
+        path.unlink()
+    with pytest.raises(BaseModelError) as caught:
+        load_base(ModelSettings(data_dir=tmp_path, base_model=str(folder)))
+    assert said in str(caught.value)
+
+
+def test_weights_that_can_run_code_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_folder, folder)
+    (weights,) = folder.glob("*.safetensors")
+    weights.rename(folder / "pytorch_model.bin")
+    with pytest.raises(BaseModelError, match="save_pretrained"):
+        load_base(ModelSettings(data_dir=tmp_path, base_model=str(folder)))
+
+
+def test_our_own_import_may_be_deleted(tmp_path: Path) -> None:
+    settings = ModelSettings(data_dir=tmp_path)
+    assert mending(settings, "x").startswith("Delete x")
+
+
+@pytest.mark.parametrize(
+    ("template", "ends"),
+    [
+        ("{% for m in messages %}{{ m['content'] }}<|im_end|>\n{% endfor %}", {2}),
+        ("{% for m in messages %}{{ m['content'] }} \n<|im_start|>{% endfor %}", {1}),
+        ("{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}", set()),
+    ],
+)
+def test_the_end_of_a_turn_is_found_in_the_template(
+    tiny_folder: Path, template: str, ends: set[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    tokenizer.chat_template, tokenizer.eos_token = template, None
+    model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=None))
+    assert end_ids(model, tokenizer) == ends
+    assert ("No token ends a reply" in caplog.text) == (not ends)

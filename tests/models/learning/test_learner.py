@@ -240,13 +240,22 @@ def test_the_gate_refuses_weights_that_are_not_finite(
         ({"behaviour_logprobs": (-1.0, float("nan"), -1.0, -1.0)}, "not finite"),
         ({"reward": float("inf")}, "not finite"),
         ({"response_ids": (), "behaviour_logprobs": ()}, "no tokens"),
+        ({"prompt_ids": (1, 10**6)}, "token ids outside of the base's"),
+        ({"prompt_ids": (1, -1)}, "token ids outside of the base's"),
+        ({"prompt_ids": (1,) * 10_000}, "tokens, and the base reads"),
     ],
 )
-def test_a_bad_sample_is_refused_by_name(
+def test_a_bad_vote_is_left_out_alone_and_named(
     learner: Learner, samples: list[Sample], changes: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(LearningError, match=f"^a has .*{message}"):
-        _learn(learner, [replace(samples[0], **changes), *samples[1:]])  # type: ignore[arg-type]
+    bad = replace(samples[0], **changes)  # type: ignore[arg-type]
+    report = _learn(learner, [bad, *samples[1:]]).report
+    (reason,) = report["unusable"]
+    assert reason.startswith("a: ")
+    assert message in reason
+    assert report["votes"] == len(samples) - 1
+    with pytest.raises(LearningError, match=f"No vote .* a: .*{message}"):
+        _learn(learner, [bad])
 
 
 def test_an_empty_batch_is_refused(learner: Learner) -> None:
