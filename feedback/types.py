@@ -202,6 +202,7 @@ class Run:
     Attributes:
         attempts: Learners that had it so far.
         deaths: Those of them that fell silent without a failure and without giving it back.
+        doing: What its learner does; None once it is finished, or before a learner has said so.
     """
 
     number: int
@@ -217,6 +218,7 @@ class Run:
     reason: str | None = None
     finished_at: float | None = None
     deaths: int = 0
+    doing: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

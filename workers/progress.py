@@ -1,4 +1,4 @@
-"""Logs the progress of a run, seldom enough not to flood the log."""
+"""What a run is doing: for the record, and for the log seldom enough not to flood it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,28 @@ if TYPE_CHECKING:
     from models.types import Progress
 
 LINE_SECONDS = 2.0
+STARTS = "loads the base model; the first time its kernels are compiled, which takes minutes"
 
 logger = logging.getLogger(__name__)
 
 
 class ProgressLog:
-    """Logs how far a run is: at each new phase and then at most every two seconds."""
+    """Knows what a run does, and logs it at each new phase and at most every two seconds.
+
+    Attributes:
+        doing: What the run does now, for people.
+    """
 
     def __init__(self, run: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._run = run
         self._clock = clock
         self._phase = ""
+        self.doing = "reads the votes"
         self._said_at = 0.0
 
     def __call__(self, progress: Progress) -> None:
-        """Log this sign of progress unless one was logged just before."""
+        """Note this sign of progress, and log it unless one was logged just before."""
+        self.doing = f"{progress.phase} {progress.done} of {progress.total}"
         now = self._clock()
         if progress.phase == self._phase and now - self._said_at < LINE_SECONDS:
             return

@@ -20,7 +20,7 @@ from workers.earlier_votes import earlier_votes
 from workers.gating import HINDRANCES, gate, gate_imported
 from workers.lease import StopFlag, under_lease
 from workers.observation import answer_requests, next_batch, watch
-from workers.progress import ProgressLog
+from workers.progress import STARTS, ProgressLog
 from workers.promotion import PassedVersion, promote, promote_newest
 from workers.samples import make_batch
 from workers.tidy import tidy
@@ -103,13 +103,13 @@ async def _take_over(resources: UpdateResources) -> Run | None:
 
 async def _carry_out(resources: UpdateResources, run: Run) -> PassedVersion | None:
     """Steps 2 to 5 under the lease; every way to fail leaves the run where it can go on."""
-    stop = StopFlag()
+    stop, progress = StopFlag(), ProgressLog(run.number)
     try:
         return await _within(
             resources.seconds,
             under_lease(
-                _steps(resources, run, stop),
-                renew=lambda: resources.store.runs.renew(run),
+                _steps(resources, run, stop, progress),
+                renew=lambda: resources.store.runs.renew(run, doing=progress.doing),
                 lease=resources.settings.lease,
                 stop=stop,
             ),
@@ -155,22 +155,26 @@ async def _within(
         raise LearningError(f"It took longer than {seconds:g} s.") from error
 
 
-async def _steps(resources: UpdateResources, run: Run, stop: StopFlag) -> PassedVersion | None:
+async def _steps(
+    resources: UpdateResources, run: Run, stop: StopFlag, progress: ProgressLog
+) -> PassedVersion | None:
     await tidy(resources.store, resources.adapters, run, keep=resources.settings.keep_versions)
     if run.state == "claimed":
-        version = await _learn_and_commit(resources, run, stop)
+        version = await _learn_and_commit(resources, run, stop, progress)
     else:
         version = run.version or ""
-    return await _pass_gate(resources, run, version, stop)
+    return await _pass_gate(resources, run, version, stop, progress)
 
 
-async def _learn_and_commit(resources: UpdateResources, run: Run, stop: StopFlag) -> str:
+async def _learn_and_commit(
+    resources: UpdateResources, run: Run, stop: StopFlag, progress: ProgressLog
+) -> str:
     """Steps 2 to 4; a batch that an earlier attempt published is not learned again."""
     manifest = await asyncio.to_thread(
         resources.adapters.find_batch, run.number, run.batch_hash, run.parent
     )
     if manifest is None:
-        manifest, report = await _learn_and_publish(resources, run, stop)
+        manifest, report = await _learn_and_publish(resources, run, stop, progress)
     else:
         logger.info("Run %d was published as %s before.", run.number, manifest.version)
         report = {"published_by_earlier_attempt": True, "votes": len(run.votes)}
@@ -188,7 +192,7 @@ async def _learn_and_commit(resources: UpdateResources, run: Run, stop: StopFlag
 
 
 async def _learn_and_publish(
-    resources: UpdateResources, run: Run, stop: StopFlag
+    resources: UpdateResources, run: Run, stop: StopFlag, progress: ProgressLog
 ) -> tuple[Manifest, dict[str, Any]]:
     """Step 2, learn from the frozen votes; step 3, save the adapter."""
     stopwatch = Stopwatch()
@@ -198,14 +202,17 @@ async def _learn_and_publish(
         resources.store, resources.settings.effective_recipe, batch=len(batch.samples)
     )
     setbacks = await _setbacks(resources.store, run)
+    progress.doing = STARTS
     with stopwatch.phase("start"):
+        # The lease is renewed seldom, and this may take long.
+        await resources.store.runs.renew(run, doing=progress.doing)
         learner = await resources.learner()
     learned = await asyncio.to_thread(
         learner.learn,
         batch.samples,
         parent=run.parent,
         seed=run.number,
-        progress=_progress(run, stop),
+        progress=_progress(stop, progress),
         earlier=earlier,
         setbacks=setbacks,
     )
@@ -215,7 +222,7 @@ async def _learn_and_publish(
     # A learner that slept past its lease must not even publish; one whose Redis is away may, for
     # the commit decides, and what is published need not be learned again.
     with contextlib.suppress(StoreUnavailableError):
-        await resources.store.runs.renew(run)
+        await resources.store.runs.renew(run, doing="publishes the adapter")
     with stopwatch.phase("publish"):
         manifest = await asyncio.to_thread(
             learner.publish,
@@ -262,10 +269,10 @@ def _report(
 
 
 async def _pass_gate(
-    resources: UpdateResources, run: Run, version: str, stop: StopFlag
+    resources: UpdateResources, run: Run, version: str, stop: StopFlag, progress: ProgressLog
 ) -> PassedVersion | None:
     """Step 5: measure the candidate and hold it against the gate's bounds."""
-    found = await gate(resources, version, _progress(run, stop))
+    found = await gate(resources, version, _progress(stop, progress))
     failpoint("probe.after")
     state = await resources.store.runs.finish(
         run,
@@ -323,9 +330,7 @@ async def _give_back(resources: UpdateResources, run: Run, *, hindered_by: str =
         logger.info("Run %d is given back; the next learner goes on with it.", run.number)
 
 
-def _progress(run: Run, stop: StopFlag) -> Callable[[Progress], None]:
-    log = ProgressLog(run.number)
-
+def _progress(stop: StopFlag, log: ProgressLog) -> Callable[[Progress], None]:
     def report(progress: Progress) -> None:
         stop.check()
         failpoint("learn.midst")

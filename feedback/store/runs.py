@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from feedback.types import RunState
 
 _CODEC = HashCodec(Run, without={"votes"})
+OPEN = ("claimed", "committed")
+"""States of runs that a learner works on."""
 
 
 class Runs:
@@ -86,14 +88,14 @@ class Runs:
         )
         return None if flat is None else _decode(fields(flat))
 
-    async def renew(self, run: Run) -> None:
-        """Show that the learner of a run is alive.
+    async def renew(self, run: Run, *, doing: str = "") -> None:
+        """Show that the learner of a run is alive, and what it does.
 
         Raises:
             FencedError: Another learner has taken over, or the run is finished.
         """
         renewed = await self._client.script(
-            "run_renew", [keys.run(run.number), keys.LEASE], [run.fence, self._lease_ms]
+            "run_renew", [keys.run(run.number), keys.LEASE], [run.fence, self._lease_ms, doing]
         )
         _hold(run, renewed)
 
@@ -257,4 +259,6 @@ def _hold(run: Run, outcome: object) -> None:
 
 def _decode(found: dict[str, str]) -> Run:
     votes = tuple(FrozenVote(*vote) for vote in json.loads(found["votes"]))
+    if found["state"] not in OPEN:
+        found = {**found, "doing": ""}
     return _CODEC.decode(found, votes=votes)

@@ -53,7 +53,14 @@ _DAMAGED = (
 )
 
 
-def take_files(source: Path, target: Path, max_bytes: int, *, called: str = "") -> None:
+def take_files(
+    source: Path,
+    target: Path,
+    max_bytes: int,
+    *,
+    called: str = "",
+    follow_links: bool = False,
+) -> None:
     """Copy an adapter's files out of a folder or an archive into an empty folder.
 
     Args:
@@ -61,6 +68,7 @@ def take_files(source: Path, target: Path, max_bytes: int, *, called: str = "") 
         target: The empty folder.
         max_bytes: Most bytes to unpack.
         called: What messages call the source; its name by default.
+        follow_links: Whether a folder's files may be links, as in a hub's cache.
 
     Raises:
         ImportRefusedError: There are none, or the source is damaged, too large or not safe.
@@ -69,7 +77,10 @@ def take_files(source: Path, target: Path, max_bytes: int, *, called: str = "") 
     budget = Budget(max_bytes)
     taken: dict[str, PurePosixPath] = {}
     pickled = False
-    with _readable(called), closing(_members(source, target, budget)) as members:
+    with (
+        _readable(called),
+        closing(_members(source, target, budget, follow_links=follow_links)) as members,
+    ):
         for member in members:
             name = member.path.name
             pickled = pickled or name == PICKLE
@@ -120,9 +131,11 @@ def _readable(called: str) -> Iterator[None]:
         ) from error
 
 
-def _members(source: Path, target: Path, budget: Budget) -> Generator[Member]:
+def _members(
+    source: Path, target: Path, budget: Budget, *, follow_links: bool
+) -> Generator[Member]:
     if source.is_dir():
-        yield from _of_folder(source, budget)
+        yield from _of_folder(source, budget, follow_links=follow_links)
         return
     if not source.is_file():
         raise ImportRefusedError(f"{source} is neither a folder nor a file.")
@@ -138,13 +151,14 @@ def _members(source: Path, target: Path, budget: Budget) -> Generator[Member]:
             yield from tar_members(CountedStream(file, budget), target)
 
 
-def _of_folder(source: Path, budget: Budget) -> Generator[Member]:
+def _of_folder(source: Path, budget: Budget, *, follow_links: bool) -> Generator[Member]:
     for path in sorted(source.iterdir()):
         if path.name not in (*FILES, PICKLE):
             continue
-        if not stat.S_ISREG(path.lstat().st_mode):
+        file_of = path.resolve() if follow_links else path
+        if not stat.S_ISREG(file_of.lstat().st_mode):
             raise ImportRefusedError(f"{path} is a link, or no plain file: refused.")
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        handle = os.open(file_of, os.O_RDONLY | os.O_NOFOLLOW)
         with os.fdopen(handle, "rb") as file:
             yield Member(PurePosixPath(path.name), CountedStream(file, budget))
 

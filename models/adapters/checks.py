@@ -26,8 +26,11 @@ _KNOWN_OPTIONS = frozenset(
         "base_model_name_or_path",
         "bias",
         "eva_config",
+        "exclude_modules",
         "inference_mode",
         "init_lora_weights",
+        "layers_pattern",
+        "layers_to_transform",
         "lora_alpha",
         "lora_dropout",
         "megatron_config",
@@ -39,9 +42,13 @@ _KNOWN_OPTIONS = frozenset(
         "revision",
         "target_modules",
         "task_type",
+        "use_rslora",
     }
 )
-"""Options of PEFT 0.21 that do not change what a plain adapter computes, or are checked here."""
+"""Options of PEFT 0.21 that do not change what a plain adapter computes, or that its tensors show.
+
+Which layers it adapts is seen by its tensors, and its scale by rank and alpha.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,34 +109,14 @@ def check_config(config: Mapping[str, Any], wanted: AdapterRequirements) -> None
         raise ImportRefusedError(
             f"It is for {config['task_type']!r}; only CAUSAL_LM adapters can chat."
         )
-    found = (config.get("r"), config.get("lora_alpha"))
-    if found != (wanted.rank, wanted.alpha) or type(found[0]) is not int:
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    numbers = type(rank) is int and isinstance(alpha, int | float)
+    if rank is None or alpha is None or not numbers or rank < 1 or alpha <= 0:
+        raise ImportRefusedError(f"Its rank is {rank!r} and its alpha {alpha!r}: both are needed.")
+    if rank > wanted.rank:
         raise ImportRefusedError(
-            f"Its rank is {found[0]} and its alpha {found[1]}, but adapters here have rank "
-            f"{wanted.rank} and alpha {wanted.alpha}: set THUMBLOOP_LORA_RANK and "
-            "THUMBLOOP_LORA_ALPHA to the adapter's on a data folder of its own, or train it anew."
-        )
-    _check_targets(config.get("target_modules"), wanted.base)
-
-
-def _check_targets(targets: object, base: BaseFacts) -> None:
-    """Check that PEFT would adapt just the layers that this project adapts: all linear ones."""
-    if targets == "all-linear":
-        return
-    if not isinstance(targets, list) or not all(isinstance(each, str) for each in targets):
-        raise ImportRefusedError(
-            f"Its target_modules is {str(targets)[:100]!r}: only 'all-linear' or a list of names "
-            "is taken."
-        )
-    missed = [
-        module
-        for module in base.linears
-        if not any(module == each or module.endswith("." + each) for each in targets)
-    ]
-    if missed:
-        raise ImportRefusedError(
-            f"Its target_modules leave out {_some(missed)}; adapters here change all linear layers "
-            "but the head. Train it with target_modules='all-linear'."
+            f"Its rank is {rank}, but adapters here have rank {wanted.rank}: set "
+            "THUMBLOOP_LORA_RANK to the adapter's on a data folder of its own, or train it anew."
         )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
+from models.adapters.adapting import adapt
 from models.adapters.checks import Tensor, check_config, check_state, check_tensors
 from models.adapters.folders import check_folder, read_manifest
 from models.adapters.manifest import (
@@ -58,14 +59,18 @@ class CheckedAdapter:
 
 
 def check_import(folder: Path, wanted: AdapterRequirements) -> CheckedAdapter:
-    """Check files that were taken from elsewhere; reads headers only, and knows no torch.
+    """Check files that were taken from elsewhere, and adapt those of other trainers.
 
     Raises:
         ImportRefusedError: They make no adapter for the base that is served here.
     """
     manifest = _check_manifest(folder, wanted) if (folder / MANIFEST_FILE).exists() else None
-    check_config(_read_json(folder / CONFIG_FILE), wanted)
+    config = _read_json(folder / CONFIG_FILE)
+    check_config(config, wanted)
     tensors, _ = _read_header(folder / WEIGHTS_FILE, MAX_HEADER_BYTES)
+    if manifest is None:
+        adapt(folder, config, tensors, wanted)
+        tensors, _ = _read_header(folder / WEIGHTS_FILE, MAX_HEADER_BYTES)
     check_tensors(tensors, wanted)
     has_state = (folder / STATE_FILE).exists()
     if has_state:

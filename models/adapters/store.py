@@ -179,7 +179,12 @@ class AdapterStore:
 
     @contextlib.contextmanager
     def importing(
-        self, source: Path, wanted: AdapterRequirements, *, name: str = ""
+        self,
+        source: Path,
+        wanted: AdapterRequirements,
+        *,
+        name: str = "",
+        follow_links: bool = False,
     ) -> Iterator[PendingImport]:
         """Check an adapter folder or archive, which can be published within the block.
 
@@ -187,12 +192,13 @@ class AdapterStore:
             source: A folder in PEFT's format, or a ``.tar.gz``, ``.tar`` or ``.zip`` of one.
             wanted: What it must fit.
             name: What the manifest says that it was called; the source's name by default.
+            follow_links: Whether a folder's files may be links, as in a hub's cache.
 
         Raises:
             ImportRefusedError: It is no adapter for the base that is served here, or not safe.
         """
         with self._folders.checking() as folder:
-            take_files(source, folder, wanted.max_bytes, called=name)
+            take_files(source, folder, wanted.max_bytes, called=name, follow_links=follow_links)
             checked = check_import(folder, wanted)
             yield PendingImport(self, folder, checked, wanted, name or source.name)
 

@@ -28,6 +28,7 @@ async def import_version(
     who: str,
     why: str = "",
     name: str = "",
+    follow_links: bool = False,
     now: float,
 ) -> VersionRecord:
     """Check an adapter from elsewhere, publish it, and register it as a candidate for the gate.
@@ -39,6 +40,7 @@ async def import_version(
         who: Who wants it, for the audit.
         why: The reason, for the audit.
         name: What it was called where it comes from; the source's name by default.
+        follow_links: Whether its files may be links: only of who may read them anyway.
         now: Epoch seconds.
 
     Raises:
@@ -50,7 +52,8 @@ async def import_version(
     wanted = await asyncio.to_thread(AdapterRequirements.from_settings, settings)
     with ExitStack() as scratch:
         checked = await asyncio.to_thread(
-            scratch.enter_context, adapters.importing(source, wanted, name=name)
+            scratch.enter_context,
+            adapters.importing(source, wanted, name=name, follow_links=follow_links),
         )
         sequence = await store.versions.next_sequence()
         manifest = await asyncio.to_thread(checked.publish, sequence, now)

@@ -31,7 +31,7 @@ const goToEnd = (behavior = 'auto') => window.scrollTo({ top: document.documentE
 // Drawing
 
 function userTurn(turn) {
-  return h('article', { className: 'turn user', 'aria-label': 'You' }, h('div', { className: 'bubble' }, turn.content));
+  return h('article', { className: 'turn user', 'aria-label': 'You' }, h('div', { className: 'bubble', dir: 'auto' }, turn.content));
 }
 
 function versionNotice(version, before) {

@@ -8,6 +8,8 @@ const TAGS = [
   'a', 'blockquote', 'br', 'code', 'del', 'em', 'h1', 'h2', 'h3', 'h4', 'h5', 'h6', 'hr', 'li',
   'ol', 'p', 'pre', 'strong', 'table', 'tbody', 'td', 'th', 'thead', 'tr', 'ul',
 ];
+/** What has a direction of its own, right to left or left to right, by its first letters. */
+const BLOCKS = 'blockquote, h1, h2, h3, h4, h5, h6, li, p, td, th';
 const ATTRIBUTES = ['align', 'class', 'href', 'start', 'title'];
 
 const escape = (text) => text.replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`);
@@ -60,6 +62,7 @@ export function renderMarkdown(text) {
     ALLOW_ARIA_ATTR: false,
     RETURN_DOM_FRAGMENT: true,
   });
+  fragment.querySelectorAll(BLOCKS).forEach((block) => block.setAttribute('dir', 'auto'));
   fragment.querySelectorAll('pre').forEach(frameCode);
   fragment.querySelectorAll('table').forEach(frameTable);
   return fragment;

@@ -151,7 +151,7 @@ function fillRun(tbody, run, figures) {
   ];
   texts.forEach((text, i) => { if (text !== null) setText(tr.children[i], text); });
   setChip(tr.children[1].firstChild, words(run.state), RUN_TONES[run.state]);
-  setText(tr.children[1].lastChild, run.reason);
+  setText(tr.children[1].lastChild, run.reason ?? run.doing);
   setAge(tr.children[8], run.finished_at ?? run.claimed_at);
   const [reason, list] = detail.firstChild.children;
   setText(reason, run.attempts > 1 ? `Took ${run.attempts} attempts.` : '');

@@ -232,3 +232,18 @@ async def test_a_server_with_keys_asks_for_one_and_keeps_it_for_the_tab(
     await page.reload()
     await send(page, "And the sea?")
     await expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+async def test_text_has_the_direction_of_its_own_letters(site: PageSite, page: Page) -> None:
+    direction = "node => getComputedStyle(node).direction"
+    await page.goto("/")
+    field = page.get_by_label("Your message")
+    await field.fill("שלום! מה שלומך? (test 123).")
+    assert await field.evaluate(direction) == "rtl"
+    reply = await send(page, "שלום! מה שלומך? (test 123).")
+    said = page.get_by_role("article", name="You").locator(".bubble")
+    assert await said.evaluate(direction) == "rtl"
+    for selector, expected in {"p": "rtl", "li": "rtl", "li >> nth=1": "ltr", "pre": "ltr"}.items():
+        assert await reply.locator(selector).first.evaluate(direction) == expected, selector
+    await send(page, "And in English?")
+    assert await page.locator(".turn.user .bubble").last.evaluate(direction) == "ltr"

@@ -42,7 +42,7 @@ def import_(
 
     async def take(store: Store) -> VersionRecord:
         return await import_version(
-            store, settings, source, who=operator(), why=why, now=time.time()
+            store, settings, source, who=operator(), why=why, follow_links=True, now=time.time()
         )
 
     with _files_usable():
@@ -98,7 +98,10 @@ def _files_usable() -> Iterator[None]:
 
 def _check(settings: ModelSettings, source: Path, *, as_json: bool) -> None:
     wanted = AdapterRequirements.from_settings(settings)
-    with _files_usable(), AdapterStore.open(settings).importing(source, wanted) as found:
+    with (
+        _files_usable(),
+        AdapterStore.open(settings).importing(source, wanted, follow_links=True) as found,
+    ):
         checked = found.checked
     if as_json:
         print_json({**asdict(checked), "base": wanted.base.name, "dry_run": True})

@@ -48,10 +48,18 @@ def list_runs(
         print_json(runs)
         return
     rows = [
-        (r.number, r.state, len(r.votes), r.version, r.attempts, ago(r.claimed_at), r.reason)
+        (
+            r.number,
+            r.state,
+            len(r.votes),
+            r.version,
+            r.attempts,
+            ago(r.claimed_at),
+            r.reason or r.doing,
+        )
         for r in runs
     ]
-    columns = ("run", "state", "votes", "version", "attempts", "claimed", "reason")
+    columns = ("run", "state", "votes", "version", "attempts", "claimed", "why, or what it does")
     print_table(columns, rows, "There are no runs yet.")
 
 

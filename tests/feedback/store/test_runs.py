@@ -84,6 +84,18 @@ async def test_scores_survive_to_the_last_digit(store: Store, completion: MakeCo
     assert run.batch_hash == batch_hash(votes)
 
 
+async def test_an_open_run_says_what_its_learner_does(store: Store, voted: Voted) -> None:
+    await voted("u")
+    run = await store.runs.claim([FrozenVote("c0", 1, 1.0)], parent="base", min_votes=1, now=3000.0)
+    assert run is not None
+    assert run.doing is None
+    await store.runs.renew(run, doing="score 3 of 16")
+    assert (await store.runs.get(run.number)).doing == "score 3 of 16"
+    assert (await store.runs.list(1))[0].doing == "score 3 of 16"
+    await store.runs.fail(run, reason="x", max_attempts=1, now=3001.0)
+    assert (await store.runs.get(run.number)).doing is None
+
+
 async def test_no_claim_while_paused_or_open_or_of_another_parent(
     store: Store, raw_redis: Redis, voted: Voted
 ) -> None:

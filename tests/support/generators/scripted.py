@@ -25,7 +25,16 @@ print("hi")
 
 [click](javascript:window.pwned=3) ![picture](https://example.org/tracker.png)
 """
-REPLIES = {"markdown": MARKDOWN, "endless": "word " * 2000}
+HEBREW = """שלום! מה שלומך? (test 123).
+
+- ראשון (one)
+- English first
+
+```
+left = 1
+```
+"""
+REPLIES = {"markdown": MARKDOWN, "endless": "word " * 2000, "שלום": HEBREW}
 
 
 class ScriptedGenerator:
