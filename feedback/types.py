@@ -57,7 +57,8 @@ class Completion:
 
     ``behaviour_logprobs`` has one entry per id of ``response_ids``, under the distribution that was
     drawn from. Where that is not the policy's own at the temperature, as with top-p or a penalty,
-    ``policy_logprobs`` has those of the policy. ``created_at`` is in seconds since the epoch.
+    ``policy_logprobs`` has those of the policy. ``forced`` has the places of the tokens that a
+    grammar left no choice of. ``created_at`` is in seconds since the epoch.
     ``pinned`` says that the request named the version itself.
     """
 
@@ -76,6 +77,7 @@ class Completion:
     metadata: dict[str, str] = field(default_factory=dict)
     pinned: bool = False
     policy_logprobs: tuple[float, ...] = ()
+    forced: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ ModelsError
 ├── AdapterStoreUnavailableError  the object store of adapters does not answer
 ├── ChatTemplateError     the base's chat template refuses a conversation
 ├── PromptTooLongError    prompt plus reply do not fit the context
+├── GrammarError          a reply's schema cannot be held while decoding
 ├── UnknownTokenError     a request names a token that the vocabulary lacks
 ├── EngineError           the decoding engine is closed or failed
 │   └── QueueFullError    too many requests wait already
@@ -61,6 +62,10 @@ class PromptTooLongError(ModelsError):
             f"were asked for ({prompt_tokens} in the messages, {max_tokens} for the reply). "
             "Shorten the messages or lower max_tokens."
         )
+
+
+class GrammarError(ModelsError):
+    """The schema of a reply is none, or cannot be held while decoding."""
 
 
 class UnknownTokenError(ModelsError):

@@ -84,6 +84,7 @@ class GenerationRequest:
         user: The key's owner and the user, between whom the queue is fair.
         choice: The number of the reply among those to one request; each has random numbers of its
             own, from the same seed.
+        schema: The JSON schema that the reply holds to, as JSON; empty for any text.
     """
 
     id: str
@@ -93,6 +94,7 @@ class GenerationRequest:
     top_logprobs: int = 0
     user: str = ""
     choice: int = 0
+    schema: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +116,14 @@ class Token:
         top: The most probable tokens under the same distribution, best first.
         policy_logprob: The log-prob under the policy at the temperature, before all else; None
             where that is ``logprob``.
+        forced: Whether a grammar allowed no other token, so that the policy had no choice.
     """
 
     id: int
     logprob: float
     top: tuple[TopLogprob, ...] = ()
     policy_logprob: float | None = None
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,7 @@ class Sample:
         version: The policy version that wrote the reply.
         ended: Whether the reply ended by itself rather than at ``max_tokens``.
         correction: The better answer that the voter wrote; empty without one.
+        forced: The places in the reply of tokens that a grammar forced, which teach nothing.
     """
 
     completion_id: str
@@ -166,6 +171,7 @@ class Sample:
     version: str
     ended: bool
     correction: str = ""
+    forced: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,4 +88,5 @@ def _sample(vote: FrozenVote, completion: Completion, correction: str) -> Sample
         version=completion.version,
         ended=completion.finish_reason == "stop",
         correction=correction,
+        forced=completion.forced,
     )

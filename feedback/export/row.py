@@ -127,6 +127,9 @@ class RecordRow(_Part):
         description="The same under the policy alone, where it was drawn from something else, as "
         "with `top_p`; empty where it was not.",
     )
+    forced: list[Annotated[int, Field(ge=0)]] | None = Field(
+        None, description="The places of tokens that a grammar forced; they teach nothing."
+    )
     sampling: SamplingPart | None = _says("How the reply was drawn.")
     metadata: dict[Text, Text] | None = _says("The request's `metadata`; in Parquet as JSON.")
     created_at: Annotated[float, Field(ge=0)] | None = _says("When the reply was written.")
@@ -143,6 +146,8 @@ class RecordRow(_Part):
             raise ValueError("behaviour_logprobs: not as many as response_ids")
         if self.policy_logprobs and len(self.policy_logprobs) != len(self.response_ids or ()):
             raise ValueError("policy_logprobs: not as many as response_ids")
+        if self.forced and max(self.forced) >= len(self.response_ids or ()):
+            raise ValueError("forced: a place beyond the end of response_ids")
         if self.state == "learned" and self.learned_by is None:
             raise ValueError("learned_by: a learned vote needs it")
         return self
@@ -164,5 +169,7 @@ class RecordRow(_Part):
 COLUMNS = tuple(RecordRow.model_fields)
 _VOTE = ("owner", "user", "version", "tags", "scored_revision", "voted_at")
 _COMPLETION = tuple(
-    name for name in COLUMNS[COLUMNS.index("conversation") :] if name != "policy_logprobs"
+    name
+    for name in COLUMNS[COLUMNS.index("conversation") :]
+    if name not in {"policy_logprobs", "forced"}
 )

@@ -84,6 +84,7 @@ class Generator(Protocol):
         """Generate one reply; closing the iterator cancels it.
 
         Raises:
+            GrammarError: The request's schema cannot be held.
             PromptTooLongError: Prompt plus ``max_tokens`` exceed the context.
             QueueFullError: Too many requests wait already.
             AdapterError: The version is not loaded.

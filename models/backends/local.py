@@ -12,6 +12,7 @@ from models.backends.decode_thread import DecodeThread
 from models.base.loading import load_base
 from models.decoding.bank import AdapterBank
 from models.decoding.engine import Engine
+from models.decoding.grammars import Grammars
 from models.decoding.lora import read_adapter
 from models.decoding.runners import make_runner
 from models.decoding.text import TextStream
@@ -96,7 +97,10 @@ class LocalGenerator:
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
         """Generate one reply; closing the iterator cancels it (``Generator`` lists the errors)."""
-        row = self._running.engine.make_row(request)
+        matcher = None
+        if request.schema:  # to compile it may take long, and others are decoding
+            matcher = await asyncio.to_thread(self._running.grammars.matcher, request.schema)
+        row = self._running.engine.make_row(request, matcher)
         async with aclosing(self._new_tokens(row)) as new_tokens:
             text = TextStream(self._running.base.tokenizer, request.sampling.stop)
             async for some in new_tokens:
@@ -189,6 +193,8 @@ class _Started:
 
     def __init__(self, base: Base, engine: Engine, thread: DecodeThread) -> None:
         self.base = base
+        vocabulary = base.model.get_output_embeddings().weight.shape[0]
+        self.grammars = Grammars(base.tokenizer, vocabulary, base.end_ids)
         self.engine = engine
         self.thread = thread
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.base.loading import Base
+    from models.decoding.adjusting import Matcher
     from models.decoding.bank import AdapterBank
     from models.decoding.runner import Runner
     from models.decoding.scheduler import StepPlan
@@ -88,8 +89,12 @@ class Engine:
         chunk = self._settings.prefill_chunk * threads // self._settings.step_threads()
         self.scheduler.prefill_chunk = max(1, chunk)
 
-    def make_row(self, request: GenerationRequest) -> Row:
+    def make_row(self, request: GenerationRequest, matcher: Matcher | None = None) -> Row:
         """Return the initial state of a request, checked against the context length.
+
+        Args:
+            request: The request.
+            matcher: Follows the reply through its grammar; None without one.
 
         Raises:
             PromptTooLongError: Prompt plus ``max_tokens`` exceed the context.
@@ -103,7 +108,7 @@ class Engine:
             raise PromptTooLongError(prompt, most, self.context_length)
         if request.sampling.logit_bias:
             self._check_bias([token_id for token_id, _ in request.sampling.logit_bias])
-        return Row(request, self._end_ids)
+        return Row(request, self._end_ids, matcher)
 
     def _check_bias(self, ids: Sequence[int]) -> None:
         last = self._base.model.get_output_embeddings().weight.shape[0] - 1

@@ -10,13 +10,19 @@ from models.decoding.sampler import Draw
 from models.types import BASE
 
 if TYPE_CHECKING:
+    from models.decoding.adjusting import Matcher
     from models.types import FinishReason, GenerationRequest, Token
 
 
 class Row:
     """The state of one request in the engine, in token ids; ``TextStream`` makes the text."""
 
-    def __init__(self, request: GenerationRequest, end_ids: frozenset[int]) -> None:
+    def __init__(
+        self,
+        request: GenerationRequest,
+        end_ids: frozenset[int],
+        matcher: Matcher | None = None,
+    ) -> None:
         self.request = request
         self.id = request.id
         self.user = request.user
@@ -24,7 +30,9 @@ class Row:
         self.generated: list[int] = []
         self._end_ids = end_ids
         self._adjuster = (
-            Adjuster(request.sampling, request.prompt_ids) if request.sampling.adjusts else None
+            Adjuster(request.sampling, request.prompt_ids, matcher)
+            if matcher or request.sampling.adjusts
+            else None
         )
         self._random = _random_of(request.sampling.seed, request.choice)
 

@@ -102,7 +102,9 @@ def _add_policy_logprobs(tokens: list[Token], logits: torch.Tensor, draws: Seque
     plain = _scaled(_select_rows(logits, rows), [draws[row] for row in rows]).log_softmax(-1)
     ids = torch.tensor([tokens[row].id for row in rows], device=plain.device)
     for row, logprob in zip(rows, plain.gather(1, ids[:, None])[:, 0].tolist(), strict=True):
-        tokens[row] = replace(tokens[row], policy_logprob=logprob)
+        adjuster = draws[row].adjuster
+        forced = adjuster is not None and adjuster.forced
+        tokens[row] = replace(tokens[row], policy_logprob=logprob, forced=forced)
 
 
 def _scaled(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:

@@ -164,12 +164,13 @@ def score_batch(
     weights = torch.ones_like(start)
     if recipe.stale_votes == "decoupled":
         weights = behaviour_weights(start, behaviour, cap=recipe.behaviour_cap)
-    keep_B = keep_sequences(credit.signs, start, behaviour, batch.mask, limit=recipe.max_drift)
+    chosen = batch.mask & ~_forced(samples, batch.mask)
+    keep_B = keep_sequences(credit.signs, start, behaviour, chosen, limit=recipe.max_drift)
     return ScoredBatch(
         batch=batch,
         at_start=at_start,
         weights=weights,
-        kept=batch.mask & keep_B[:, None],
+        kept=chosen & keep_B[:, None],
         advantages=credit.advantages,
         returns=credit.returns,
         divisors=torch.ones_like(rewards_B),
@@ -177,6 +178,14 @@ def score_batch(
         beta=beta,
         loss_beta=beta if recipe.kl_form == "loss" else 0.0,
     )
+
+
+def _forced(samples: Sequence[Sample], like: torch.Tensor) -> torch.Tensor:
+    """Return True for tokens that a grammar forced, ``[B, T]``: the policy had no choice."""
+    out = torch.zeros_like(like)
+    for row, sample in enumerate(samples):
+        out[row, list(sample.forced)] = True
+    return out
 
 
 def _credit(

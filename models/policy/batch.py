@@ -47,13 +47,24 @@ def unusable(sample: Sample, *, vocabulary: int, context: int | None) -> str | N
         vocabulary: Token ids are below it.
         context: The most tokens that the base reads; None if it does not say.
     """
-    ids, logprobs = (*sample.prompt_ids, *sample.response_ids), sample.behaviour_logprobs
     if not sample.response_ids or not sample.prompt_ids:
         return "It has no tokens."
-    if len(logprobs) not in {0, len(sample.response_ids)}:
-        return f"It has {len(sample.response_ids)} tokens but {len(logprobs)} log-probs."
+    return _wrong_numbers(sample) or _wrong_ids(sample, vocabulary, context)
+
+
+def _wrong_numbers(sample: Sample) -> str | None:
+    tokens, logprobs = len(sample.response_ids), sample.behaviour_logprobs
+    if len(logprobs) not in {0, tokens}:
+        return f"It has {tokens} tokens but {len(logprobs)} log-probs."
     if not all(map(math.isfinite, (*logprobs, sample.reward))):
         return "It has log-probs or a reward that are not finite."
+    if len(sample.forced) >= tokens:
+        return "A grammar forced all of its tokens."
+    return None
+
+
+def _wrong_ids(sample: Sample, vocabulary: int, context: int | None) -> str | None:
+    ids = (*sample.prompt_ids, *sample.response_ids)
     if not 0 <= min(ids) <= max(ids) < vocabulary:
         return f"It has token ids outside of the base's, which end at {vocabulary - 1}."
     if context is not None and len(ids) > context:

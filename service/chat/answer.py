@@ -210,6 +210,7 @@ def _request(question: PreparedChat, reply: GrowingReply, choice: int) -> Genera
         top_logprobs=question.top_logprobs,
         user=question.person.name,
         choice=choice,
+        schema=question.schema,
     )
 
 
@@ -227,6 +228,7 @@ def _completion(question: PreparedChat, reply: GrowingReply) -> Completion:
         response_ids=tuple(token.id for token in reply.tokens),
         behaviour_logprobs=tuple(token.logprob for token in reply.tokens),
         policy_logprobs=_policy_logprobs(reply.tokens),
+        forced=tuple(place for place, token in enumerate(reply.tokens) if token.forced),
         sampling=question.sampling,
         finish_reason=reply.finish_reason,
         created_at=float(question.created),

@@ -50,6 +50,7 @@ class PreparedChat:
     messages: tuple[Message, ...]
     prompt_ids: tuple[int, ...]
     sampling: Sampling
+    schema: str
     n: int
     top_logprobs: int
     metadata: dict[str, str]
@@ -97,6 +98,7 @@ async def ask(runtime: Runtime, caller: Caller, body: ChatRequest) -> PreparedCh
         messages=messages,
         prompt_ids=prompt_ids,
         sampling=body.sampling(limit),
+        schema=body.schema_of_reply,
         n=body.n,
         top_logprobs=body.top_logprobs,
         metadata=body.metadata,

@@ -21,7 +21,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
     "prediction": (),
     "reasoning_effort": ("none",),
-    "response_format": ({"type": "text"},),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
     "web_search_options": (),
@@ -48,6 +47,8 @@ WITHOUT_EFFECT = frozenset(
 )
 """OpenAI's fields that cannot change a reply here, and what clients send back of a thought."""
 
+_SCHEMAS = frozenset({"schema", "parameters"})
+
 ANY_SEED = -1
 """The seed by which front ends say that they want none."""
 
@@ -59,11 +60,15 @@ LEAST_TEMPERATURE = 0.01
 
 
 def without_nulls(data: Any) -> Any:
-    """Drop the nulls of objects at any depth: they ask for the default."""
+    """Drop the nulls of objects at any depth: they ask for the default. Schemas keep theirs."""
     if isinstance(data, list):
         return [without_nulls(each) for each in data]
     if isinstance(data, dict):
-        return {name: without_nulls(value) for name, value in data.items() if value is not None}
+        return {
+            name: value if name in _SCHEMAS else without_nulls(value)
+            for name, value in data.items()
+            if value is not None
+        }
     return data
 
 
@@ -166,6 +171,28 @@ class StreamOptions(Lenient):
     include_obfuscation: bool = False
 
 
+class JsonSchema(Lenient):
+    """A schema with its name, which is OpenAI's and says nothing here."""
+
+    name: Annotated[str, Field(max_length=256)] = ""
+    description: str = ""
+    strict: bool = True
+    content: Annotated[dict[str, Any] | bool, Field(alias="schema")] = True
+
+
+class ResponseFormat(Lenient):
+    """What a reply is: any text, a JSON object, or JSON of a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.type == "json_schema" and self.json_schema is None:
+            raise ValueError("The type `json_schema` needs `json_schema`.")
+        return self
+
+
 class ChatRequest(Lenient):
     """The body of POST /v1/chat/completions."""
 
@@ -204,6 +231,7 @@ class ChatRequest(Lenient):
     ] = {}
     store: bool = True
     safety_identifier: User = ""
+    response_format: ResponseFormat = ResponseFormat(type="text")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -228,6 +256,15 @@ class ChatRequest(Lenient):
             repetition_penalty=self.repetition_penalty,
             logit_bias=tuple((int(token), bias) for token, bias in self.logit_bias.items()),
         )
+
+    @property
+    def schema_of_reply(self) -> str:
+        """The JSON schema that the reply holds to, as JSON; empty for any text."""
+        form = self.response_format
+        if form.type == "text":
+            return ""
+        content = form.json_schema.content if form.json_schema else {"type": "object"}
+        return json.dumps(content, sort_keys=False)
 
     @property
     def person(self) -> str:

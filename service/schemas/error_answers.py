@@ -27,6 +27,7 @@ from models.errors import (
     BaseModelError,
     ChatTemplateError,
     EngineError,
+    GrammarError,
     ImportRefusedError,
     PromptTooLongError,
     QueueFullError,
@@ -37,6 +38,7 @@ from service.errors import ApiError, error_body
 _KNOWN: dict[type[Exception], tuple[int, str]] = {
     PromptTooLongError: (400, "context_length_exceeded"),
     ChatTemplateError: (400, "refused_by_template"),
+    GrammarError: (400, "invalid_schema"),
     UnknownTokenError: (400, "unknown_token"),
     QueueFullError: (429, "queue_full"),
     ImportRefusedError: (400, "import_refused"),
@@ -58,6 +60,7 @@ _PARAMS: dict[str, str] = {
     "context_length_exceeded": "messages",
     "refused_by_template": "messages",
     "unknown_token": "logit_bias",
+    "invalid_schema": "response_format",
     "owner_needed": "owner",
 }
 _RETRY_AFTER = {503: "1"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from contextlib import aclosing
@@ -13,7 +14,7 @@ import pytest
 
 from models.adapters import WEIGHTS_FILE
 from models.backends.local import LocalGenerator
-from models.errors import AdapterError, EngineError, QueueFullError
+from models.errors import AdapterError, EngineError, GrammarError, QueueFullError
 from models.types import BASE, GenerationRequest, Message, Sampling
 
 if TYPE_CHECKING:
@@ -329,3 +330,24 @@ async def test_closing_ends_replies_in_flight_with_an_error(settings: LearnerSet
         await _reply(local, "y")
     assert local._events == {}
     assert local.stats().running + local.stats().waiting == 0
+
+
+async def test_a_reply_is_held_to_its_schema(generator: LocalGenerator) -> None:
+    schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
+    closed = json.dumps({**schema, "additionalProperties": False})
+
+    async def text(name: str) -> str:
+        request = GenerationRequest(name, PROMPT, sampling=Sampling(max_tokens=60), schema=closed)
+        return "".join([chunk.text async for chunk in generator.generate(request)])
+
+    replies = await asyncio.gather(*(text(str(n)) for n in range(3)), _reply(generator, "free"))
+    for reply in replies[:3]:
+        assert json.loads(str(reply)) in ({"ok": True}, {"ok": False})
+    await _nothing_is_held(generator)
+
+
+async def test_a_schema_that_cannot_be_held_is_refused(generator: LocalGenerator) -> None:
+    request = GenerationRequest("a", PROMPT, schema='{"type": "objct"}')
+    with pytest.raises(GrammarError, match="objct"):
+        [chunk async for chunk in generator.generate(request)]
+    await _nothing_is_held(generator)

@@ -70,6 +70,23 @@ def test_stale_samples_are_weighted_and_capped() -> None:
     assert scored.advantages.tolist() == [[2.0, 2.0], [-2.0, -2.0]]
 
 
+def test_tokens_that_a_grammar_forced_teach_nothing() -> None:
+    samples = [
+        _sample("a", 1.0, (-1.0, -1.0, -1.0), forced=(0, 2)),
+        _sample("b", -1.0, (-1.0,) * 3),
+    ]
+    scored = _score(samples, [[-9.0, -1.0, -9.0], [-1.0] * 3])
+    assert scored.kept.tolist() == [[False, True, False], [True] * 3]
+    # Nor do they count as drift: a disliked reply stays, whatever became of them.
+    samples[0] = replace(samples[0], reward=-1.0)
+    samples[1] = replace(samples[1], reward=1.0)
+    assert _score(samples, [[-9.0, -1.0, -9.0], [-1.0] * 3]).kept[0].tolist() == [
+        False,
+        True,
+        False,
+    ]
+
+
 def test_without_correction_votes_count_as_if_they_were_fresh() -> None:
     scored = _score(STALE, MOVED, stale_votes="none", max_drift=math.inf)
     assert scored.weights.tolist() == [[1.0, 1.0], [1.0, 1.0]]

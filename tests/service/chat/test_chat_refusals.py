@@ -40,7 +40,6 @@ URL = "/v1/chat/completions"
             "messages.0.tool_calls",
         ),
         ({"messages": [{"role": "user", "content": None}]}, "messages.0.content"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"top_k": -2}, "top_k"),
         ({"top_k": 1.5}, "top_k"),
         ({"n": 5}, "n"),

@@ -157,3 +157,50 @@ async def test_what_a_template_refuses_is_answered_in_its_own_words(
     error = response.json()["error"]
     assert "Roles must alternate!" in error["message"]
     assert (error["code"], error["param"]) == ("refused_by_template", "messages")
+
+
+@pytest.mark.parametrize(
+    ("form", "schema"),
+    [
+        ({"type": "text"}, ""),
+        ({"type": "json_object"}, {"type": "object"}),
+        (
+            {"type": "json_schema", "json_schema": {"name": "x", "schema": {"const": None}}},
+            {"const": None},
+        ),
+        (
+            {
+                "type": "json_schema",
+                "json_schema": {
+                    "name": "x",
+                    "strict": True,
+                    "description": None,
+                    "schema": {"properties": {"a": {"enum": [None, "b"]}}},
+                },
+            },
+            {"properties": {"a": {"enum": [None, "b"]}}},
+        ),
+    ],
+)
+async def test_the_schema_of_a_reply_reaches_the_engine_as_it_is(
+    running: RunningApp, generator: FakeGenerator, chat: SayHi, form: dict[str, Any], schema: Any
+) -> None:
+    assert (await chat(running, response_format=form)).status_code == 200
+    asked = generator.requests[0].schema
+    assert (json.loads(asked) if asked else "") == schema
+
+
+@pytest.mark.parametrize(
+    ("form", "param"),
+    [
+        ({"type": "xml"}, "response_format.type"),
+        ({"type": "json_schema"}, "response_format"),
+        ({"type": "json_schema", "json_schema": {"schema": "x"}}, "response_format.json_schema"),
+    ],
+)
+async def test_a_form_that_there_is_not_is_refused(
+    running: RunningApp, chat: SayHi, form: dict[str, Any], param: str
+) -> None:
+    response = await chat(running, response_format=form)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"].startswith(param)
