@@ -6,12 +6,13 @@ import json
 from typing import TYPE_CHECKING
 
 from service.errors import InvalidRequestError
-from service.schemas.chat import NEUTRAL
+from service.schemas.bodies import NEUTRAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from service.schemas.chat import ChatRequest, Lenient
+    from service.schemas.bodies import Lenient
+    from service.schemas.chat import ChatRequest
 
 HEADER = "x-ignored-fields"
 _SHOWN = 20

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from feedback.types import is_event_id
 from models.versions import is_version_id
-from service.schemas.chat import Body
+from service.schemas.bodies import Body
 
 MOST_WAIT_SECONDS = 300.0
 

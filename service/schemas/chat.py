@@ -1,53 +1,15 @@
 """What requests may contain and what answers look like: OpenAI's shapes.
 
-A field of OpenAI's API that would change the reply and is not supported here is refused. It is
-let through where its value asks for nothing (``tools: []``), or where no value can change the reply
-(``prompt_cache_key``). A null asks for the default, at any depth. ``top_k``, ``min_p`` and
-``repetition_penalty`` are not OpenAI's; other servers take them too. ``service.chat.fields`` says
-what becomes of fields that neither knows.
+``top_k``, ``min_p`` and ``repetition_penalty`` are not OpenAI's; other servers take them too.
 """
 
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from models.types import FinishReason, Message, Role, Sampling
-
-NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "audio": ({},),
-    "function_call": ("none", "auto"),
-    "functions": ([],),
-    "modalities": (["text"],),
-    "prediction": (),
-    "reasoning_effort": ("none",),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
-    "web_search_options": (),
-    # Of an assistant's message, sent back as the client got it.
-    "annotations": ([],),
-    "tool_call_id": (),
-    "tool_calls": ([],),
-}
-"""OpenAI's fields that are not supported, and the values of them that ask for nothing."""
-
-WITHOUT_EFFECT = frozenset(
-    {
-        "parallel_tool_calls",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-        "service_tier",
-        "verbosity",
-        # Of a message.
-        "name",
-        "reasoning",
-        "reasoning_content",
-        "refusal",
-    }
-)
-"""OpenAI's fields that cannot change a reply here, and what clients send back of a thought."""
-
-_SCHEMAS = frozenset({"schema", "parameters"})
+from service.schemas.bodies import Body, Lenient, without_nulls
 
 ANY_SEED = -1
 """The seed by which front ends say that they want none."""
@@ -57,30 +19,6 @@ LEAST_LOGPROB = -9999.0
 
 LEAST_TEMPERATURE = 0.01
 """Below it the most probable token is drawn, as at 0."""
-
-
-def without_nulls(data: Any) -> Any:
-    """Drop the nulls of objects at any depth: they ask for the default. Schemas keep theirs."""
-    if isinstance(data, list):
-        return [without_nulls(each) for each in data]
-    if isinstance(data, dict):
-        return {
-            name: value if name in _SCHEMAS else without_nulls(value)
-            for name, value in data.items()
-            if value is not None
-        }
-    return data
-
-
-def without_neutral(data: Any) -> Any:
-    """Drop nulls, fields that ask for nothing, and fields that cannot change the reply."""
-    if not isinstance(data, dict):
-        return data
-    return {
-        name: value
-        for name, value in without_nulls(data).items()
-        if value not in NEUTRAL.get(name, ()) and name not in WITHOUT_EFFECT
-    }
 
 
 def joined_parts(content: Any) -> Any:
@@ -107,42 +45,11 @@ def or_greedy(temperature: float) -> float:
     return 0.0 if temperature < LEAST_TEMPERATURE else temperature
 
 
-def whole_text(data: Any) -> Any:
-    """Refuse half of a surrogate pair: JSON can hold it, but no tokenizer or store takes it."""
-    if not isinstance(data, dict):
-        return data
-    try:
-        json.dumps(data, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            "The text holds half of a surrogate pair; send whole characters."
-        ) from error
-    except RecursionError as error:
-        raise ValueError("The body is nested too deeply.") from error
-    return data
-
-
-class Body(BaseModel):
-    """Base of all request bodies: no unknown fields, no conversions, valid Unicode."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    _whole = model_validator(mode="before")(whole_text)
-
-
 User = Annotated[str, Field(max_length=256)]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
-
-
-class Lenient(Body):
-    """Base of what chat clients send: unknown fields are kept aside in ``model_extra``."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    _lenient = model_validator(mode="before")(without_neutral)
 
 
 class MessageIn(Lenient):
@@ -211,12 +118,12 @@ class ChatRequest(Lenient):
     repetition_penalty: Annotated[float, Field(ge=0.1, le=10)] = 1.0
     logit_bias: Annotated[
         dict[TokenId, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)
-    ] = {}
+    ] = Field(default_factory=dict)
     stop: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=256)]],
         Field(max_length=4),
         BeforeValidator(as_list),
-    ] = []
+    ] = Field(default_factory=list)
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     n: Annotated[int, Field(ge=1, le=4)] = 1
     logprobs: bool = False
@@ -228,7 +135,7 @@ class ChatRequest(Lenient):
             Annotated[str, Field(max_length=512)],
         ],
         Field(max_length=16),
-    ] = {}
+    ] = Field(default_factory=dict)
     store: bool = True
     safety_identifier: User = ""
     response_format: ResponseFormat = ResponseFormat(type="text")
