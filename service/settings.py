@@ -35,6 +35,11 @@ class ServiceSettings(FeedbackSettings, ModelSettings):
         description="What becomes of fields of a chat request that OpenAI's API does not have: "
         "they are ignored and named in `x-ignored-fields`, or the request is refused.",
     )
+    feedback_token_ttl: timedelta = Field(
+        timedelta(days=1),
+        ge=timedelta(0),
+        description="How long the token of a reply lets a browser vote on it; 0 = none are made.",
+    )
     queue_timeout: timedelta = Field(
         timedelta(seconds=30),
         gt=timedelta(0),

@@ -207,6 +207,7 @@ async def _learn_and_publish(
         # The lease is renewed seldom, and this may take long.
         await resources.store.runs.renew(run, doing=progress.doing)
         learner = await resources.learner()
+    progress.doing = "weighs the votes"
     learned = await asyncio.to_thread(
         learner.learn,
         batch.samples,
@@ -272,6 +273,7 @@ async def _pass_gate(
     resources: UpdateResources, run: Run, version: str, stop: StopFlag, progress: ProgressLog
 ) -> PassedVersion | None:
     """Step 5: measure the candidate and hold it against the gate's bounds."""
+    progress.doing = "waits for the gate's figures"
     found = await gate(resources, version, _progress(stop, progress))
     failpoint("probe.after")
     state = await resources.store.runs.finish(

@@ -3,6 +3,8 @@
 | key | type | lives | holds |
 |---|---|---|---|
 | ``tl:completion:{id}`` | hash | completion TTL | one reply: owner, user, ids, log-probs, version |
+| ``tl:external:{hash}`` | string | completion TTL | a reply by the id that a front end gave it |
+| ``tl:token-secret`` | string | for ever | signs feedback tokens |
 | ``tl:user:{owner}:{user}`` | zset | both TTLs | a user's completions and votes: ids by time |
 | ``tl:deleting:{owner}:{user}`` | hash | 7 days | a deletion under way: counts, versions, runs |
 | ``tl:feedback:{id}`` | hash | vote TTL | the current vote, revision, state, whose it is |
@@ -49,6 +51,7 @@ Celery's broker cannot be a cluster either, so none is supported.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import re
 from typing import TYPE_CHECKING
@@ -63,6 +66,7 @@ TURNS = "tl:feedback:turns"
 WAITING = "tl:feedback:waiting"
 EXPIRING = "tl:feedback:expiring"
 DISK_WAITS = "tl:disk-waits"
+TOKEN_SECRET = "tl:token-secret"  # noqa: S105 - the key, not the secret
 TOTALS = "tl:feedback:totals"
 RUNS = "tl:runs"
 OPEN_RUN = "tl:open"
@@ -107,6 +111,12 @@ def can_be_vote(completion_id: str) -> bool:
 def user(owner: str, name: str) -> str:
     """Return the key of a user's completions; owners hold no colon, so no two users share it."""
     return f"tl:user:{owner}:{name}"
+
+
+def external(owner: str, name: str, external_id: str) -> str:
+    """Return the key of the reply that a front end has by an id of its own; it names nobody."""
+    whole = f"{owner}\0{name}\0{external_id}"
+    return f"tl:external:{hashlib.sha256(whole.encode()).hexdigest()}"
 
 
 def deleting(owner: str, name: str) -> str:

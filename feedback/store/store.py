@@ -9,6 +9,7 @@ from redis.exceptions import ResponseError
 from feedback.store.api_keys import ApiKeys
 from feedback.store.client import Client
 from feedback.store.completions import Completions
+from feedback.store.external import ExternalIds, TokenSecret
 from feedback.store.judging import Judging
 from feedback.store.learning import Learning
 from feedback.store.log import FeedbackLog
@@ -39,6 +40,8 @@ class Store:
     def __init__(self, client: Client, settings: FeedbackSettings) -> None:
         self._client = client
         self.completions = Completions(client, settings.completion_ttl, settings.vote_ttl)
+        self.external = ExternalIds(client, settings.completion_ttl)
+        self.token_secret = TokenSecret(client)
         self.votes = Votes(client, settings.vote_ttl)
         self.runs = Runs(client, settings.lease, settings.retry_delay)
         self.versions = Versions(client)

@@ -142,6 +142,7 @@ class Authentication:
             if scope["path"] not in PUBLIC and not scope["path"].startswith("/static/"):
                 caller = await authenticator.identify(headers)
                 caller.require("admin" if scope["path"].startswith(ADMIN) else "chat")
+                caller.check_reply(scope["path"])
                 scope["state"]["caller"] = caller
         except ApiError as error:
             await JSONResponse(error.body(), error.status, error.headers)(scope, receive, send)

@@ -14,6 +14,7 @@ from feedback.types import Completion, counted_as
 from models.errors import QueueFullError
 from models.types import GenerationRequest
 from service.chat.merging import Merged
+from service.chat.replies import external
 from service.errors import QueueTimeoutError, RequestTimeoutError
 from service.timeouts import within
 
@@ -58,6 +59,8 @@ class Answer:
         self._asked_at = time.perf_counter()
         for reply in self.replies:
             runtime.in_flight.begin(reply.id, question.person)
+        if question.external_id:
+            runtime.in_flight.begin(external(question.external_id), question.person)
         self._merged = Merged(
             [
                 generator.generate(_request(question, reply, choice))
@@ -79,6 +82,11 @@ class Answer:
     def completion_tokens(self) -> int:
         """Tokens of all replies together."""
         return sum(len(reply.tokens) for reply in self.replies)
+
+    def token(self, index: int) -> str | None:
+        """Return the feedback token of a reply; None where it cannot be voted on."""
+        reply = self.replies[index]
+        return self._runtime.tokens.make(reply.id, self.question.person) if reply.recorded else None
 
     async def begun(self, seconds: float) -> None:
         """Wait for the first token, at most so long, and raise if there will be none."""
@@ -129,6 +137,7 @@ class Answer:
         await self._merged.close()
         for reply in self.replies:
             self._runtime.in_flight.end(reply.id, self.question.person)
+        self._runtime.in_flight.end(external(self.question.external_id), self.question.person)
 
     async def _keep(self, reply: GrowingReply) -> None:
         metrics = self._runtime.metrics
@@ -185,14 +194,18 @@ class Answer:
     async def _record(self, reply: GrowingReply) -> bool:
         completion = _completion(self.question, reply)
         try:
-            await within(
-                self._runtime.settings.record_timeout,
-                self._runtime.store.completions.record(completion),
-            )
+            await within(self._runtime.settings.record_timeout, self._write(completion))
         except StoreUnavailableError as error:
             log.warning("A reply was served without a record: %s", error)
             return False
         return True
+
+    async def _write(self, completion: Completion) -> None:
+        store, question = self._runtime.store, self.question
+        await store.completions.record(completion)
+        if question.external_id:
+            await store.external.note(question.external_id, question.person, completion.id)
+        await self._runtime.tokens.prepare()
 
 
 def _replies(question: PreparedChat) -> list[GrowingReply]:

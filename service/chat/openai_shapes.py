@@ -66,6 +66,7 @@ def completion(answer: Answer, generator: Generator | None) -> ChatCompletionOut
         ChoiceOut(
             index=index,
             completion_id=reply.id,
+            feedback_token=answer.token(index),
             message=ReplyMessage(content=reply.text),
             logprobs=logprobs(generator, reply.tokens) if generator else None,
             finish_reason=reply.finish_reason or "stop",
@@ -161,6 +162,8 @@ class Chunks:
             logprobs=found,
             finish_reason=finish_reason,
         )
+        if recorded is not None and (token := self._answer.token(index)):
+            choice.feedback_token = token
         chunk = self._bare([choice])
         if recorded is not None:
             chunk.recorded = recorded

@@ -16,6 +16,31 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def external(external_id: str) -> str:
+    """Return the name under which a reply in flight waits that a front end has an id for."""
+    return f"external:{external_id}"
+
+
+async def find_external(runtime: Runtime, person: Person, external_id: str) -> str:
+    """Return the id of the reply that a front end knows by an id of its own.
+
+    A reply that is being written is waited for.
+
+    Raises:
+        NotFoundError: This person has no such reply.
+    """
+    await runtime.in_flight.ended(external(external_id), person)
+    found = await runtime.store.external.find(external_id, person)
+    if found is None:
+        raise NotFoundError(
+            f"No reply of yours has the external id {external_id!r}. It is what the chat request "
+            "said as `metadata.external_id`, or chat id and message id with a colon between them. "
+            "Check that the user is the same, too.",
+            code="completion_not_found",
+        )
+    return found
+
+
 async def on_replies(
     runtime: Runtime,
     person: Person,

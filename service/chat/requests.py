@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from models.backends import Generator
     from models.types import Message, Sampling
     from models.versions import VersionState
+    from service.chat.front_ends import FrontEnd
     from service.following.watcher import RolloutWatcher
     from service.runtime.auth import Caller
     from service.runtime.runtime import Runtime
@@ -47,6 +48,7 @@ class PreparedChat:
     version: str
     person: Person
     conversation: str
+    external_id: str
     messages: tuple[Message, ...]
     prompt_ids: tuple[int, ...]
     sampling: Sampling
@@ -62,7 +64,9 @@ class PreparedChat:
         return self.model != POLICY
 
 
-async def ask(runtime: Runtime, caller: Caller, body: ChatRequest) -> PreparedChat:
+async def ask(
+    runtime: Runtime, caller: Caller, body: ChatRequest, front_end: FrontEnd
+) -> PreparedChat:
     """Encode the messages, and choose the version and the sampling.
 
     Raises:
@@ -81,8 +85,8 @@ async def ask(runtime: Runtime, caller: Caller, body: ChatRequest) -> PreparedCh
         cut=runtime.settings.long_replies == "cut",
     )
     completion_id = f"chatcmpl-{uuid.uuid4().hex}"
-    person = caller.person(body.person)
-    conversation = body.metadata.get("conversation_id", "")
+    person = caller.person(body.person or front_end.user)
+    conversation = body.metadata.get("conversation_id", "") or front_end.chat
     key = counted_as(person, conversation, completion_id)
     # The version is chosen last, so that it is still loaded when the engine takes the request.
     if body.model.startswith(PIN) and "admin" not in caller.scopes:
@@ -95,6 +99,7 @@ async def ask(runtime: Runtime, caller: Caller, body: ChatRequest) -> PreparedCh
         version=version,
         person=person,
         conversation=conversation,
+        external_id=body.metadata.get("external_id", "") or front_end.message,
         messages=messages,
         prompt_ids=prompt_ids,
         sampling=body.sampling(limit),
@@ -102,7 +107,7 @@ async def ask(runtime: Runtime, caller: Caller, body: ChatRequest) -> PreparedCh
         n=body.n,
         top_logprobs=body.top_logprobs,
         metadata=body.metadata,
-        keep=body.store,
+        keep=body.store and not front_end.is_task,
     )
 
 

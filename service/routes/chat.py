@@ -13,6 +13,7 @@ from service.chat import openai_shapes
 from service.chat.answer import Answer
 from service.chat.event_stream import EventStream, left
 from service.chat.fields import as_headers, ignored_fields
+from service.chat.front_ends import read_headers
 from service.chat.openai_shapes import Chunks
 from service.chat.replies import on_replies
 from service.chat.requests import ask
@@ -35,7 +36,7 @@ async def create(
 ) -> Response:
     """Answer a conversation, at once or as a stream."""
     ignored = ignored_fields(body, refuse=runtime.settings.unknown_fields == "refuse")
-    question = await ask(runtime, caller, body)
+    question = await ask(runtime, caller, body, read_headers(request.headers))
     logprobs_from = runtime.serving().generator if body.logprobs else None
     answer = Answer(runtime, question)
     headers = {"x-policy-version": question.version, **as_headers(ignored)}

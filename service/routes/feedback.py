@@ -1,19 +1,21 @@
 """PUT, GET and DELETE /v1/feedback/{completion_id}."""
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 
 from feedback.rewards import reward
 from feedback.types import Feedback, Vote
-from service.chat.replies import on_replies
+from service.chat.replies import find_external, on_replies
 from service.routes.dependencies import CallerDep, RuntimeDep, UserQuery
 from service.runtime.auth import Caller
 from service.runtime.runtime import Runtime
 from service.schemas.chat import ComparedOut, FeedbackOut, FeedbackRequest
 
 router = APIRouter(prefix="/v1/feedback")
+
+ExternalId = Annotated[str, Path(max_length=600)]
 
 
 @router.put("/{completion_id}")
@@ -22,6 +24,33 @@ async def put(
 ) -> FeedbackOut:
     """Set a user's vote on a reply, in place of the vote before."""
     return await put_vote(runtime, caller, completion_id, body)
+
+
+@router.put("/external/{external_id:path}")
+async def put_external(
+    external_id: ExternalId, body: FeedbackRequest, runtime: RuntimeDep, caller: CallerDep
+) -> FeedbackOut:
+    """Set a user's vote on the reply that a front end knows by an id of its own."""
+    found = await find_external(runtime, caller.person(body.user), external_id)
+    return await put_vote(runtime, caller, found, body)
+
+
+@router.get("/external/{external_id:path}")
+async def read_external(
+    external_id: ExternalId, runtime: RuntimeDep, caller: CallerDep, user: UserQuery = ""
+) -> FeedbackOut:
+    """Return the current vote on such a reply."""
+    found = await find_external(runtime, caller.person(user), external_id)
+    return await read(found, runtime, caller, user)
+
+
+@router.delete("/external/{external_id:path}")
+async def withdraw_external(
+    external_id: ExternalId, runtime: RuntimeDep, caller: CallerDep, user: UserQuery = ""
+) -> dict[str, Any]:
+    """Withdraw the vote on such a reply."""
+    found = await find_external(runtime, caller.person(user), external_id)
+    return await withdraw(found, runtime, caller, user)
 
 
 async def put_vote(

@@ -19,6 +19,7 @@ from service.errors import (
     NotReadyError,
     UnauthorizedError,
 )
+from service.runtime.feedback_tokens import PREFIX
 from service.settings import is_loopback
 from service.timeouts import within
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from feedback.store import Store
     from feedback.types import ApiKey, Scope
     from service.following.last_known import LastKnown
+    from service.runtime.feedback_tokens import FeedbackTokens, TokenClaim
     from service.settings import ServiceSettings
 
 GRACE_SECONDS = 3600.0
@@ -38,14 +40,42 @@ MAX_REMEMBERED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sent a request: an API key, or ``open`` where there are none."""
+    """Who sent a request: an API key, ``open`` where there are none, or the bearer of a token.
+
+    Attributes:
+        only: Of a feedback token, the one reply that may be voted on, and whose it is.
+    """
 
     owner: str
     scopes: frozenset[Scope]
+    only: TokenClaim | None = None
 
     def person(self, user: str | None) -> Person:
-        """Return whose completion it is when this caller names ``user``."""
-        return Person(self.owner, user or "")
+        """Return whose completion it is when this caller names ``user``.
+
+        Raises:
+            ForbiddenError: A token is of another user.
+        """
+        if self.only is None:
+            return Person(self.owner, user or "")
+        if user not in {None, "", self.only.user}:
+            raise ForbiddenError(
+                "This feedback token is of another user: leave `user` out.", code="wrong_token"
+            )
+        return Person(self.owner, self.only.user)
+
+    def check_reply(self, path: str) -> None:
+        """Refuse what a feedback token is not for.
+
+        Raises:
+            ForbiddenError: The path is not that of the vote on the token's reply.
+        """
+        if self.only is not None and path != f"{FEEDBACK}{self.only.completion_id}":
+            raise ForbiddenError(
+                f"This feedback token lets its bearer vote on {self.only.completion_id}, and "
+                "nothing else.",
+                code="wrong_token",
+            )
 
     def require(self, scope: Scope) -> None:
         """Raise ``ForbiddenError`` unless the caller has ``scope``."""
@@ -55,6 +85,8 @@ class Caller:
                 code="insufficient_scope",
             )
 
+
+FEEDBACK = "/v1/feedback/"
 
 OPEN = Caller(OPEN_OWNER, frozenset({"chat", "admin"}))
 
@@ -66,8 +98,14 @@ class Authenticator:
     seen to exist the server asks for keys until it ends, even if all of them are revoked.
     """
 
-    def __init__(self, store: Store, settings: ServiceSettings, last_known: LastKnown) -> None:
-        self._store = store
+    def __init__(
+        self,
+        store: Store,
+        settings: ServiceSettings,
+        last_known: LastKnown,
+        tokens: FeedbackTokens,
+    ) -> None:
+        self._store, self._tokens = store, tokens
         self._settings = settings
         self._last_known = last_known
         self._seen: OrderedDict[bytes, tuple[ApiKey, float]] = OrderedDict()
@@ -113,9 +151,12 @@ class Authenticator:
                 "in a moment.",
                 code="store_unavailable",
             )
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        if key.strip().startswith(PREFIX):
+            claim = await self._tokens.read(key.strip())
+            return Caller(claim.owner, frozenset({"chat"}), only=claim)
         if not self.keyed:
             return OPEN
-        scheme, _, key = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise UnauthorizedError(
                 "Send an API key in the header `Authorization: Bearer tl_...`. "

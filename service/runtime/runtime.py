@@ -13,6 +13,7 @@ from service.following.last_known import LastKnown
 from service.following.watcher import RolloutWatcher
 from service.metrics.metrics import Metrics
 from service.runtime.auth import Authenticator
+from service.runtime.feedback_tokens import FeedbackTokens
 from service.runtime.in_flight import InFlight
 from service.runtime.pace import Pace
 from service.runtime.record_health import RecordWatch
@@ -46,12 +47,13 @@ class Runtime:
         self.scale = RewardScale.from_settings(settings)
         self.unrecorded = Unrecorded()
         self.in_flight = InFlight()
+        self.tokens = FeedbackTokens(store, settings.feedback_token_ttl, settings.record_timeout)
         self.record = RecordWatch(store)
         self.tally = ReplyTally(store)
         self.started = asyncio.Event()
         self._generator = generator
         self._last_known = LastKnown(settings.data_dir)
-        self.authenticator = Authenticator(store, settings, self._last_known)
+        self.authenticator = Authenticator(store, settings, self._last_known, self.tokens)
         self._watcher: RolloutWatcher | None = None
         self._tasks: list[asyncio.Task[None]] = []
 

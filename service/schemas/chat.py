@@ -237,10 +237,14 @@ class ReplyMessage(BaseModel):
 
 
 class ChoiceOut(BaseModel):
-    """One reply; ``completion_id`` is what feedback on it names."""
+    """One reply; ``completion_id`` is what feedback on it names.
+
+    ``feedback_token`` lets a browser vote on it without a key.
+    """
 
     index: int
     completion_id: str
+    feedback_token: str | None = None
     message: ReplyMessage
     logprobs: LogprobsOut | None = None
     finish_reason: FinishReason
@@ -276,10 +280,11 @@ class Delta(BaseModel):
 
 
 class ChunkChoice(BaseModel):
-    """What a chunk adds to one reply."""
+    """What a chunk adds to one reply; the token comes with the end."""
 
     index: int
     completion_id: str
+    feedback_token: str | None = None
     delta: Delta
     logprobs: LogprobsOut | None = None
     finish_reason: FinishReason | None = None

@@ -27,6 +27,7 @@ def test_every_key_of_the_module_is_in_its_table() -> None:
         keys.feedback("{}"),
         keys.user("{}", "{}"),
         keys.deleting("{}", "{}"),
+        "tl:external:{}",
         keys.version("{}"),
         keys.tally_votes("{}"),
         keys.tally_replies("{}"),
@@ -36,6 +37,11 @@ def test_every_key_of_the_module_is_in_its_table() -> None:
         "tl:run:{}",
     }
     assert keys.run(12) == "tl:run:12"
+    assert re.fullmatch("tl:external:[0-9a-f]{64}", keys.external("k", "ann", "m"))
+    assert (
+        len({keys.external(*each) for each in (("a", "b", "c"), ("a", "bc", ""), ("", "ab", "c"))})
+        == 3
+    )
     assert constants | built == {shape(key) for key in TABLE}
 
 

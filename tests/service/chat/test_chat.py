@@ -40,6 +40,8 @@ async def test_a_reply_has_openais_shape_and_names_its_version(
     assert reply["object"] == "chat.completion"
     assert reply["system_fingerprint"] == "base"
     assert reply["recorded"] is True
+    token = reply["choices"][0].pop("feedback_token")
+    assert token.startswith("tlf_")
     assert reply["choices"] == [
         {
             "index": 0,

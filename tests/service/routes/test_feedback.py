@@ -93,10 +93,9 @@ async def test_somebody_elses_completion_is_as_unknown_as_one_that_never_was(
     await put(running, completion_id, thumb="up")
     answers = []
     for name in (completion_id, "chatcmpl-none"):
-        options = {"json": {"thumb": "up", "user": "bob"}} if method == "PUT" else {}
-        answer = await running.client.request(
-            method, f"/v1/feedback/{name}", params={"user": "bob"}, **options
-        )
+        in_body = {"json": {"thumb": "up", "user": "bob"}}
+        who = in_body if method == "PUT" else {"params": {"user": "bob"}}
+        answer = await running.client.request(method, f"/v1/feedback/{name}", **who)
         assert answer.status_code == 404
         answers.append(answer.text.replace(name, "ID"))
     assert answers[0] == answers[1]

@@ -10,6 +10,7 @@ from feedback.errors import StoreUnavailableError
 from service.errors import ConfigurationError, NotReadyError, UnauthorizedError
 from service.following.last_known import LastKnown
 from service.runtime.auth import Authenticator
+from service.runtime.feedback_tokens import FeedbackTokens
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,9 +39,14 @@ async def make_key(store: Store) -> MakeKey:
     return make
 
 
+def _authenticator(store: Store, settings: ServiceSettings) -> Authenticator:
+    tokens = FeedbackTokens(store, settings.feedback_token_ttl, settings.record_timeout)
+    return Authenticator(store, settings, LastKnown(settings.data_dir), tokens)
+
+
 @pytest.fixture
 def authenticator(store: Store, service_settings: ServiceSettings) -> Authenticator:
-    return Authenticator(store, service_settings, LastKnown(service_settings.data_dir))
+    return _authenticator(store, service_settings)
 
 
 def bearer(key: Any) -> dict[str, str]:
@@ -266,7 +272,7 @@ async def test_open_mode_is_for_this_machine_only(
     store: Store, service_settings: ServiceSettings, host: str
 ) -> None:
     settings = service_settings.model_copy(update={"host": host})
-    authenticator = Authenticator(store, settings, LastKnown(settings.data_dir))
+    authenticator = _authenticator(store, settings)
     with pytest.raises(ConfigurationError, match="thumbloop keys create"):
         await authenticator.refresh()
     await store.keys.create("k", frozenset({"chat"}), now=1.0)
