@@ -50,6 +50,18 @@ class Generator(Protocol):
         """Return the prompt's token ids: the chat template, ending where the reply begins."""
         ...
 
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Return the token ids of a text, in which nothing becomes a control token."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, that of control tokens too.
+
+        Raises:
+            UnknownTokenError: There is no such token.
+        """
+        ...
+
     def token_text(self, token_id: int) -> str:
         """Return the text of one token; special tokens have text too."""
         ...

@@ -10,13 +10,14 @@ from models.adapters import AdapterStore
 from models.backends import EngineStats
 from models.backends.decode_thread import DecodeThread
 from models.base.loading import load_base
+from models.base.prompt import encode_text
 from models.decoding.bank import AdapterBank
 from models.decoding.engine import Engine
 from models.decoding.grammars import Grammars
 from models.decoding.lora import read_adapter
 from models.decoding.runners import make_runner
 from models.decoding.text import TextStream
-from models.errors import AdapterError, EngineError
+from models.errors import AdapterError, EngineError, UnknownTokenError
 from models.types import GenerationChunk
 
 if TYPE_CHECKING:
@@ -68,6 +69,17 @@ class LocalGenerator:
     def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the prompt's token ids: the chat template, ending where the reply begins."""
         return self._running.base.encode_chat(messages)
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Return the token ids of a text, in which nothing becomes a control token."""
+        return encode_text(self._running.base.tokenizer, text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, that of control tokens too."""
+        last = self._running.engine.last_token
+        if ids and max(ids) > last:
+            raise UnknownTokenError(f"{max(ids)} is no token: the ids of this model end at {last}.")
+        return str(self._running.base.tokenizer.decode(list(ids)))
 
     def token_text(self, token_id: int) -> str:
         """Return the text of one token; special tokens have text too."""

@@ -111,11 +111,16 @@ class Engine:
         return Row(request, self._end_ids, matcher)
 
     def _check_bias(self, ids: Sequence[int]) -> None:
-        last = self._base.model.get_output_embeddings().weight.shape[0] - 1
+        last = self.last_token
         if max(ids) > last:
             raise UnknownTokenError(
                 f"`logit_bias` names the token {max(ids)}, but the ids of this model end at {last}."
             )
+
+    @property
+    def last_token(self) -> int:
+        """The last of the model's token ids."""
+        return int(self._base.model.get_output_embeddings().weight.shape[0]) - 1
 
     @torch.inference_mode()
     def cancel(self, row_id: str) -> None:

@@ -22,6 +22,7 @@ from service.routes import (
     models,
     pages,
     quick_votes,
+    tokens,
     users,
 )
 from service.routes.queries import refuse_unknown_queries
@@ -85,6 +86,7 @@ def create_app(
         imports,
         users,
         export,
+        tokens,
         health,
         pages,
     )

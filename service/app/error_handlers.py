@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 
 from feedback.errors import FeedbackError
 from models.errors import ModelsError
-from service.errors import ApiError
+from service.errors import ApiError, NotFoundError
 from service.schemas.error_answers import describe
 
 if TYPE_CHECKING:
@@ -17,13 +17,25 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 TOO_MANY = 429
+NOT_FOUND = 404
+OPENAI = "/v1/"
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    described = describe(error)
+    described = describe(_helpful(request, error))
     if described.status == TOO_MANY:
         described.headers["retry-after"] = str(request.state.runtime.retry_after())
     return described.response()
+
+
+def _helpful(request: Request, error: Exception) -> Exception:
+    """Return what says which of OpenAI's routes are spoken here, where one was missed."""
+    path = request.scope["path"]
+    missed = isinstance(error, HTTPException) and error.status_code == NOT_FOUND
+    if not missed or not path.startswith(OPENAI):
+        return error
+    spoken = ", ".join(sorted(each for each in request.app.openapi()["paths"] if OPENAI in each))
+    return NotFoundError(f"There is no {path} here. This server speaks: {spoken}.")
 
 
 def add_error_handlers(app: FastAPI) -> None:

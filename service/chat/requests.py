@@ -76,7 +76,7 @@ async def ask(
     """
     serving = runtime.serving()
     messages = tuple(message.value() for message in body.messages)
-    prompt_ids = await _encode(serving.generator, messages)
+    prompt_ids = await encode_messages(serving.generator, messages)
     limit = _reply_limit(
         len(prompt_ids),
         body.reply_limit,
@@ -111,7 +111,8 @@ async def ask(
     )
 
 
-async def _encode(generator: Generator, messages: tuple[Message, ...]) -> tuple[int, ...]:
+async def encode_messages(generator: Generator, messages: tuple[Message, ...]) -> tuple[int, ...]:
+    """Return the prompt's token ids; a long one is encoded aside, so that nobody waits."""
     if sum(len(message.content) for message in messages) > LONG_TEXT:
         return await asyncio.to_thread(generator.encode_chat, messages)
     return generator.encode_chat(messages)

@@ -30,7 +30,8 @@ async def model(model: str, runtime: RuntimeDep) -> dict[str, Any]:
 
 
 async def _models(runtime: Runtime) -> list[dict[str, Any]]:
-    loaded = runtime.serving().generator.loaded()
+    generator = runtime.serving().generator
+    loaded, length = generator.loaded(), generator.context_length
     created = dict.fromkeys(sorted(loaded), 0.0)
     try:
         records = await runtime.store.versions.list()
@@ -44,6 +45,12 @@ async def _models(runtime: Runtime) -> list[dict[str, Any]]:
     created.pop(BASE, None)
     named = {"policy": 0.0, BASE: 0.0} | {f"{PIN}{name}": at for name, at in created.items()}
     return [
-        {"id": name, "object": "model", "created": int(at), "owned_by": "thumbloop"}
+        {
+            "id": name,
+            "object": "model",
+            "created": int(at or runtime.started_at),
+            "owned_by": "thumbloop",
+            "max_model_len": length,
+        }
         for name, at in named.items()
     ]

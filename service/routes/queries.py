@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from service.errors import InvalidRequestError
 
-CHECKED = ("/v1/", "/admin/")
+CHECKED = ("/v1/", "/admin/", "/tokenize", "/detokenize")
 """How the paths of the routes begin that programs call; pages are opened with any parameters."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from feedback.rewards import RewardScale
@@ -39,6 +40,7 @@ class Runtime:
         generator: Generator | None,
         lifecycle: Lifecycle,
     ) -> None:
+        self.started_at = time.time()
         self.settings = settings
         self.store = store
         self.lifecycle = lifecycle

@@ -33,7 +33,9 @@ async def test_the_models_are_the_policy_the_base_and_the_loadable_versions(
         "object": "model",
         "created": 5,
         "owned_by": "thumbloop",
+        "max_model_len": 200,
     }
+    assert all(model["created"] > 0 for model in answer["data"])
 
 
 async def test_what_operators_try_is_no_offer(running: RunningApp, versions: None) -> None:

@@ -51,6 +51,12 @@ class FakeGenerator:
     def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
         return tuple(ord(letter) for message in messages for letter in message.content)
 
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        return tuple(map(ord, text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(map(self.token_text, ids))
+
     def token_text(self, token_id: int) -> str:
         return "<end>" if token_id == END else chr(token_id)
 

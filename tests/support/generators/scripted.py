@@ -56,6 +56,12 @@ class ScriptedGenerator:
     def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
         return tuple(map(ord, "\n".join(m.content for m in messages)))
 
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        return tuple(map(ord, text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(map(self.token_text, ids))
+
     def token_text(self, token_id: int) -> str:
         return chr(token_id)
 
