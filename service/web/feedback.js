@@ -16,7 +16,6 @@ const put = (id, vote) => json('PUT', path(id), {
 
 /** Why a reply cannot be voted on; null if it can. */
 function obstacle(turn) {
-  if (turn.stopped) return 'This reply was stopped, so it cannot be voted on.';
   if (turn.recorded === false) return 'This reply was not recorded, so it cannot be voted on.';
   if (!turn.id) return 'This reply has no id, so it cannot be voted on.';
   return null;

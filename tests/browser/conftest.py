@@ -47,9 +47,20 @@ async def browser(anyio_backend: str) -> AsyncIterator[Browser]:
 
 
 @pytest.fixture
-async def site(store: Store, redis_url: str, tmp_path: Path) -> AsyncIterator[PageSite]:
+def cors_origins() -> tuple[str, ...]:
+    """Return the other origins that may call the application; a test may have some."""
+    return ()
+
+
+@pytest.fixture
+async def site(
+    store: Store, redis_url: str, tmp_path: Path, cors_origins: tuple[str, ...]
+) -> AsyncIterator[PageSite]:
     settings = ServiceSettings(
-        data_dir=tmp_path, redis_url=redis_url, poll_interval=timedelta(milliseconds=50)
+        data_dir=tmp_path,
+        redis_url=redis_url,
+        poll_interval=timedelta(milliseconds=50),
+        cors_origins=cors_origins,
     )
     generator = ScriptedGenerator()
     app = create_app(settings, generator=generator, store=store)
