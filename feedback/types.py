@@ -6,7 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from feedback.errors import InvalidVoteError
-from models.types import FinishReason, Message, Sampling  # noqa: TC001 - codecs read them
+from models.types import (  # noqa: TC001 - codecs read them
+    FinishReason,
+    Message,
+    ReplyStyle,
+    Sampling,
+    Tool,
+)
 from models.versions import Rollout as Rollout  # noqa: PLC0414 - the record's word for it too
 from models.versions import VersionState  # noqa: TC001 - codecs read it
 
@@ -59,7 +65,8 @@ class Completion:
     drawn from. Where that is not the policy's own at the temperature, as with top-p or a penalty,
     ``policy_logprobs`` has those of the policy. ``forced`` has the places of the tokens that a
     grammar left no choice of. ``created_at`` is in seconds since the epoch.
-    ``pinned`` says that the request named the version itself.
+    ``pinned`` says that the request named the version itself. ``text`` is all that the model wrote;
+    ``style`` and ``tools`` say how thoughts and calls in it are read, where it may have any.
     """
 
     id: str
@@ -78,6 +85,8 @@ class Completion:
     pinned: bool = False
     policy_logprobs: tuple[float, ...] = ()
     forced: tuple[int, ...] = ()
+    tools: tuple[Tool, ...] | None = None
+    style: ReplyStyle | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ ModelsError
 │   └── ImportRefusedError    an adapter from elsewhere does not fit, or is not safe
 ├── AdapterStoreUnavailableError  the object store of adapters does not answer
 ├── ChatTemplateError     the base's chat template refuses a conversation
+├── ToolsUnsupportedError  the base's chat template has no tools
 ├── PromptTooLongError    prompt plus reply do not fit the context
 ├── GrammarError          a reply's schema cannot be held while decoding
 ├── UnknownTokenError     a request names a token that the vocabulary lacks
@@ -48,6 +49,10 @@ class AdapterStoreUnavailableError(ModelsError, OSError):
 
 class ChatTemplateError(ModelsError):
     """The base's chat template refuses a conversation; the message is the template's own."""
+
+
+class ToolsUnsupportedError(ModelsError):
+    """The base's chat template has no tools, or other ways of calling them than are known."""
 
 
 class PromptTooLongError(ModelsError):

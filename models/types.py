@@ -6,21 +6,69 @@ A *row* is one generation in flight. Token ids are vocabulary indices. Log-probs
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 BASE = "base"
 """The name of the policy version without an adapter: the frozen base model."""
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length"]
+ToolStyle = Literal["hermes", "llama", "mistral", "json"]
+"""How a model writes the call of a tool; ``json`` is an object alone, as a grammar holds it to."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool by the assistant; ``arguments`` is JSON, as the client or model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the assistant may call; ``parameters`` is the JSON schema of an object."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a conversation."""
+    """One message of a conversation.
+
+    Attributes:
+        role: Who speaks.
+        content: The text.
+        reasoning: What the assistant thought first; most templates leave it out of a prompt.
+        tool_calls: The tools that the assistant called.
+        tool_call_id: The call that a tool answers.
+    """
 
     role: Role
     content: str
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyStyle:
+    """How a reply is to be read.
+
+    Attributes:
+        thinks: Whether it may begin with a thought, ``<think>…</think>``.
+        opened: Whether the prompt ends with the sign that opens the thought.
+        tools: How it calls tools; None where none were offered.
+        parallel: Whether it may have several calls.
+    """
+
+    thinks: bool = False
+    opened: bool = False
+    tools: ToolStyle | None = None
+    parallel: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +133,7 @@ class GenerationRequest:
         choice: The number of the reply among those to one request; each has random numbers of its
             own, from the same seed.
         schema: The JSON schema that the reply holds to, as JSON; empty for any text.
+        shown: The control tokens whose text is part of the reply's text, such as those of a call.
     """
 
     id: str
@@ -95,6 +144,7 @@ class GenerationRequest:
     user: str = ""
     choice: int = 0
     schema: str = ""
+    shown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

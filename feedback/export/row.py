@@ -31,11 +31,27 @@ _ROUNDING = 1e-3
 """How far above 0 a log-prob may be that was computed in 16 bits."""
 
 
+class CallPart(_Part):
+    """A call of a tool by the assistant; the arguments are JSON."""
+
+    id: Text
+    name: Text
+    arguments: Text
+
+
 class MessagePart(_Part):
     """One message of the prompt."""
 
     role: Role
     content: Text
+
+
+class TurnPart(MessagePart):
+    """One message with all that may be part of it."""
+
+    reasoning: Text = ""
+    tool_calls: list[CallPart] = []
+    tool_call_id: Text = ""
 
 
 class SamplingPart(_Part):
@@ -114,7 +130,7 @@ class RecordRow(_Part):
         "How often the vote went back to waiting, as a version was refused or taken back."
     )
     conversation: Text | None = _says("The request's conversation; empty where it named none.")
-    messages: list[MessagePart] | None = _says("The prompt.")
+    messages: list[TurnPart] | None = _says("The prompt.")
     reply: Text | None = _says("The reply's text.")
     finish_reason: FinishReason | None = _says("`stop` or `length`.")
     prompt_ids: TokenIds | None = _says("The tokens of the prompt.")

@@ -6,10 +6,13 @@ import json
 import math
 from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter
+
 from feedback.errors import UnknownCompletionError
 from feedback.store import keys
 from feedback.store.codec import HashCodec, flat
 from feedback.types import Completion, Person
+from models.types import Message
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +21,8 @@ if TYPE_CHECKING:
     from feedback.store.client import Client
 
 _LOGPROBS = ("behaviour_logprobs", "policy_logprobs")
-_CODEC = HashCodec(Completion, without={"person", *_LOGPROBS})
+_CODEC = HashCodec(Completion, without={"person", "messages", *_LOGPROBS})
+_MESSAGES = TypeAdapter(tuple[Message, ...])
 
 
 class Completions:
@@ -112,6 +116,7 @@ def encode_completion(completion: Completion) -> dict[str, str]:
         **_CODEC.encode(completion),
         "owner": person.owner,
         "user": person.user,
+        "messages": json.dumps(_MESSAGES.dump_python(completion.messages, exclude_defaults=True)),
         "behaviour_logprobs": _as_json(completion.behaviour_logprobs),
     }
     if completion.policy_logprobs:
@@ -124,6 +129,7 @@ def decode_completion(found: dict[str, str]) -> Completion:
     return _CODEC.decode(
         found,
         person=Person(found["owner"], found["user"]),
+        messages=json.loads(found["messages"]),
         **{name: json.loads(found.get(name, "[]")) for name in _LOGPROBS},
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from models.types import GenerationChunk, GenerationRequest, Message
+    from models.types import GenerationChunk, GenerationRequest, Message, ReplyStyle, Tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,23 @@ class Generator(Protocol):
         """Stop generating; requests in flight end with ``EngineError``."""
         ...
 
-    def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Return the prompt's token ids: the chat template, ending where the reply begins."""
+    def encode_chat(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = ()
+    ) -> tuple[int, ...]:
+        """Return the prompt's token ids: the chat template, ending where the reply begins.
+
+        Raises:
+            ChatTemplateError: The template refuses the conversation.
+            ToolsUnsupportedError: The template has no place for tools.
+        """
+        ...
+
+    def reply_style(self, prompt_ids: Sequence[int], *, tools: bool) -> ReplyStyle:
+        """Return how replies to a prompt are to be read; ``tools``: whether it offers any.
+
+        Raises:
+            ToolsUnsupportedError: The template tells of no way of calling tools that is known here.
+        """
         ...
 
     def encode_text(self, text: str) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from models.decoding.engine import NewToken
     from models.decoding.row import Row
     from models.settings import ModelSettings
-    from models.types import FinishReason, GenerationRequest, Message
+    from models.types import FinishReason, GenerationRequest, Message, ReplyStyle, Tool
 
 
 class LocalGenerator:
@@ -66,9 +66,15 @@ class LocalGenerator:
         """The most tokens of prompt plus reply."""
         return self._running.engine.context_length
 
-    def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def encode_chat(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = ()
+    ) -> tuple[int, ...]:
         """Return the prompt's token ids: the chat template, ending where the reply begins."""
-        return self._running.base.encode_chat(messages)
+        return self._running.base.encode_chat(messages, tools)
+
+    def reply_style(self, prompt_ids: Sequence[int], *, tools: bool) -> ReplyStyle:
+        """Return how replies to a prompt are to be read."""
+        return self._running.base.reply_style(prompt_ids, tools=tools)
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Return the token ids of a text, in which nothing becomes a control token."""
@@ -114,7 +120,7 @@ class LocalGenerator:
             matcher = await asyncio.to_thread(self._running.grammars.matcher, request.schema)
         row = self._running.engine.make_row(request, matcher)
         async with aclosing(self._new_tokens(row)) as new_tokens:
-            text = TextStream(self._running.base.tokenizer, request.sampling.stop)
+            text = TextStream(self._running.base.tokenizer, request.sampling.stop, request.shown)
             async for some in new_tokens:
                 chunk = _chunk(text, some)
                 yield chunk

@@ -28,6 +28,7 @@ from models.base.files import (
 )
 from models.base.kinds import refusal
 from models.base.prompt import encode_chat
+from models.base.reply_style import check_tools, reply_style
 from models.base.token_bytes import token_bytes
 from models.errors import BaseModelError
 from models.settings import DEFAULT_BASE_MODEL
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from models.settings import ModelSettings
-    from models.types import Message
+    from models.types import Message, ReplyStyle, Tool
 
 __all__ = ["Base", "ensure_base", "imported_folder", "is_ready", "load_base"]
 
@@ -65,9 +66,16 @@ class Base:
     content_hash: str
     end_ids: frozenset[int]
 
-    def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def encode_chat(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = ()
+    ) -> tuple[int, ...]:
         """Return the prompt's token ids: the chat template, ending where the reply begins."""
-        return encode_chat(self.tokenizer, messages)
+        check_tools(self.tokenizer, tools, messages)
+        return encode_chat(self.tokenizer, messages, tools)
+
+    def reply_style(self, prompt_ids: Sequence[int], *, tools: bool) -> ReplyStyle:
+        """Return how replies to a prompt are to be read."""
+        return reply_style(self.tokenizer, prompt_ids, tools=tools)
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes of one token, which may be part of a character."""

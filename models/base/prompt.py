@@ -4,7 +4,8 @@ A chat template joins message contents and control tokens into one text, which i
 content with the text of a control token (``<|im_end|>``) could end its own message. For such a
 content, the template's control tokens get secret names, in the text and in a copy of the tokenizer.
 The copy treats the original text of a control token as ordinary text. A prompt has exactly the
-control tokens that it has with harmless contents, whatever the template does to them.
+control tokens that it has with harmless contents, whatever the template does to them. All that a
+request brings is such text: contents, thoughts, calls of tools, and what is said of the tools.
 """
 
 from __future__ import annotations
@@ -12,36 +13,49 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
 from models.errors import ChatTemplateError
-from models.types import Message
+from models.strict_json import json_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from models.types import Message, Tool, ToolCall
+
+_OURS = frozenset(
+    {"role", "content", "system", "user", "assistant", "tool", "function", "type", "name"}
+    | {"reasoning_content", "tool_calls", "tool_call_id", "id", "arguments", "description"}
+    | {"parameters", "properties", "object", "required", "string"}
+)
+"""Words of the structure that templates read; none of them is part of a control token."""
 
 
-def encode_chat(tokenizer: Any, messages: Sequence[Message]) -> tuple[int, ...]:
+def encode_chat(
+    tokenizer: Any, messages: Sequence[Message], tools: Sequence[Tool] = ()
+) -> tuple[int, ...]:
     """Return the prompt's token ids: the chat template, ending where the reply begins.
 
     The ids equal those of transformers' ``apply_chat_template``, except that the text of a control
     token within a content is tokenised as ordinary text.
     """
     control = _control_tokens(tokenizer)
-    if any(control.occur_in(message.content) for message in messages):
-        ids = control.encode(messages) if tokenizer.is_fast else None
-        ids = _encode(tokenizer, control.break_in(messages)) if ids is None else ids
+    chat = Chat.of(messages, tools)
+    if any(map(control.occur_in, chat.texts())):
+        ids = control.encode(chat) if tokenizer.is_fast else None
+        ids = _encode(tokenizer, chat.changed(control.break_in)) if ids is None else ids
     else:
-        ids = _encode(tokenizer, messages)
-    if not control.could_be_made_of(messages):
+        ids = _encode(tokenizer, chat)
+    if not control.could_be_made_of(chat.texts()):
         return ids
     # A template may take a piece out of a content, and make a control token of the rest.
-    if control.among(ids) != control.among(_encode(tokenizer, control.without_signs(messages))):
-        ids = _encode(tokenizer, control.break_up(messages))
+    harmless = _encode(tokenizer, chat.changed(control.without_signs))
+    if control.among(ids) != control.among(harmless):
+        ids = _encode(tokenizer, chat.changed(control.break_up))
     return ids
 
 
@@ -49,24 +63,91 @@ def encode_text(tokenizer: Any, text: str) -> tuple[int, ...]:
     """Return the ids of a person's text, in which nothing becomes a control token."""
     control = _control_tokens(tokenizer)
     if control.occur_in(text):
-        (message,) = control.break_in([Message("assistant", text)])
-        text = message.content
+        text = control.break_in(text)
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _render(tokenizer: Any, messages: Sequence[Message]) -> str:
-    conversation = [{"role": m.role, "content": m.content} for m in messages]
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """What a chat template gets, in plain values; each text in it may be a person's."""
+
+    turns: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None = None
+
+    @classmethod
+    def of(cls, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Chat:
+        """Return a conversation as templates take it."""
+        names = {call.id: call.name for message in messages for call in message.tool_calls}
+        turns = [_turn(each, names.get(each.tool_call_id, "")) for each in messages]
+        return cls(turns, [{"type": "function", "function": asdict(t)} for t in tools] or None)
+
+    def texts(self) -> Iterator[str]:
+        """Yield all texts."""
+        yield from _texts(self.turns)
+        yield from _texts(self.tools)
+
+    def changed(self, change: Callable[[str], str]) -> Chat:
+        """Return the same with other texts."""
+        return Chat(_changed(self.turns, change), _changed(self.tools, change))
+
+
+def _turn(message: Message, tool: str) -> dict[str, Any]:
+    """Return one turn; ``tool`` is the name of the one that speaks."""
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.reasoning:
+        turn["reasoning_content"] = message.reasoning
+    if message.tool_calls:
+        turn["tool_calls"] = [_call(each) for each in message.tool_calls]
+    if message.role == "tool":
+        turn |= {"tool_call_id": message.tool_call_id, "name": tool}
+    return turn
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    """Return a call; templates write the arguments as JSON, so that they take them as an object."""
+    arguments: Any = json_object(call.arguments)
+    function = {
+        "name": call.name,
+        "arguments": call.arguments if arguments is None else arguments,
+    }
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str) and value not in _OURS:
+        yield value
+    elif isinstance(value, dict):
+        for each in (*value, *value.values()):
+            yield from _texts(each)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _texts(each)
+
+
+def _changed(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return value if value in _OURS else change(value)
+    if isinstance(value, dict):
+        return {_changed(k, change): _changed(each, change) for k, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_changed(each, change) for each in value]
+    return value
+
+
+def _render(tokenizer: Any, chat: Chat) -> str:
     try:
         text = tokenizer.apply_chat_template(
-            conversation, tokenize=False, add_generation_prompt=True
+            chat.turns, tools=chat.tools, tokenize=False, add_generation_prompt=True
         )
     except TemplateError as error:
         raise ChatTemplateError(f"The model's chat template refuses this: {error}") from error
+    except TypeError as error:  # a template may do to a value what its type does not have
+        raise ChatTemplateError(f"The model's chat template does not take this: {error}") from error
     return str(text)
 
 
-def _encode(tokenizer: Any, messages: Sequence[Message]) -> tuple[int, ...]:
-    text = _render(tokenizer, messages)
+def _encode(tokenizer: Any, chat: Chat) -> tuple[int, ...]:
+    text = _render(tokenizer, chat)
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
@@ -104,31 +185,26 @@ class _ControlTokens:
         )
         return bool(normalizer and self._pattern.search(normalizer.normalize_str(content)))
 
-    def could_be_made_of(self, messages: Sequence[Message]) -> bool:
-        """Return whether a content has signs that begin and that end a control token."""
-        return any(
-            self._firsts & set(message.content) and self._lasts & set(message.content)
-            for message in messages
-        )
+    def could_be_made_of(self, texts: Iterable[str]) -> bool:
+        """Return whether texts have signs that begin and that end a control token."""
+        signs = set().union(*texts)
+        return bool(self._firsts & signs and self._lasts & signs)
 
     def among(self, ids: Sequence[int]) -> list[int]:
         """Return the control tokens among ids, in their order."""
         return [each for each in ids if each in self._ids]
 
-    def without_signs(self, messages: Sequence[Message]) -> list[Message]:
-        """Return messages of which no template can make a control token."""
-        return [replace(m, content=self._first.sub("x", m.content)) for m in messages]
+    def without_signs(self, text: str) -> str:
+        """Return a text of which no template can make a control token."""
+        return self._first.sub("x", text)
 
-    def break_up(self, messages: Sequence[Message]) -> list[Message]:
-        """Return the messages with a space behind every sign that begins a control token."""
-        return [replace(m, content=self._first.sub(r"\g<0> ", m.content)) for m in messages]
+    def break_up(self, text: str) -> str:
+        """Return a text with a space behind every sign that begins a control token."""
+        return self._first.sub(r"\g<0> ", text)
 
-    def encode(self, messages: Sequence[Message]) -> tuple[int, ...] | None:
+    def encode(self, chat: Chat) -> tuple[int, ...] | None:
         """Return prompt ids; None if the copy still maps ordinary text to control tokens."""
-        masked = [
-            replace(m, content=self._pattern.sub(lambda found: self._masks[found[0]], m.content))
-            for m in messages
-        ]
+        masked = chat.changed(lambda text: self._pattern.sub(self._mask, text))
         # The remaining control texts are the template's. They get secret names; masks are undone.
         text = self._swap_pattern.sub(
             lambda found: self._swaps[found[0]], _render(self._tokenizer, masked)
@@ -138,12 +214,14 @@ class _ControlTokens:
             return None
         return tuple(self._renamed.ids.get(i, i) for i in ids)
 
-    def break_in(self, messages: Sequence[Message]) -> list[Message]:
-        """Return the messages with a space inside the text of each control token."""
-        contents = [message.content for message in messages]
-        while any(map(self._pattern.search, contents)):
-            contents = [self._pattern.sub(_insert_space, content) for content in contents]
-        return [replace(m, content=text) for m, text in zip(messages, contents, strict=True)]
+    def break_in(self, text: str) -> str:
+        """Return a text with a space inside the text of each control token."""
+        while self._pattern.search(text):
+            text = self._pattern.sub(_insert_space, text)
+        return text
+
+    def _mask(self, found: re.Match[str]) -> str:
+        return self._masks[found[0]]
 
     @cached_property
     def _renamed(self) -> _Renamed:

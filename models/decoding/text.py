@@ -16,13 +16,15 @@ class TextStream:
     Args:
         tokenizer: The tokenizer of the base.
         stop: The strings that end the reply; empty strings are ignored.
+        shown: The control tokens that are text here; the others have none.
 
     Attributes:
         stopped: Whether a stop string was completed.
     """
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Any, stop: Sequence[str], shown: Sequence[str] = ()) -> None:
         self._tokenizer = tokenizer
+        self._hidden = _hidden(tokenizer, shown) if shown else None
         self._stop = [s for s in stop if s]
         self._ids: list[int] = []
         self._decoded_upto = 0  # the end of the ids whose text was taken
@@ -52,8 +54,12 @@ class TextStream:
         return text[len(before) :]
 
     def _decode(self, ids: Sequence[int]) -> str:
+        if self._hidden is not None:
+            ids = [each for each in ids if each not in self._hidden]
         text: str = self._tokenizer.decode(
-            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            ids,
+            skip_special_tokens=self._hidden is None,
+            clean_up_tokenization_spaces=False,
         )
         return text
 
@@ -62,12 +68,20 @@ class TextStream:
         if found:
             self.stopped, self._held_back = True, ""
             return text[: min(found)]
-        keep = max((_partial_match(text, s) for s in self._stop), default=0)
+        keep = max((partial_match(text, s) for s in self._stop), default=0)
         self._held_back = text[len(text) - keep :]
         return text[: len(text) - keep]
 
 
-def _partial_match(text: str, stop: str) -> int:
+def _hidden(tokenizer: Any, shown: Sequence[str]) -> frozenset[int]:
+    """Return the control tokens without text."""
+    added = tokenizer.added_tokens_decoder.items()
+    control = {each for each, token in added if token.special and token.content not in shown}
+    others = {i for i in tokenizer.all_special_ids if tokenizer.decode([i]) not in shown}
+    return frozenset(control | others)
+
+
+def partial_match(text: str, stop: str) -> int:
     """Return the length of the longest suffix of ``text`` that is a proper prefix of ``stop``."""
     for size in range(min(len(text), len(stop) - 1), 0, -1):
         if stop.startswith(text[-size:]):

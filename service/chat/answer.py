@@ -14,6 +14,7 @@ from feedback.types import Completion, counted_as
 from models.errors import QueueFullError
 from models.types import GenerationRequest
 from service.chat.merging import Merged
+from service.chat.reading import ReplyParts, make_reader, shown_tokens
 from service.chat.replies import external
 from service.errors import QueueTimeoutError, RequestTimeoutError
 from service.timeouts import within
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from models.types import FinishReason, GenerationChunk, Token
+    from service.chat.reading import ReplyReader
     from service.chat.requests import PreparedChat
     from service.errors import ApiError
     from service.runtime.runtime import Runtime
@@ -31,20 +33,38 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class GrowingReply:
-    """One reply as it grows."""
+    """One reply as it grows: its whole text, and what was read in it."""
 
     id: str
+    reader: ReplyReader | None = None
     text: str = ""
+    parts: ReplyParts = field(default_factory=ReplyParts)
     tokens: list[Token] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     recorded: bool = False
     begun_at: float | None = None
 
-    def add(self, chunk: GenerationChunk) -> None:
+    def add(self, chunk: GenerationChunk) -> Step:
         """Take in what a decode step gave."""
         self.text += chunk.text
         self.tokens.extend(chunk.tokens)
         self.finish_reason = chunk.finish_reason
+        parts = ReplyParts(chunk.text)
+        if self.reader is not None:
+            parts = self.reader.push(chunk.text)
+            if chunk.finish_reason is not None:
+                parts.add(self.reader.finish())
+        self.parts.add(parts)
+        return Step(parts, chunk.tokens, chunk.finish_reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a decode step added to a reply."""
+
+    parts: ReplyParts
+    tokens: tuple[Token, ...]
+    finish_reason: FinishReason | None
 
 
 class Answer:
@@ -93,7 +113,7 @@ class Answer:
         with self._counting_failures():
             await self._merged.begun(seconds)
 
-    async def events(self) -> AsyncIterator[tuple[int, GenerationChunk]]:
+    async def events(self) -> AsyncIterator[tuple[int, Step]]:
         """Yield each step of each reply by the reply's index, after adding it to the reply.
 
         Raises:
@@ -104,8 +124,7 @@ class Answer:
         with self._counting_failures():
             async for index, chunk in self._merged:
                 self._time(self.replies[index], chunk)
-                self.replies[index].add(chunk)
-                yield index, chunk
+                yield index, self.replies[index].add(chunk)
 
     async def finish(self, index: int) -> None:
         """Record a reply that has ended, and count it. Redis being away is no reason to fail."""
@@ -117,6 +136,10 @@ class Answer:
                 first_token=None if reply.begun_at is None else reply.begun_at - self._asked_at,
                 tokens=len(reply.tokens),
                 cut=reply.finish_reason == "length",
+            )
+        if reply.reader is not None and reply.finish_reason == "stop":
+            self._runtime.metrics.malformed_calls.labels(self.question.version).inc(
+                reply.reader.malformed
             )
         await self._keep(reply)
 
@@ -210,8 +233,12 @@ class Answer:
 
 def _replies(question: PreparedChat) -> list[GrowingReply]:
     if question.n == 1:
-        return [GrowingReply(question.id)]
-    return [GrowingReply(f"{question.id}.{index}") for index in range(question.n)]
+        return [_begin(question, question.id)]
+    return [_begin(question, f"{question.id}.{index}") for index in range(question.n)]
+
+
+def _begin(question: PreparedChat, reply_id: str) -> GrowingReply:
+    return GrowingReply(reply_id, make_reader(question.style, question.tools, reply_id))
 
 
 def _request(question: PreparedChat, reply: GrowingReply, choice: int) -> GenerationRequest:
@@ -224,6 +251,7 @@ def _request(question: PreparedChat, reply: GrowingReply, choice: int) -> Genera
         user=question.person.name,
         choice=choice,
         schema=question.schema,
+        shown=shown_tokens(question.style) if question.style else (),
     )
 
 
@@ -247,6 +275,8 @@ def _completion(question: PreparedChat, reply: GrowingReply) -> Completion:
         created_at=float(question.created),
         metadata=question.metadata,
         pinned=question.pinned,
+        tools=question.tools or None,
+        style=question.style,
     )
 
 

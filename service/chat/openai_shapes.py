@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from service.chat.reading import read_reply
 from service.schemas.chat import (
     LEAST_LOGPROB,
     ChatChunkOut,
@@ -12,9 +13,13 @@ from service.schemas.chat import (
     ChoiceOut,
     ChunkChoice,
     Delta,
+    Finish,
+    FunctionOut,
     LogprobsOut,
     ReplyMessage,
     TokenLogprobOut,
+    ToolCallDelta,
+    ToolCallOut,
     TopLogprobOut,
     Usage,
 )
@@ -24,8 +29,9 @@ if TYPE_CHECKING:
 
     from feedback.types import Completion
     from models.backends import Generator
-    from models.types import FinishReason, Token, TopLogprob
+    from models.types import FinishReason, Token, ToolCall, TopLogprob
     from service.chat.answer import Answer
+    from service.chat.reading import ReplyParts
 
 _HOLE = "\ue000"  # a private-use character: nothing else in a chunk holds one
 
@@ -59,6 +65,27 @@ def usage(answer: Answer) -> Usage:
     )
 
 
+def message(parts: ReplyParts) -> ReplyMessage:
+    """Return the assistant's turn; fields of thoughts and calls only where there are such."""
+    turn = ReplyMessage(content=parts.content or (None if parts.calls else ""), refusal=None)
+    if parts.reasoning:
+        turn.reasoning_content = parts.reasoning
+    if parts.calls:
+        turn.tool_calls = [
+            ToolCallOut(id=each.id, function=_function(each)) for each in parts.calls
+        ]
+    return turn
+
+
+def finish(reason: FinishReason, parts: ReplyParts) -> Finish:
+    """Return why a reply ended, as OpenAI says it: a reply may end with the calls of tools."""
+    return "tool_calls" if reason == "stop" and parts.calls else reason
+
+
+def _function(call: ToolCall) -> FunctionOut:
+    return FunctionOut(name=call.name, arguments=call.arguments)
+
+
 def completion(answer: Answer, generator: Generator | None) -> ChatCompletionOut:
     """Return a finished answer; with log-probs if a ``generator`` knows the tokens' texts."""
     question = answer.question
@@ -67,9 +94,9 @@ def completion(answer: Answer, generator: Generator | None) -> ChatCompletionOut
             index=index,
             completion_id=reply.id,
             feedback_token=answer.token(index),
-            message=ReplyMessage(content=reply.text),
+            message=message(reply.parts),
             logprobs=logprobs(generator, reply.tokens) if generator else None,
-            finish_reason=reply.finish_reason or "stop",
+            finish_reason=finish(reply.finish_reason or "stop", reply.parts),
         )
         for index, reply in enumerate(answer.replies)
     ]
@@ -87,11 +114,12 @@ def completion(answer: Answer, generator: Generator | None) -> ChatCompletionOut
 def stored(record: Completion) -> ChatCompletionOut:
     """Return a completion as it was recorded."""
     prompt, reply = len(record.prompt_ids), len(record.response_ids)
+    parts = read_reply(record.text, record.style, record.tools or (), record.id)
     choice = ChoiceOut(
         index=0,
         completion_id=record.id,
-        message=ReplyMessage(content=record.text),
-        finish_reason=record.finish_reason,
+        message=message(parts),
+        finish_reason=finish(record.finish_reason, parts),
     )
     return ChatCompletionOut(
         id=record.id,
@@ -118,17 +146,35 @@ class Chunks:
         """Return the chunk that opens a reply."""
         return self._chunk(index, Delta(role="assistant", content=""))
 
-    def step(self, index: int, text: str, tokens: Sequence[Token]) -> str | None:
+    def step(self, index: int, parts: ReplyParts, tokens: Sequence[Token]) -> str | None:
         """Return the chunk for a decode step; None if it has no text yet."""
-        if self._generator is not None:
-            found = logprobs(self._generator, tokens)
-            return self._chunk(index, Delta(content=text), found) if tokens else None
-        return self._text(index, text) if text else None
+        if self._generator is None and not parts.reasoning and not parts.calls:
+            return self._text(index, parts.content) if parts.content else None
+        delta = self._delta(index, parts)
+        if self._generator is None:
+            return self._chunk(index, delta)
+        found = logprobs(self._generator, tokens)
+        return self._chunk(index, delta, found) if tokens else None
+
+    def _delta(self, index: int, parts: ReplyParts) -> Delta:
+        delta = Delta()
+        if parts.content or not (parts.reasoning or parts.calls):
+            delta.content = parts.content
+        if parts.reasoning:
+            delta.reasoning_content = parts.reasoning
+        if parts.calls:
+            first = len(self._answer.replies[index].parts.calls) - len(parts.calls)
+            delta.tool_calls = [
+                ToolCallDelta(index=number, id=each.id, type="function", function=_function(each))
+                for number, each in enumerate(parts.calls, first)
+            ]
+        return delta
 
     def ending(self, index: int, finish_reason: FinishReason) -> str:
         """Return the chunk that ends a reply; the reply must be recorded by now."""
-        recorded = self._answer.replies[index].recorded
-        return self._chunk(index, Delta(), finish_reason=finish_reason, recorded=recorded)
+        reply = self._answer.replies[index]
+        reason = finish(finish_reason, reply.parts)
+        return self._chunk(index, Delta(), finish_reason=reason, recorded=reply.recorded)
 
     def usage(self) -> str:
         """Return the chunk with the token counts."""
@@ -151,7 +197,7 @@ class Chunks:
         index: int,
         delta: Delta,
         found: LogprobsOut | None = None,
-        finish_reason: FinishReason | None = None,
+        finish_reason: Finish | None = None,
         *,
         recorded: bool | None = None,
     ) -> str:

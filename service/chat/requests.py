@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from feedback.errors import StoreUnavailableError, UnknownVersionError
 from feedback.types import counted_as
 from models.errors import PromptTooLongError
-from models.types import BASE
+from models.types import BASE, ReplyStyle
 from models.versions import is_version_id
+from service.chat.tool_calls import calls_schema
 from service.errors import InvalidRequestError, ModelNotFoundError
 from service.timeouts import within
 
 if TYPE_CHECKING:
     from feedback.types import Person
     from models.backends import Generator
-    from models.types import Message, Sampling
+    from models.types import Message, Sampling, Tool
     from models.versions import VersionState
     from service.chat.front_ends import FrontEnd
     from service.following.watcher import RolloutWatcher
@@ -53,6 +54,8 @@ class PreparedChat:
     prompt_ids: tuple[int, ...]
     sampling: Sampling
     schema: str
+    tools: tuple[Tool, ...]
+    style: ReplyStyle | None
     n: int
     top_logprobs: int
     metadata: dict[str, str]
@@ -73,10 +76,13 @@ async def ask(
         NotReadyError: The model is still being loaded.
         ModelNotFoundError: The request names a model that there is not.
         PromptTooLongError: Messages and reply do not fit the context.
+        ToolsUnsupportedError: The request has tools, and the base none.
     """
     serving = runtime.serving()
     messages = tuple(message.value() for message in body.messages)
-    prompt_ids = await encode_messages(serving.generator, messages)
+    tools = body.may_call
+    prompt_ids = await encode_messages(serving.generator, messages, tools)
+    style = _style(serving.generator, body, prompt_ids)
     limit = _reply_limit(
         len(prompt_ids),
         body.reply_limit,
@@ -103,7 +109,9 @@ async def ask(
         messages=messages,
         prompt_ids=prompt_ids,
         sampling=body.sampling(limit),
-        schema=body.schema_of_reply,
+        schema=calls_schema(tools) if body.forces_call else body.schema_of_reply,
+        tools=tools,
+        style=style,
         n=body.n,
         top_logprobs=body.top_logprobs,
         metadata=body.metadata,
@@ -111,11 +119,27 @@ async def ask(
     )
 
 
-async def encode_messages(generator: Generator, messages: tuple[Message, ...]) -> tuple[int, ...]:
+async def encode_messages(
+    generator: Generator, messages: tuple[Message, ...], tools: tuple[Tool, ...] = ()
+) -> tuple[int, ...]:
     """Return the prompt's token ids; a long one is encoded aside, so that nobody waits."""
-    if sum(len(message.content) for message in messages) > LONG_TEXT:
-        return await asyncio.to_thread(generator.encode_chat, messages)
-    return generator.encode_chat(messages)
+    texts = sum(len(message.content) for message in messages)
+    if texts + sum(len(str(each)) for each in tools) > LONG_TEXT:
+        return await asyncio.to_thread(generator.encode_chat, messages, tools)
+    return generator.encode_chat(messages, tools)
+
+
+def _style(
+    generator: Generator, body: ChatRequest, prompt_ids: tuple[int, ...]
+) -> ReplyStyle | None:
+    """Return how the replies are to be read; None where all of their text is what is said."""
+    if body.forces_call:
+        return ReplyStyle(tools="json", parallel=False)
+    if body.schema_of_reply:  # the grammar begins with the first token: there is no thought
+        return None
+    found = generator.reply_style(prompt_ids, tools=bool(body.may_call))
+    found = replace(found, parallel=body.parallel_tool_calls)
+    return found if found.thinks or found.tools else None
 
 
 def _reply_limit(prompt: int, wanted: int | None, default: int, context: int, *, cut: bool) -> int:

@@ -124,6 +124,12 @@ class Metrics:
         self.replies = Counter(
             "thumbloop_replies", "Replies by policy version.", ("version",), registry=registry
         )
+        self.malformed_calls = Counter(
+            "thumbloop_malformed_tool_calls",
+            "Calls of tools that no client got: they are not well-formed, or of no known tool.",
+            ("version",),
+            registry=registry,
+        )
         self.unrecorded = Counter(
             "thumbloop_unrecorded", "Replies served without a record.", registry=registry
         )

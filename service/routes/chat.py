@@ -98,7 +98,7 @@ async def _events(answer: Answer, chunks: Chunks, *, with_usage: bool) -> AsyncI
         yield chunks.opening(index)
     try:
         async for index, step in answer.events():
-            chunk = chunks.step(index, step.text, step.tokens)
+            chunk = chunks.step(index, step.parts, step.tokens)
             if chunk is not None:
                 yield chunk
             if step.finish_reason is not None:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from service.chat.requests import LONG_TEXT, encode_messages
 from service.routes.dependencies import RuntimeDep
 from service.schemas.bodies import Body, without_nulls
-from service.schemas.chat import MessageIn
+from service.schemas.turns import MessageIn
 
 router = APIRouter()
 

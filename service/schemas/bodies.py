@@ -1,7 +1,7 @@
 """How strictly request bodies are read, and what of a chat client's fields is let through.
 
 A field of OpenAI's API that would change the reply and is not supported here is refused. It is let
-through where its value asks for nothing (``tools: []``), or where no value can change the reply
+through where its value asks for nothing (``functions: []``), or where no value can change the reply
 (``prompt_cache_key``). A null asks for the default, at any depth. ``service.chat.fields`` says what
 becomes of fields that neither knows.
 """
@@ -18,31 +18,24 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
     "prediction": (),
     "reasoning_effort": ("none",),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
     "web_search_options": (),
     # Of an assistant's message, sent back as the client got it.
     "annotations": ([],),
-    "tool_call_id": (),
-    "tool_calls": ([],),
 }
 """OpenAI's fields that are not supported, and the values of them that ask for nothing."""
 
 WITHOUT_EFFECT = frozenset(
     {
-        "parallel_tool_calls",
         "prompt_cache_key",
         "prompt_cache_retention",
         "service_tier",
         "verbosity",
         # Of a message.
         "name",
-        "reasoning",
-        "reasoning_content",
         "refusal",
     }
 )
-"""OpenAI's fields that cannot change a reply here, and what clients send back of a thought."""
+"""OpenAI's fields that cannot change a reply here."""
 
 _SCHEMAS = frozenset({"schema", "parameters"})
 

@@ -6,10 +6,19 @@
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
-from models.types import FinishReason, Message, Role, Sampling
+from models.types import FinishReason, Sampling, Tool
 from service.schemas.bodies import Body, Lenient, without_nulls
+from service.schemas.turns import MessageIn, NamedTool, ToolIn
 
 ANY_SEED = -1
 """The seed by which front ends say that they want none."""
@@ -19,20 +28,6 @@ LEAST_LOGPROB = -9999.0
 
 LEAST_TEMPERATURE = 0.01
 """Below it the most probable token is drawn, as at 0."""
-
-
-def joined_parts(content: Any) -> Any:
-    """Turn a message's list of text parts into one text."""
-    if not isinstance(content, list):
-        return content
-    texts = []
-    for part in content:
-        if not isinstance(part, dict) or part.get("type") != "text":
-            raise ValueError("Only parts of the type `text` are supported.")
-        if not isinstance(part.get("text"), str):
-            raise ValueError("A part of the type `text` needs a string `text`.")  # noqa: TRY004
-        texts.append(part["text"])
-    return "\n".join(texts)
 
 
 def as_list(stop: Any) -> Any:
@@ -50,25 +45,6 @@ Tag = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
-
-
-class MessageIn(Lenient):
-    """One turn, as sent. An assistant's turn without content is empty."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(joined_parts)]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _perhaps_empty(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("role") == "assistant":
-            return {**data, "content": data.get("content") or ""}
-        return data
-
-    def value(self) -> Message:
-        """Return the turn as the models folder takes it."""
-        role: Role = "system" if self.role == "developer" else self.role
-        return Message(role, self.content)
 
 
 class StreamOptions(Lenient):
@@ -139,6 +115,9 @@ class ChatRequest(Lenient):
     store: bool = True
     safety_identifier: User = ""
     response_format: ResponseFormat = ResponseFormat(type="text")
+    tools: Annotated[tuple[ToolIn, ...], Field(max_length=128, strict=False)] = ()
+    tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
+    parallel_tool_calls: bool = True
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -146,6 +125,13 @@ class ChatRequest(Lenient):
             raise ValueError("`top_logprobs` needs `logprobs: true`.")
         if self.max_tokens and self.max_completion_tokens not in {None, self.max_tokens}:
             raise ValueError("Send either `max_tokens` or `max_completion_tokens`, not both.")
+        names = [each.function.name for each in self.tools]
+        if len(names) > len(set(names)):
+            raise ValueError("Two of the `tools` have the same name.")
+        if self.forces_call and not self.may_call:
+            raise ValueError("`tool_choice` names a function that `tools` does not have.")
+        if self.forces_call and self.response_format.type != "text":
+            raise ValueError("`response_format` does not go with a `tool_choice` that forces one.")
         return self
 
     def sampling(self, max_tokens: int) -> Sampling:
@@ -163,6 +149,19 @@ class ChatRequest(Lenient):
             repetition_penalty=self.repetition_penalty,
             logit_bias=tuple((int(token), bias) for token, bias in self.logit_bias.items()),
         )
+
+    @property
+    def forces_call(self) -> bool:
+        """Whether the reply has to be a call of a tool."""
+        return self.tool_choice not in ("none", "auto")
+
+    @property
+    def may_call(self) -> tuple[Tool, ...]:
+        """The tools that the reply may call."""
+        tools = tuple(each.value() for each in self.tools)
+        if isinstance(self.tool_choice, NamedTool):
+            return tuple(each for each in tools if each.name == self.tool_choice.function.name)
+        return () if self.tool_choice == "none" else tools
 
     @property
     def schema_of_reply(self) -> str:
@@ -228,12 +227,45 @@ class LogprobsOut(BaseModel):
     refusal: None = None
 
 
+class FunctionOut(BaseModel):
+    """The function of a call and its arguments, as JSON."""
+
+    name: str
+    arguments: str
+
+
+class ToolCallOut(BaseModel):
+    """A call of a tool."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionOut
+
+
+class ToolCallDelta(ToolCallOut):
+    """A call in a stream, where it comes whole."""
+
+    index: int
+
+
+Finish = FinishReason | Literal["tool_calls"]
+
+
 class ReplyMessage(BaseModel):
-    """The assistant's turn."""
+    """The assistant's turn; its content is null where it only calls tools."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCallOut] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what most replies do not have, as OpenAI does."""
+        found: dict[str, Any] = handler(self)
+        absent = {"reasoning_content", "tool_calls"}
+        return {k: each for k, each in found.items() if each is not None or k not in absent}
 
 
 class ChoiceOut(BaseModel):
@@ -247,7 +279,7 @@ class ChoiceOut(BaseModel):
     feedback_token: str | None = None
     message: ReplyMessage
     logprobs: LogprobsOut | None = None
-    finish_reason: FinishReason
+    finish_reason: Finish
 
 
 class Usage(BaseModel):
@@ -277,6 +309,8 @@ class Delta(BaseModel):
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
 
 
 class ChunkChoice(BaseModel):
@@ -287,7 +321,7 @@ class ChunkChoice(BaseModel):
     feedback_token: str | None = None
     delta: Delta
     logprobs: LogprobsOut | None = None
-    finish_reason: FinishReason | None = None
+    finish_reason: Finish | None = None
 
 
 class ChatChunkOut(BaseModel):

@@ -31,6 +31,7 @@ from models.errors import (
     ImportRefusedError,
     PromptTooLongError,
     QueueFullError,
+    ToolsUnsupportedError,
     UnknownTokenError,
 )
 from service.errors import ApiError, error_body
@@ -39,6 +40,7 @@ _KNOWN: dict[type[Exception], tuple[int, str]] = {
     PromptTooLongError: (400, "context_length_exceeded"),
     ChatTemplateError: (400, "refused_by_template"),
     GrammarError: (400, "invalid_schema"),
+    ToolsUnsupportedError: (400, "tools_unsupported"),
     UnknownTokenError: (400, "unknown_token"),
     QueueFullError: (429, "queue_full"),
     ImportRefusedError: (400, "import_refused"),
@@ -59,6 +61,7 @@ _KNOWN: dict[type[Exception], tuple[int, str]] = {
 _PARAMS: dict[str, str] = {
     "context_length_exceeded": "messages",
     "refused_by_template": "messages",
+    "tools_unsupported": "tools",
     "unknown_token": "logit_bias",
     "invalid_schema": "response_format",
     "owner_needed": "owner",

@@ -92,7 +92,7 @@ def test_a_tombstone_has_no_text_and_nobody_in_it() -> None:
         ({"behaviour_logprobs": [-0.1, "x"]}, "behaviour_logprobs.1: Input should be"),
         ({"thumb": "up", "rating": 3.0}, "Send either a thumb or a rating, not both"),
         ({"rating": 0.3, "thumb": None}, "A rating is a number from 0 to 5"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role: Input should be"),
+        ({"messages": [{"role": "oracle", "content": "x"}]}, "messages.0.role: Input should be"),
         ({"reply": "half \ud800"}, "reply: holds half of a surrogate pair"),
         ({"extra": 1}, "extra: Extra inputs are not permitted"),
         ({"revision": "1"}, "revision: Input should be a valid integer"),

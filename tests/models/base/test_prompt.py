@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
-from models.base.prompt import _control_tokens, encode_chat
+from models.base.prompt import Chat, _control_tokens, encode_chat
 from models.errors import ChatTemplateError
 from models.types import Message
 
@@ -76,7 +76,7 @@ def test_ordinary_contents_give_transformers_own_ids_either_way(
 ) -> None:
     expected = transformers_ids(templated, messages)
     assert encode_chat(templated, messages) == expected
-    assert _control_tokens(templated).encode(messages) == expected
+    assert _control_tokens(templated).encode(Chat.of(messages)) == expected
 
 
 @settings(max_examples=60, deadline=None)
@@ -183,7 +183,9 @@ def test_unknown_characters_are_no_control_tokens() -> None:
     tokenizer = unigram()
     tokenizer.chat_template = BARE
     messages = [Message("user", "?a")]
-    assert _control_tokens(tokenizer).encode(messages) == transformers_ids(tokenizer, messages)
+    assert _control_tokens(tokenizer).encode(Chat.of(messages)) == transformers_ids(
+        tokenizer, messages
+    )
 
 
 REPLACING = PLAIN.replace("m['content']", "m['content'] | replace('<image>', '')")

@@ -61,3 +61,11 @@ def test_the_beginning_of_a_stop_string_is_held_back_until_it_is_clear(tokenizer
 def test_special_tokens_have_no_text(tokenizer: object) -> None:
     stream = TextStream(tokenizer, ())
     assert stream.push(tokenizer.eos_token_id) + stream.finish() == ""  # type: ignore[attr-defined]
+
+
+def test_control_tokens_are_text_only_where_they_are_shown(tokenizer: object) -> None:
+    ids = _ids(tokenizer, "<|im_start|>a<|im_end|>")
+    assert len(ids) == 3
+    for shown, expected in (((), "a"), (("<|im_end|>",), "a<|im_end|>")):
+        stream = TextStream(tokenizer, (), shown)
+        assert "".join([*map(stream.push, ids), stream.finish()]) == expected

@@ -148,7 +148,7 @@ async def test_an_event_is_one_line_for_every_reader(
 async def test_what_a_template_refuses_is_answered_in_its_own_words(
     running: RunningApp, generator: FakeGenerator, chat: SayHi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_messages: object) -> tuple[int, ...]:
+    def refuse(*_: object) -> tuple[int, ...]:
         raise ChatTemplateError("The model's chat template refuses this: Roles must alternate!")
 
     monkeypatch.setattr(generator, "encode_chat", refuse)

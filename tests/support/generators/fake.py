@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from models.backends import EngineStats
 from models.errors import AdapterError, EngineError, QueueFullError
-from models.types import BASE, GenerationChunk, Token, TopLogprob
+from models.types import BASE, GenerationChunk, ReplyStyle, Token, TopLogprob
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
-    from models.types import FinishReason, GenerationRequest, Message
+    from models.types import FinishReason, GenerationRequest, Message, Tool
 
 END = 0
 LOGPROB = math.log(0.5)
@@ -26,6 +27,8 @@ class FakeGenerator:
 
     def __init__(self, available: Sequence[str] = (), step_seconds: float = 0.0) -> None:
         self.available = set(available)
+        self.style = ReplyStyle(tools="hermes")
+        self.tools: Sequence[Tool] = ()
         self.texts: dict[str, str] = {}
         self.step_seconds = step_seconds
         self.max_running = 100
@@ -48,7 +51,10 @@ class FakeGenerator:
     async def close(self) -> None:
         pass
 
-    def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def encode_chat(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = ()
+    ) -> tuple[int, ...]:
+        self.tools = tools
         return tuple(ord(letter) for message in messages for letter in message.content)
 
     def encode_text(self, text: str) -> tuple[int, ...]:
@@ -56,6 +62,10 @@ class FakeGenerator:
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(map(self.token_text, ids))
+
+    def reply_style(self, prompt_ids: Sequence[int], *, tools: bool) -> ReplyStyle:
+        del prompt_ids
+        return self.style if tools else replace(self.style, tools=None)
 
     def token_text(self, token_id: int) -> str:
         return "<end>" if token_id == END else chr(token_id)

@@ -6,12 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from models.backends import EngineStats
-from models.types import BASE, GenerationChunk, Token
+from models.types import BASE, GenerationChunk, ReplyStyle, Token
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from models.types import GenerationRequest, Message
+    from models.types import GenerationRequest, Message, Tool
 
 PLAIN = "The sky is blue because air scatters blue light the most."
 MARKDOWN = """**Bold** and a [link](https://example.org/).
@@ -53,7 +53,10 @@ class ScriptedGenerator:
     async def close(self) -> None:
         pass
 
-    def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def encode_chat(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = ()
+    ) -> tuple[int, ...]:
+        del tools
         return tuple(map(ord, "\n".join(m.content for m in messages)))
 
     def encode_text(self, text: str) -> tuple[int, ...]:
@@ -61,6 +64,10 @@ class ScriptedGenerator:
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(map(self.token_text, ids))
+
+    def reply_style(self, prompt_ids: Sequence[int], *, tools: bool) -> ReplyStyle:
+        del prompt_ids, tools
+        return ReplyStyle()
 
     def token_text(self, token_id: int) -> str:
         return chr(token_id)
