@@ -31,6 +31,17 @@ def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     return ends
 
 
+def reply_end(tokenizer: Any, ends: frozenset[int]) -> tuple[int, ...]:
+    """Return the token that ends a reply where one is written down; none where none ends it.
+
+    It is the one that the chat template writes, which need not be the tokenizer's own.
+    """
+    for each in (turn_end(tokenizer), tokenizer.eos_token_id, *sorted(ends)):
+        if each is not None:
+            return (each,)
+    return ()
+
+
 def turn_end(tokenizer: Any) -> int | None:
     """Return the control token that the chat template writes right behind a reply, if any."""
     conversation = [

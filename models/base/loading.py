@@ -10,13 +10,14 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from models.base.ends import end_ids
+from models.base.ends import end_ids, reply_end
 from models.base.files import (
     GGUF_SHA256,
     MARKER,
@@ -76,6 +77,10 @@ class Base:
     def reply_style(self, prompt_ids: Sequence[int], *, tools: bool) -> ReplyStyle:
         """Return how replies to a prompt are to be read."""
         return reply_style(self.tokenizer, prompt_ids, tools=tools)
+
+    def reply_end(self) -> tuple[int, ...]:
+        """Return the token behind a reply that is written down; none where none ends replies."""
+        return reply_end(self.tokenizer, self.end_ids)
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes of one token, which may be part of a character."""
@@ -151,6 +156,28 @@ def load_base(settings: ModelSettings) -> Base:
         content_hash=_content_hash(source, model),
         end_ids=end_ids(model, tokenizer),
     )
+
+
+def lacks_end(settings: ModelSettings) -> bool:
+    """Return whether no token ends the base's replies, as far as its files here say; reads no more.
+
+    Its replies would go on until ``max_tokens``, through turns of the user that it invents.
+    """
+    source = (
+        str(imported_folder(settings))
+        if settings.base_model == DEFAULT_BASE_MODEL
+        else settings.base_model
+    )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
+        config = AutoConfig.from_pretrained(source, local_files_only=True)
+        try:
+            generation = GenerationConfig.from_pretrained(source, local_files_only=True)
+        except OSError:
+            generation = GenerationConfig.from_model_config(config)
+    except _NOT_LOADED:
+        return False
+    return not end_ids(SimpleNamespace(generation_config=generation), tokenizer)
 
 
 def _packaged_gguf() -> Path:

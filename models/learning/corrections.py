@@ -51,11 +51,11 @@ def find_corrections(samples: Sequence[Sample], base: Base, recipe: Recipe) -> C
     """
     found: list[Sample] = []
     of_row: dict[int, int] = {}
-    most, cut = recipe.correction_tokens, 0
+    most, cut, end = recipe.correction_tokens, 0, base.reply_end()
     for row, sample in enumerate(samples):
         if not has_corrections([sample], recipe):
             continue
-        ids = (*encode_text(base.tokenizer, sample.correction.strip()), base.tokenizer.eos_token_id)
+        ids = (*encode_text(base.tokenizer, sample.correction.strip()), *end)
         cut += len(ids) > most
         of_row[row] = len(found)
         found.append(

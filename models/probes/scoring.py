@@ -78,7 +78,7 @@ def drawn_sample(prompt: tuple[int, ...], reply: Sequence[Token]) -> Sample:
 
 
 def _reply(base: Base, prompt: str, text: str) -> Sample:
-    ids = (*base.tokenizer(text, add_special_tokens=False).input_ids, base.tokenizer.eos_token_id)
+    ids = (*base.tokenizer(text, add_special_tokens=False).input_ids, *base.reply_end())
     return _sample(base.encode_chat([Message("user", prompt)]), ids)
 
 

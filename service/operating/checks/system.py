@@ -69,9 +69,17 @@ def check_folder(settings: ServiceSettings) -> Finding:
 
 def check_base(settings: ServiceSettings) -> Finding:
     """Check that the base model is ready to load."""
-    from models.base.loading import is_ready  # noqa: PLC0415 - torch takes seconds
+    from models.base.loading import is_ready, lacks_end  # noqa: PLC0415 - torch takes seconds
 
     if is_ready(settings):
+        if lacks_end(settings):
+            return Finding(
+                "base model",
+                ok=False,
+                found=f"no token ends the replies of {settings.base_model}",
+                mend="Give its generation_config.json an `eos_token_id`, or its chat template a "
+                "control token behind each turn; else replies go on until max_tokens.",
+            )
         return Finding("base model", ok=True, found=settings.base_model)
     found = f"{settings.base_model} is not imported"
     return Finding("base model", ok=False, found=found, mend="Run `thumbloop models import`.")

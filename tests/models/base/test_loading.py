@@ -11,12 +11,21 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from models.base.ends import end_ids
+from models.base.ends import end_ids, reply_end
 from models.base.files import GGUF_SHA256, mending
-from models.base.loading import GGUF_FILE, ensure_base, imported_folder, is_ready, load_base
+from models.base.loading import (
+    GGUF_FILE,
+    ensure_base,
+    imported_folder,
+    is_ready,
+    lacks_end,
+    load_base,
+)
 from models.errors import BaseModelError
 from models.settings import LearnerSettings, ModelSettings
 from models.types import Message
+from service.operating.checks.system import check_base
+from service.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,3 +175,34 @@ def test_the_end_of_a_turn_is_found_in_the_template(
     model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=None))
     assert end_ids(model, tokenizer) == ends
     assert ("No token ends a reply" in caplog.text) == (not ends)
+    assert reply_end(tokenizer, frozenset(ends)) == tuple(ends)
+
+
+def test_a_reply_that_is_written_down_ends_as_the_template_writes_it(tiny_folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    tokenizer.eos_token = "<|endoftext|>"
+    assert tokenizer.eos_token_id != 2
+    assert reply_end(tokenizer, frozenset({0, 2})) == (2,)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_base_whose_replies_nothing_ends_is_found_out(
+    tiny_folder: Path,
+    tmp_path: Path,
+    ends: bool,
+) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_folder, folder)
+    settings = ModelSettings(data_dir=tmp_path, base_model=str(folder))
+    (folder / "generation_config.json").unlink()
+    for name, gone in (("config.json", "eos_token_id"), ("tokenizer_config.json", "eos_token")):
+        values = json.loads((folder / name).read_text())
+        values[gone] = None
+        (folder / name).write_text(json.dumps(values))
+    if not ends:
+        template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+        (folder / "chat_template.jinja").write_text(template)
+    assert lacks_end(settings) is not ends
+    finding = check_base(ServiceSettings(data_dir=tmp_path, base_model=str(folder)))
+    assert finding.ok is ends
+    assert ("no token ends" in finding.found) is not ends
