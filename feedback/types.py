@@ -20,6 +20,7 @@ Thumb = Literal["up", "down"]
 Side = Literal["chosen", "rejected"]
 VoteState = Literal["pending", "claimed", "learned", "expired", "discarded"]
 RunState = Literal["claimed", "committed", "approved", "rejected", "quarantined"]
+Signal = Literal["copied", "regenerated", "edited", "abandoned", "continued"]
 Scope = Literal["chat", "admin"]
 JudgementState = Literal["idle", "hold", "promote", "roll_back"]
 
@@ -67,6 +68,7 @@ class Completion:
     grammar left no choice of. ``created_at`` is in seconds since the epoch.
     ``pinned`` says that the request named the version itself. ``text`` is all that the model wrote;
     ``style`` and ``tools`` say how thoughts and calls in it are read, where it may have any.
+    ``signals`` has what its reader did with it, each kind with its first time.
     """
 
     id: str
@@ -87,6 +89,7 @@ class Completion:
     forced: tuple[int, ...] = ()
     tools: tuple[Tool, ...] | None = None
     style: ReplyStyle | None = None
+    signals: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

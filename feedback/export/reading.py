@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from feedback.errors import TransferError
 from feedback.export.records import BadRowError, from_row
+from feedback.export.writers import FREE_FORM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +67,7 @@ def _of_parquet(path: Path) -> Iterator[ReadRow]:
             for batch in file.iter_batches(_PARQUET_ROWS):
                 for row in batch.to_pylist():
                     number += 1
-                    yield _checked(number, _with_metadata(row))
+                    yield _checked(number, _with_objects(row))
     except pa.ArrowException as error:
         raise TransferError(f"{path} is not a whole Parquet file: {error}") from error
 
@@ -84,12 +86,11 @@ def _checked(number: int, row: object) -> ReadRow:
         return ReadRow(number, None, str(error))
 
 
-def _with_metadata(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a Parquet row with its free-form object, JSON there, as JSON lines have it."""
-    metadata = row.get("metadata")
-    if isinstance(metadata, str):
-        try:
-            row["metadata"] = json.loads(metadata)
-        except ValueError:
-            return row  # As text it is refused like any other wrong type.
+def _with_objects(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a Parquet row with its free-form objects, JSON there, as JSON lines have them."""
+    for name in FREE_FORM:
+        if isinstance(row.get(name), str):
+            # What is no JSON is refused as text, like any other wrong type.
+            with contextlib.suppress(ValueError):
+                row[name] = json.loads(row[name])
     return row

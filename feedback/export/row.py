@@ -149,6 +149,11 @@ class RecordRow(_Part):
     sampling: SamplingPart | None = _says("How the reply was drawn.")
     metadata: dict[Text, Text] | None = _says("The request's `metadata`; in Parquet as JSON.")
     created_at: Annotated[float, Field(ge=0)] | None = _says("When the reply was written.")
+    signals: dict[Text, float] | None = Field(
+        None,
+        description="What the reader did with the reply, such as `copied`, each with its first "
+        "time; in Parquet as JSON.",
+    )
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -187,5 +192,5 @@ _VOTE = ("owner", "user", "version", "tags", "scored_revision", "voted_at")
 _COMPLETION = tuple(
     name
     for name in COLUMNS[COLUMNS.index("conversation") :]
-    if name not in {"policy_logprobs", "forced"}
+    if name not in {"policy_logprobs", "forced", "signals"}
 )

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from feedback.export.layouts import Layout, Row
 
+FREE_FORM = ("metadata", "signals")
+"""Columns that are objects with any names: JSON in Parquet."""
 GROUP_ROWS = 1000
 GROUP_BYTES = 16 * 1024 * 1024
 """Rows of a Parquet row group, and bytes of them as JSON: what is held in memory at a time."""
@@ -95,8 +97,9 @@ def _parquet_row(row: Row) -> Row:
     What is beyond 64 bits becomes the nearest number within: a record of an older release may hold
     such a ``top_k``, and must not stop the export of all others.
     """
-    if isinstance(row.get("metadata"), dict):
-        row["metadata"] = json.dumps(row["metadata"], ensure_ascii=False)
+    for name in FREE_FORM:
+        if isinstance(row.get(name), dict):
+            row[name] = json.dumps(row[name], ensure_ascii=False)
     return {name: _within_64_bits(value) for name, value in row.items()}
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from feedback.store.client import Client
+    from feedback.types import Signal
 
 _LOGPROBS = ("behaviour_logprobs", "policy_logprobs")
 _CODEC = HashCodec(Completion, without={"person", "messages", *_LOGPROBS})
@@ -76,6 +77,25 @@ class Completions:
         if found is None or found.person != person:
             raise unknown(completion_id)
         return found
+
+    async def note_signal(
+        self, completion_id: str, person: Person, signal: Signal, *, now: float
+    ) -> dict[str, float]:
+        """Note what its reader did with a completion; return all signals with their first times.
+
+        Raises:
+            UnknownCompletionError: There is none, or it is someone else's.
+        """
+        check_id(completion_id)
+        found = await self._client.script(
+            "signal_note",
+            [keys.completion(completion_id)],
+            [person.owner, person.user, signal, now],
+        )
+        if found is None:
+            raise unknown(completion_id)
+        signals: dict[str, float] = json.loads(found)
+        return signals
 
     async def delete(self, completion_id: str, person: Person) -> None:
         """Delete a completion and the vote on it; also a vote that outlived its completion.

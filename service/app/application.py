@@ -22,6 +22,7 @@ from service.routes import (
     models,
     pages,
     quick_votes,
+    signals,
     tokens,
     users,
 )
@@ -81,6 +82,7 @@ def create_app(
         chat,
         feedback,
         comparisons,
+        signals,
         models,
         admin,
         imports,

@@ -68,11 +68,12 @@ class Caller:
         """Refuse what a feedback token is not for.
 
         Raises:
-            ForbiddenError: The path is not that of the vote on the token's reply.
+            ForbiddenError: The path is not that of the vote or the signals of the token's reply.
         """
-        if self.only is not None and path != f"{FEEDBACK}{self.only.completion_id}":
+        only = self.only
+        if only is not None and path not in {f"{each}{only.completion_id}" for each in OF_REPLIES}:
             raise ForbiddenError(
-                f"This feedback token lets its bearer vote on {self.only.completion_id}, and "
+                f"This feedback token lets its bearer vote on {only.completion_id}, and "
                 "nothing else.",
                 code="wrong_token",
             )
@@ -86,7 +87,8 @@ class Caller:
             )
 
 
-FEEDBACK = "/v1/feedback/"
+OF_REPLIES = ("/v1/feedback/", "/v1/signals/")
+"""How paths begin that a feedback token opens, for its reply."""
 
 OPEN = Caller(OPEN_OWNER, frozenset({"chat", "admin"}))
 

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from feedback.types import Signal
 from models.types import FinishReason, Sampling, Tool
 from service.schemas.bodies import Body, Lenient, without_nulls
 from service.schemas.turns import MessageIn, NamedTool, ToolIn
@@ -191,6 +192,15 @@ class FeedbackRequest(Body):
     comment: Annotated[str, Field(max_length=4000)] | None = None
     tags: list[Tag] = Field(default_factory=list, max_length=16)
     correction: Annotated[str, Field(max_length=32_000)] | None = None
+    user: User = ""
+
+    _lenient = model_validator(mode="before")(without_nulls)
+
+
+class SignalRequest(Body):
+    """The body of POST /v1/signals/{id}."""
+
+    signal: Signal
     user: User = ""
 
     _lenient = model_validator(mode="before")(without_nulls)

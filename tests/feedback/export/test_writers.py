@@ -13,7 +13,7 @@ from feedback.export.pairs import PreferencePair
 from feedback.export.records import as_row
 from feedback.export.row import COLUMNS
 from feedback.export.schema import schema
-from feedback.export.writers import ParquetStream, encode_line
+from feedback.export.writers import FREE_FORM, ParquetStream, encode_line
 from feedback.vote_record import VoteRecord
 from models.types import Message
 
@@ -63,8 +63,9 @@ def test_parquet_holds_the_same_rows_as_lines(layout: Layout, record: MakeRecord
     assert table.schema.equals(schema(layout))
     found = table.to_pylist()
     for row in found:
-        if layout == "records" and row["metadata"]:
-            row["metadata"] = json.loads(row["metadata"])
+        for name in FREE_FORM:
+            if row.get(name):
+                row[name] = json.loads(row[name])
     assert found == rows
 
 
