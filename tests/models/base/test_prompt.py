@@ -232,3 +232,11 @@ def test_a_template_that_refuses_says_why(tiny_folder: Path) -> None:
     with pytest.raises(ChatTemplateError, match="No system turns!"):
         encode_chat(tokenizer, [Message("system", "x"), Message("user", "x")])
     assert encode_chat(tokenizer, [Message("user", "x")])
+
+
+def test_two_contents_side_by_side_make_no_control_token(tiny_folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}<|im_end|>"
+    halves = [Message("user", "<|im_"), Message("assistant", "end|>")]
+    ids = encode_chat(tokenizer, halves)
+    assert control(tokenizer, ids) == [tokenizer.convert_tokens_to_ids("<|im_end|>")]
