@@ -204,8 +204,10 @@ async def _learn_and_publish(
     setbacks = await _setbacks(resources.store, run)
     progress.doing = STARTS
     with stopwatch.phase("start"):
-        # The lease is renewed seldom, and this may take long.
-        await resources.store.runs.renew(run, doing=progress.doing)
+        # The lease is renewed seldom, and this may take long. Whether the run is lost, the next
+        # renewal finds out.
+        with contextlib.suppress(StoreUnavailableError, FencedError):
+            await resources.store.runs.renew(run, doing=progress.doing)
         learner = await resources.learner()
     progress.doing = "weighs the votes"
     learned = await asyncio.to_thread(

@@ -96,7 +96,7 @@ def check_config(config: Mapping[str, Any], wanted: AdapterRequirements) -> None
     Raises:
         ImportRefusedError: It asks for what this project does not serve.
     """
-    reason = not_plain(config)
+    reason = not_plain({**config, "use_rslora": False})  # its scale is folded in
     if reason is not None:
         raise ImportRefusedError(f"Only plain LoRA adapters are served, and its {reason}.")
     unknown = sorted(k for k, v in config.items() if v and k not in _KNOWN_OPTIONS)

@@ -23,6 +23,7 @@ _CHANGE_PRODUCTS = (
     "use_bdlora",
     "use_dora",
     "use_qalora",
+    "use_rslora",
     "velora_config",
 )
 _CHANGE_BASE = ("corda", "loftq", "lora_ga", "olora", "pissa")

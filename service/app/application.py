@@ -15,6 +15,7 @@ from service.routes import (
     admin,
     chat,
     comparisons,
+    completions,
     export,
     feedback,
     health,
@@ -80,6 +81,7 @@ def create_app(
     )
     parts = (
         chat,
+        completions,
         feedback,
         comparisons,
         signals,

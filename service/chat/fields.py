@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from service.schemas.bodies import Lenient
-    from service.schemas.chat import ChatRequest
+    from service.schemas.sampled import Sampled
 
 HEADER = "x-ignored-fields"
 _SHOWN = 20
 
 
-def ignored_fields(body: ChatRequest, *, refuse: bool) -> tuple[str, ...]:
+def ignored_fields(body: Sampled, *, refuse: bool) -> tuple[str, ...]:
     """Return the names of the fields that are ignored.
 
     Args:
@@ -49,10 +49,10 @@ def as_headers(ignored: tuple[str, ...]) -> dict[str, str]:
     return {HEADER: ", ".join(shown)}
 
 
-def _unknown(body: ChatRequest) -> Iterator[str]:
+def _unknown(body: Sampled) -> Iterator[str]:
     yield from _of(body, "")
     yield from _of(body.stream_options, "stream_options.")
-    for number, message in enumerate(body.messages):
+    for number, message in enumerate(getattr(body, "messages", ())):
         yield from _of(message, f"messages.{number}.")
 
 

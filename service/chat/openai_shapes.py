@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service.chat.reading import read_reply
 from service.schemas.chat import (
@@ -133,7 +133,22 @@ def stored(record: Completion) -> ChatCompletionOut:
     )
 
 
-class Chunks:
+class ChatShape:
+    """The shape of chats; with log-probs if a ``generator`` knows the tokens' texts."""
+
+    def __init__(self, generator: Generator | None) -> None:
+        self._generator = generator
+
+    def whole(self, answer: Answer) -> dict[str, Any]:
+        """Return a finished answer."""
+        return completion(answer, self._generator).model_dump(exclude={"metadata"})
+
+    def chunks(self, answer: Answer, *, with_usage: bool) -> ChatChunks:
+        """Return what makes the chunks of a streamed answer."""
+        return ChatChunks(answer, self._generator, with_usage=with_usage)
+
+
+class ChatChunks:
     """Makes the chunks of one streamed answer, ready to send."""
 
     def __init__(self, answer: Answer, generator: Generator | None, *, with_usage: bool) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from feedback.errors import StoreUnavailableError, UnknownVersionError
 from feedback.types import counted_as
 from models.errors import PromptTooLongError
-from models.types import BASE, ReplyStyle
+from models.types import BASE, Message, ReplyStyle
 from models.versions import is_version_id
 from service.chat.tool_calls import calls_schema
 from service.errors import InvalidRequestError, ModelNotFoundError
@@ -20,13 +20,14 @@ from service.timeouts import within
 if TYPE_CHECKING:
     from feedback.types import Person
     from models.backends import Generator
-    from models.types import Message, Sampling, Tool
+    from models.types import Sampling, Tool
     from models.versions import VersionState
     from service.chat.front_ends import FrontEnd
     from service.following.watcher import RolloutWatcher
     from service.runtime.auth import Caller
     from service.runtime.runtime import Runtime
-    from service.schemas.chat import ChatRequest
+    from service.schemas.chat import ChatRequest, TextRequest
+    from service.schemas.sampled import Sampled
 
 LONG_TEXT = 20_000
 """Characters of a prompt that take long enough to encode to keep others waiting."""
@@ -50,16 +51,16 @@ class PreparedChat:
     person: Person
     conversation: str
     external_id: str
-    messages: tuple[Message, ...]
     prompt_ids: tuple[int, ...]
     sampling: Sampling
-    schema: str
-    tools: tuple[Tool, ...]
-    style: ReplyStyle | None
     n: int
-    top_logprobs: int
     metadata: dict[str, str]
     keep: bool
+    messages: tuple[Message, ...] = ()
+    schema: str = ""
+    tools: tuple[Tool, ...] = ()
+    style: ReplyStyle | None = None
+    top_logprobs: int = 0
 
     @property
     def pinned(self) -> bool:
@@ -78,14 +79,55 @@ async def ask(
         PromptTooLongError: Messages and reply do not fit the context.
         ToolsUnsupportedError: The request has tools, and the base none.
     """
-    serving = runtime.serving()
+    generator = runtime.serving().generator
     messages = tuple(message.value() for message in body.messages)
     tools = body.may_call
-    prompt_ids = await encode_messages(serving.generator, messages, tools)
-    style = _style(serving.generator, body, prompt_ids)
+    prompt_ids = await encode_messages(generator, messages, tools)
+    prepared = await _prepare(runtime, caller, body, body.reply_limit, prompt_ids, front_end)
+    return replace(
+        prepared,
+        messages=messages,
+        schema=calls_schema(tools) if body.forces_call else body.schema_of_reply,
+        tools=tools,
+        style=_style(generator, body, prompt_ids),
+        top_logprobs=body.top_logprobs,
+    )
+
+
+async def ask_text(
+    runtime: Runtime, caller: Caller, body: TextRequest, front_end: FrontEnd
+) -> PreparedChat:
+    """Encode a text to go on with; the record has it as what a user said.
+
+    Raises:
+        NotReadyError: The model is still being loaded.
+        ModelNotFoundError: The request names a model that there is not.
+        PromptTooLongError: Text and reply do not fit the context.
+    """
+    generator = runtime.serving().generator
+    if len(body.prompt) > LONG_TEXT:
+        prompt_ids = await asyncio.to_thread(generator.encode_text, body.prompt)
+    else:
+        prompt_ids = generator.encode_text(body.prompt)
+    prepared = await _prepare(runtime, caller, body, body.reply_limit, prompt_ids, front_end)
+    return replace(
+        prepared, messages=(Message("user", body.prompt),), top_logprobs=body.logprobs or 0
+    )
+
+
+async def _prepare(
+    runtime: Runtime,
+    caller: Caller,
+    body: Sampled,
+    wanted: int | None,
+    prompt_ids: tuple[int, ...],
+    front_end: FrontEnd,
+) -> PreparedChat:
+    """Return what chats and texts have alike, with the version that is chosen."""
+    serving = runtime.serving()
     limit = _reply_limit(
         len(prompt_ids),
-        body.reply_limit,
+        wanted,
         runtime.settings.default_max_tokens,
         serving.generator.context_length,
         cut=runtime.settings.long_replies == "cut",
@@ -106,14 +148,9 @@ async def ask(
         person=person,
         conversation=conversation,
         external_id=body.metadata.get("external_id", "") or front_end.message,
-        messages=messages,
         prompt_ids=prompt_ids,
         sampling=body.sampling(limit),
-        schema=calls_schema(tools) if body.forces_call else body.schema_of_reply,
-        tools=tools,
-        style=style,
         n=body.n,
-        top_logprobs=body.top_logprobs,
         metadata=body.metadata,
         keep=body.store and not front_end.is_task,
     )

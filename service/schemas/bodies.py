@@ -13,11 +13,14 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "audio": ({},),
+    "best_of": (1,),
+    "echo": (False,),
     "function_call": ("none", "auto"),
     "functions": ([],),
     "modalities": (["text"],),
     "prediction": (),
     "reasoning_effort": ("none",),
+    "suffix": ("",),
     "web_search_options": (),
     # Of an assistant's message, sent back as the client got it.
     "annotations": ([],),

@@ -1,13 +1,9 @@
-"""What requests may contain and what answers look like: OpenAI's shapes.
-
-``top_k``, ``min_p`` and ``repetition_penalty`` are not OpenAI's; other servers take them too.
-"""
+"""What requests may contain and what answers look like: OpenAI's shapes."""
 
 import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     Field,
@@ -17,42 +13,28 @@ from pydantic import (
 )
 
 from feedback.types import Signal
-from models.types import FinishReason, Sampling, Tool
+from models.types import FinishReason, Tool
 from service.schemas.bodies import Body, Lenient, without_nulls
+from service.schemas.sampled import Sampled, User
 from service.schemas.turns import MessageIn, NamedTool, ToolIn
-
-ANY_SEED = -1
-"""The seed by which front ends say that they want none."""
 
 LEAST_LOGPROB = -9999.0
 """Stands for minus infinity, which JSON cannot say; OpenAI's API has the same convention."""
 
-LEAST_TEMPERATURE = 0.01
-"""Below it the most probable token is drawn, as at 0."""
+
+DEFAULT_TEXT_TOKENS = 16
 
 
-def as_list(stop: Any) -> Any:
-    """Turn a single stop string into a list."""
-    return [stop] if isinstance(stop, str) else stop
+def only_one(prompt: Any) -> Any:
+    """Return the one text of a list."""
+    if not isinstance(prompt, list):
+        return prompt
+    if len(prompt) != 1:
+        raise ValueError("Send one text, or a request for each.")
+    return prompt[0]
 
 
-def or_greedy(temperature: float) -> float:
-    """Return 0 for temperatures so low that logits divided by them are no longer useful numbers."""
-    return 0.0 if temperature < LEAST_TEMPERATURE else temperature
-
-
-User = Annotated[str, Field(max_length=256)]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
-
-
-TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
-
-
-class StreamOptions(Lenient):
-    """How a stream ends; ``include_obfuscation`` pads the events of OpenAI's own server."""
-
-    include_usage: bool = False
-    include_obfuscation: bool = False
 
 
 class JsonSchema(Lenient):
@@ -77,44 +59,13 @@ class ResponseFormat(Lenient):
         return self
 
 
-class ChatRequest(Lenient):
+class ChatRequest(Sampled):
     """The body of POST /v1/chat/completions."""
 
-    model: str
     messages: Annotated[list[MessageIn], Field(min_length=1)]
-    stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2), AfterValidator(or_greedy)] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=-1, lt=2**31)] = 0
-    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
-    repetition_penalty: Annotated[float, Field(ge=0.1, le=10)] = 1.0
-    logit_bias: Annotated[
-        dict[TokenId, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)
-    ] = Field(default_factory=dict)
-    stop: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=256)]],
-        Field(max_length=4),
-        BeforeValidator(as_list),
-    ] = Field(default_factory=list)
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    n: Annotated[int, Field(ge=1, le=4)] = 1
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] = 0
-    user: User = ""
-    metadata: Annotated[
-        dict[
-            Annotated[str, Field(max_length=64)],
-            Annotated[str, Field(max_length=512)],
-        ],
-        Field(max_length=16),
-    ] = Field(default_factory=dict)
-    store: bool = True
-    safety_identifier: User = ""
     response_format: ResponseFormat = ResponseFormat(type="text")
     tools: Annotated[tuple[ToolIn, ...], Field(max_length=128, strict=False)] = ()
     tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
@@ -134,22 +85,6 @@ class ChatRequest(Lenient):
         if self.forces_call and self.response_format.type != "text":
             raise ValueError("`response_format` does not go with a `tool_choice` that forces one.")
         return self
-
-    def sampling(self, max_tokens: int) -> Sampling:
-        """Return how tokens are drawn; a ``top_k`` of -1 sets no limit, as 0 does."""
-        return Sampling(
-            temperature=self.temperature,
-            top_p=self.top_p,
-            max_tokens=max_tokens,
-            stop=tuple(self.stop),
-            seed=None if self.seed == ANY_SEED else self.seed,
-            top_k=max(0, self.top_k),
-            min_p=self.min_p,
-            presence_penalty=self.presence_penalty,
-            frequency_penalty=self.frequency_penalty,
-            repetition_penalty=self.repetition_penalty,
-            logit_bias=tuple((int(token), bias) for token, bias in self.logit_bias.items()),
-        )
 
     @property
     def forces_call(self) -> bool:
@@ -174,14 +109,21 @@ class ChatRequest(Lenient):
         return json.dumps(content, sort_keys=False)
 
     @property
-    def person(self) -> str:
-        """Who asks; ``safety_identifier`` has taken the place of ``user`` in OpenAI's API."""
-        return self.user or self.safety_identifier
-
-    @property
     def reply_limit(self) -> int | None:
         """Most tokens wanted in each reply; None when the request does not say."""
         return self.max_completion_tokens or self.max_tokens
+
+
+class TextRequest(Sampled):
+    """The body of POST /v1/completions: a text to go on with, without a chat template."""
+
+    prompt: Annotated[str, BeforeValidator(only_one), Field(min_length=1)]
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+
+    @property
+    def reply_limit(self) -> int:
+        """Most tokens wanted in each text; OpenAI's default."""
+        return self.max_tokens or DEFAULT_TEXT_TOKENS
 
 
 class FeedbackRequest(Body):
@@ -259,6 +201,15 @@ class ToolCallDelta(ToolCallOut):
 
 
 Finish = FinishReason | Literal["tool_calls"]
+
+
+class TextLogprobs(BaseModel):
+    """Log-probs as requests for texts have them: one entry for each token."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
 
 
 class ReplyMessage(BaseModel):
@@ -343,6 +294,30 @@ class ChatChunkOut(BaseModel):
     model: str
     system_fingerprint: str
     choices: list[ChunkChoice]
+    usage: Usage | None = None
+    recorded: bool | None = None
+
+
+class TextChoice(BaseModel):
+    """One text, or what a chunk adds to it; see ``ChoiceOut``."""
+
+    index: int
+    completion_id: str
+    feedback_token: str | None = None
+    text: str
+    logprobs: TextLogprobs | None = None
+    finish_reason: FinishReason | None = None
+
+
+class TextCompletionOut(BaseModel):
+    """The answer to a request for texts, or one event of its stream."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[TextChoice]
     usage: Usage | None = None
     recorded: bool | None = None
 

@@ -84,7 +84,7 @@ async def test_a_learner_that_was_overtaken_writes_nothing(
     renew = store.runs.renew
     loop = asyncio.get_running_loop()
 
-    async def no_renewal(_run: object) -> None:
+    async def no_renewal(_run: object, **_doing: str) -> None:
         await asyncio.sleep(0)
 
     async def other_learner() -> None:
@@ -116,7 +116,7 @@ async def test_a_lost_run_ends_the_learning_thread(
     await vote_on("ud")
     steps: list[int] = []
 
-    async def lost(_run: object) -> None:
+    async def lost(_run: object, **_doing: str) -> None:
         if steps:
             raise FencedError("taken over")
 

@@ -96,7 +96,7 @@ async def test_a_stream_that_has_opened_is_told_that_its_reply_does_not_begin(
     events: ReadEvents,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("service.routes.chat.BEGIN_SECONDS", 0.01)
+    monkeypatch.setattr("service.chat.responding.BEGIN_SECONDS", 0.01)
     generator.held.clear()
     response = await chat(hurried, stream=True)
     assert response.status_code == 200
