@@ -41,6 +41,7 @@ class GrowingReply:
     parts: ReplyParts = field(default_factory=ReplyParts)
     tokens: list[Token] = field(default_factory=list)
     finish_reason: FinishReason | None = None
+    kept: bool = False
     recorded: bool = False
     begun_at: float | None = None
 
@@ -147,8 +148,8 @@ class Answer:
         """Close a stream; what was sent of replies that are not finished is recorded."""
         try:
             for reply in self.replies:
-                if reply.finish_reason is None and reply.tokens:
-                    reply.finish_reason = "length"
+                if reply.tokens and not reply.kept:
+                    reply.finish_reason = reply.finish_reason or "length"
                     await self._keep(reply)
         finally:
             await self.close()
@@ -163,11 +164,13 @@ class Answer:
         self._runtime.in_flight.end(external(self.question.external_id), self.question.person)
 
     async def _keep(self, reply: GrowingReply) -> None:
+        """Record a reply and count it; if this is cancelled, ``leave`` does it once more."""
         metrics = self._runtime.metrics
+        reply.recorded = self.question.keep and await self._record(reply)
+        reply.kept = True
         metrics.tokens.labels("prompt").inc(len(self.question.prompt_ids))
         metrics.tokens.labels("completion").inc(len(reply.tokens))
         metrics.replies.labels(self.question.version).inc()
-        reply.recorded = self.question.keep and await self._record(reply)
         if not reply.recorded:
             metrics.unrecorded.inc()
             self._runtime.unrecorded.add(reply.id, self.question.person)

@@ -86,6 +86,28 @@ def test_a_reply_that_was_left_is_recorded_as_far_as_it_was_sent(
     assert vote.json()["state"] == "pending"
 
 
+async def test_who_leaves_while_the_end_is_recorded_has_it_recorded_all_the_same(
+    running: RunningApp, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, begun = store.completions.record, asyncio.Event()
+
+    async def slow(completion: Any) -> None:
+        begun.set()
+        await asyncio.sleep(0.05)
+        await write(completion)
+
+    monkeypatch.setattr(store.completions, "record", slow)
+    asking = asyncio.create_task(running.client.post("/v1/chat/completions", json=CHAT))
+    await begun.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    async with asyncio.timeout(5):
+        while not (await store.versions.get("base")).completions:  # noqa: ASYNC110 - the record tells nobody
+            await asyncio.sleep(0.01)
+    assert (await store.versions.get("base")).completions == 1
+
+
 async def test_the_id_of_several_replies_names_them(
     running: RunningApp, chat: SayHi, store: Store
 ) -> None:
