@@ -8,7 +8,7 @@ TESTS ?=
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-all test-faults check format docs pages bench-feedback bench-training bench-peers clean distclean
+.PHONY: help setup setup-dev run test test-all test-clients test-faults check format docs pages bench-feedback bench-training bench-peers clean distclean
 
 help:  ## Say what can be made
 	@awk 'BEGIN { FS = ":.*## "; print "make <what>\n" } \
@@ -34,6 +34,9 @@ test: setup-dev  ## Set up, then the checks, then all tests but the long ones
 test-all: setup-dev  ## The same with the long tests (half an hour)
 	@$(MAKE) --no-print-directory check
 	$(PYTEST) -m "" $(TESTS)
+
+test-clients: setup-dev  ## Other people's client libraries against a server (installs them once)
+	$(BIN)/python -m tests.clients.run
 
 bench-feedback: setup-dev  ## Votes over HTTP beside a bare route and Redis alone; memory; claims
 	$(BIN)/python -m bench.votes

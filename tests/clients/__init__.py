@@ -1,0 +1,1 @@
+"""Other people's client libraries against a server of ours: ``make test-clients``."""
