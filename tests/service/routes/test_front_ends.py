@@ -96,6 +96,23 @@ async def test_a_vote_by_an_external_id_waits_for_the_reply(
     assert vote.json()["completion_id"] == (await asking).json()["id"]
 
 
+async def test_two_replies_of_one_id_at_once_keep_nobody_waiting_for_ever(
+    running: RunningApp, generator: FakeGenerator, chat: SayHi, happens: Happens
+) -> None:
+    generator.step_seconds = 0.02
+    asking = [
+        asyncio.create_task(chat(running, metadata={"external_id": "m"}, max_tokens=most))
+        for most in (3, 9)
+    ]
+    await happens(lambda: len(generator.requests) == 2)
+    async with asyncio.timeout(5):
+        votes = await asyncio.gather(
+            *(running.client.put("/v1/feedback/external/m", json={"thumb": "up"}) for _ in "ab")
+        )
+    assert [vote.status_code for vote in votes] == [200, 200]
+    await asyncio.gather(*asking)
+
+
 async def test_a_token_votes_on_its_reply_and_on_no_other(
     running: RunningApp, chat: SayHi, store: Store
 ) -> None:
