@@ -19,6 +19,11 @@ class Matcher(Protocol):
         """Return True for each token that may come next, ``[V]``."""
         ...
 
+    @property
+    def failed(self) -> bool:
+        """Whether the grammar was given up, so that the reply ends and is not valid."""
+        ...
+
     def accept(self, token_id: int) -> None:
         """Go on by one token."""
         ...

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from llguidance import LLMatcher, LLTokenizer, hf
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, hf
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
 from models.errors import GrammarError
@@ -23,6 +23,8 @@ _STYLE: Any = {
     "key_separator": ": ",
 }
 """Without a style a small model may write white space for ever."""
+_LIMITS = LLParserLimits(max_items_in_row=20_000)
+"""An object with a thousand optional properties is within them; its masks take 2 to 17 ms."""
 _KEPT = 64
 """How many compiled grammars are kept."""
 
@@ -50,6 +52,11 @@ class GrammarMatcher:
         bits = np.unpackbits(self._bits[0].view(np.uint8), bitorder="little")
         allowed = torch.from_numpy(bits[: len(self._ends)].astype(bool))
         return allowed if allowed.any() else self._ends
+
+    @property
+    def failed(self) -> bool:
+        """Whether the grammar was given up, as one that grows without bounds; the reply ends."""
+        return bool(self._matcher.is_error())
 
     def accept(self, token_id: int) -> None:
         """Go on by one token."""
@@ -91,7 +98,7 @@ class Grammars:
     def _compile(self, schema: str) -> LLMatcher:
         try:
             grammar = LLMatcher.grammar_from_json_schema(schema, defaults=_STYLE)
-            matcher = LLMatcher(self._vocabulary_of_tokens, grammar)
+            matcher = LLMatcher(self._vocabulary_of_tokens, grammar, limits=_LIMITS)
         except ValueError as error:
             raise GrammarError(f"The schema cannot be held: {error}") from error
         if matcher.is_error():

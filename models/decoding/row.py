@@ -29,6 +29,7 @@ class Row:
         self.prompt_length = len(request.prompt_ids)
         self.generated: list[int] = []
         self._end_ids = end_ids
+        self._matcher = matcher
         self._adjuster = (
             Adjuster(request.sampling, request.prompt_ids, matcher)
             if matcher or request.sampling.adjusts
@@ -70,7 +71,7 @@ class Row:
         if self._adjuster:
             self._adjuster.accept(token.id)
         if token.id in self._end_ids:
-            return "stop"
+            return "length" if self._matcher and self._matcher.failed else "stop"
         if len(self.generated) >= self.request.sampling.max_tokens:
             return "length"
         return None

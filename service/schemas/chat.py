@@ -43,7 +43,7 @@ class JsonSchema(Lenient):
     name: Annotated[str, Field(max_length=256)] = ""
     description: str = ""
     strict: bool = True
-    content: Annotated[dict[str, Any] | bool, Field(alias="schema")] = True
+    content: Annotated[dict[str, Any], Field(alias="schema")]
 
 
 class ResponseFormat(Lenient):

@@ -30,7 +30,7 @@ def or_greedy(temperature: float) -> float:
 User = Annotated[str, Field(max_length=256)]
 
 
-TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+TokenId = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,8})$")]
 
 
 class StreamOptions(Lenient):

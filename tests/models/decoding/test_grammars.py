@@ -106,6 +106,46 @@ def test_log_probs_are_of_what_the_grammar_leaves(
         assert math.isfinite(token.policy_logprob)
 
 
+def test_an_object_of_a_thousand_optional_properties_is_held(
+    engine: Engine, grammars: Grammars, base: Base
+) -> None:
+    properties = {f"p{number}": {"type": "boolean"} for number in range(1000)}
+    schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    (reply,) = _decode(engine, grammars, [schema], max_tokens=60)
+    if reply[-1].id in base.end_ids:
+        jsonschema.validate(json.loads(_text(base, reply)), schema)
+    else:
+        assert _text(base, reply).startswith('{"p')
+
+
+def test_a_reply_whose_grammar_is_given_up_does_not_pass_for_whole(
+    engine: Engine, grammars: Grammars, base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matcher = grammars.matcher(json.dumps(SCHEMA))
+    monkeypatch.setattr(matcher, "_matcher", _GivenUp())
+    request = GenerationRequest("r", PROMPT, BASE, Sampling(max_tokens=40, seed=1))
+    engine.scheduler.submit(engine.make_row(request, matcher))
+    reasons = []
+    while not engine.scheduler.idle:
+        reasons += [(new.token.id, new.finish_reason) for new in engine.step()]
+    ((token, reason),) = reasons
+    assert token in base.end_ids
+    assert reason == "length"
+
+
+class _GivenUp:
+    """llguidance's matcher after it ran into its limits."""
+
+    def is_error(self) -> bool:
+        return True
+
+    def is_stopped(self) -> bool:
+        return True
+
+    def consume_token(self, _: int) -> bool:
+        return False
+
+
 def test_a_grammar_is_no_matter_to_other_rows(engine: Engine, grammars: Grammars) -> None:
     alone = _decode(engine, grammars, [None], max_tokens=20)[0]
     beside = _decode(engine, grammars, [None, SCHEMA, SCHEMA], max_tokens=20)[0]

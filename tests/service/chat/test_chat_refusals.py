@@ -30,6 +30,7 @@ URL = "/v1/chat/completions"
         ({"min_p": 1.1}, "min_p"),
         ({"logit_bias": {"5": 101}}, "logit_bias.5"),
         ({"logit_bias": {"five": 1}}, "logit_bias.five.[key]"),
+        ({"logit_bias": {"03": 1}}, "logit_bias.03.[key]"),
         ({"top_k": 2**31}, "top_k"),
         ({"seed": 2**63}, "seed"),
         ({"tools": [{"type": "function"}]}, "tools.0.function"),

@@ -195,6 +195,7 @@ async def test_the_schema_of_a_reply_reaches_the_engine_as_it_is(
     [
         ({"type": "xml"}, "response_format.type"),
         ({"type": "json_schema"}, "response_format"),
+        ({"type": "json_schema", "json_schema": {"name": "x"}}, "response_format.json_schema"),
         ({"type": "json_schema", "json_schema": {"schema": "x"}}, "response_format.json_schema"),
     ],
 )
